@@ -1,0 +1,161 @@
+"""From a batch of rollout groups to optimisation events: the one entry point of the signal module."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recast_sim.signal.config import SignalConfig, SignalError
+from recast_sim.signal.regime import Regime, regime_shares
+from recast_sim.signal.registry import Constructor, get_constructor
+from recast_sim.signal.state import GroupState, group_state
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """The rows that the actor must see, N of them, and how their losses are summed.
+
+    loss = sum over rows of weights_N * rowloss(advantages_N) / normaliser, where a row's loss is summed over its tokens.
+
+    Attributes:
+        rows_N: int64 flat indices into (P, G), that is p * G + g, ascending.
+        advantages_N: the rows' advantages.
+        weights_N: factor on a row's loss; 1 but for anchors (`anchor_weighting`).
+        anchor_N: bool, the row is an injected anchor, which no policy sampled.
+        normaliser: the loss denominator by the config's rule; at least 1.
+    """
+
+    rows_N: Tensor
+    advantages_N: Tensor
+    weights_N: Tensor
+    anchor_N: Tensor
+    normaliser: float
+
+    @property
+    def coefficients_N(self) -> Tensor:
+        """Factor on grad log pi of each row at the on-policy point: weights * advantages / normaliser."""
+        return self.weights_N * self.advantages_N / self.normaliser
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a constructor makes of a batch (axes P prompts, G rollouts).
+
+    `learnable_P` is true where a group has a non-zero advantage; `regime_before` and `regime_after` describe the hits as
+    sampled and after anchors were placed. `anchor_slot_P`, `positive_P` and `negative_P` are -1 where there is none; write
+    the anchor's tokens into row `anchor_slot_P`. `redraw_P` marks groups to replace by newly drawn ones (dapo).
+    """
+
+    constructor: str
+    advantages_PG: Tensor
+    active_PG: Tensor
+    learnable_P: Tensor
+    repaired_P: Tensor
+    anchor_slot_P: Tensor
+    positive_P: Tensor
+    negative_P: Tensor
+    redraw_P: Tensor
+    hits_before_P: Tensor
+    hits_after_P: Tensor
+    regime_before: Regime
+    regime_after: Regime
+    plan: UpdatePlan
+
+
+def construct(
+    constructor: str | Constructor,
+    rewards_PG: Any,
+    structural_PG: Any = None,
+    *,
+    valid_PG: Any = None,
+    has_anchor_P: Any = None,
+    logprob_PG: Any = None,
+    anchor_logprob_P: Tensor | None = None,
+    length_PG: Tensor | None = None,
+    config: SignalConfig | None = None,
+    generator: torch.Generator | None = None,
+) -> Signal:
+    """Turn rollout groups into a `Signal` with its `UpdatePlan`.
+
+    Args:
+        constructor: a registered name ("grpo", "recast", ...) or a `Constructor`.
+        rewards_PG, structural_PG, valid_PG, has_anchor_P, logprob_PG: see `group_state`.
+        anchor_logprob_P: log pi of each prompt's anchor, needed by anchor_weighting "clipped" and "luffy".
+        length_PG: tokens of each row (an anchor's slot counts with the anchor's length), needed by normaliser "tokens".
+        config: every rule and number; the defaults are the sources'.
+        generator: for tie_rule "random".
+
+    Raises:
+        SignalError: unknown name, bad or missing input, or G = 1 for a constructor that compares rollouts.
+    """
+    chosen = get_constructor(constructor) if isinstance(constructor, str) else constructor
+    before = group_state(rewards_PG, structural_PG, valid_PG, has_anchor_P, logprob_PG, config, generator)
+    if chosen.rollouts and before.rewards_PG.shape[1] < 2:
+        raise SignalError(f"rewards_PG: group size 1 is too small for {chosen.name}, which compares rollouts; use 2 or more")
+    if chosen.anchors != "never" and has_anchor_P is None:
+        raise SignalError(f"has_anchor_P: missing; {chosen.name} injects anchors, say which prompts have one")
+    after = chosen.apply(before)
+    hits_before, hits_after = before.hits_PG.sum(1), after.hits_PG.sum(1)
+    return Signal(
+        constructor=chosen.name,
+        advantages_PG=after.advantages_PG,
+        active_PG=after.active_PG,
+        learnable_P=(after.advantages_PG != 0).any(1),
+        repaired_P=after.anchor_slot_P >= 0,
+        anchor_slot_P=after.anchor_slot_P,
+        positive_P=after.positive_P,
+        negative_P=after.negative_P,
+        redraw_P=after.redraw_P,
+        hits_before_P=hits_before,
+        hits_after_P=hits_after,
+        regime_before=regime_shares(hits_before, before.valid_PG.sum(1)),
+        regime_after=regime_shares(hits_after, after.valid_PG.sum(1)),
+        plan=_plan(after, (hits_before > 0).to(before.rewards_PG.dtype).mean(), anchor_logprob_P, length_PG),
+    )
+
+
+def _plan(state: GroupState, hit_share: Tensor, anchor_logprob_P: Tensor | None, length_PG: Tensor | None) -> UpdatePlan:
+    G = state.rewards_PG.shape[1]
+    rows = state.active_PG.reshape(-1).nonzero()[:, 0]
+    prompt = rows // G
+    anchor = state.anchor_slot_P[prompt] == rows % G
+    weight_P = _anchor_weight(state, hit_share, anchor_logprob_P)
+    return UpdatePlan(
+        rows_N=rows,
+        advantages_N=state.advantages_PG.reshape(-1)[rows],
+        weights_N=torch.where(anchor, weight_P[prompt], 1.0),
+        anchor_N=anchor,
+        normaliser=max(1.0, _normaliser(state, rows, length_PG)),
+    )
+
+
+def _anchor_weight(state: GroupState, hit_share: Tensor, anchor_logprob_P: Tensor | None) -> Tensor:
+    ones, config = state.rewards_PG.new_ones(len(state.rewards_PG)), state.config
+    if config.anchor_weighting == "ratio_one" or not bool((state.anchor_slot_P >= 0).any()):
+        return ones
+    if config.anchor_weighting == "annealed":
+        return ones * (1 - hit_share)
+    if anchor_logprob_P is None:
+        raise SignalError(f"anchor_logprob_P: missing; anchor_weighting {config.anchor_weighting!r} needs log pi(anchor)")
+    if anchor_logprob_P.shape != ones.shape:
+        raise SignalError(
+            f"anchor_logprob_P: shape {tuple(anchor_logprob_P.shape)} does not fit; expected {tuple(ones.shape)}"
+        )
+    probability = anchor_logprob_P.to(ones.dtype).exp()
+    if config.anchor_weighting == "clipped":
+        return probability.clamp(min=config.anchor_floor)
+    # d/dlog(pi) of pi / (pi + gamma)
+    return config.luffy_gamma * probability / (probability + config.luffy_gamma).square()
+
+
+def _normaliser(state: GroupState, rows_N: Tensor, length_PG: Tensor | None) -> float:
+    P, G = state.rewards_PG.shape
+    rule = state.config.normaliser
+    if rule == "tokens":
+        if length_PG is None:
+            raise SignalError("length_PG: missing; normaliser 'tokens' needs the number of tokens of each row")
+        if length_PG.shape != state.rewards_PG.shape:
+            raise SignalError(f"length_PG: shape {tuple(length_PG.shape)} does not fit; expected {(P, G)}")
+        return float(length_PG.reshape(-1)[rows_N].sum())
+    return float({"groups": P, "active_rows": len(rows_N), "all_rows": P * G}[rule])

@@ -1,0 +1,81 @@
+"""Step 1 of 3: which slot of a group receives a ground-truth anchor.
+
+A repair only decides; the caller writes the anchor's tokens into row `anchor_slot_P`. The anchor is the ground truth, so
+its reward and its structural score are known here without looking at it.
+"""
+
+import torch
+from torch import Tensor
+
+from recast_sim.signal.config import AnchorChoice, SignalError
+from recast_sim.signal.state import GroupState, pick, rows_mask
+
+
+def repair_all_zero(state: GroupState) -> GroupState:
+    """ReCast's repair (arXiv 2604.22169): in groups without a hit, the anchor takes the place of the lowest score.
+
+    Rows that are not valid go first, they cost nothing. Groups with a hit or without an anchor are left alone; doing it
+    twice equals doing it once.
+    """
+    needs_P = state.has_anchor_P & ~state.hits_PG.any(1)
+    return _place(state, _cheapest_row(state, state.scores_PG()), needs_P)
+
+
+def inject_last(state: GroupState) -> GroupState:
+    """MiniOneRec's `add_gt`: the last slot of every group that has an anchor becomes the anchor."""
+    last_P = torch.full_like(state.anchor_slot_P, state.rewards_PG.shape[1] - 1)
+    return _place(state, last_P, state.has_anchor_P)
+
+
+def inject_target(state: GroupState) -> GroupState:
+    """Supervision: an anchor in every group, in the slot whose loss costs least: not valid, else a hit, else lowest score.
+
+    A hit goes before a miss, so every miss of a group with a hit stays available as a negative. Without structural
+    scores all misses count alike.
+    """
+    score = torch.zeros_like(state.rewards_PG) if state.structural_PG is None else state.structural_PG
+    return _place(state, _cheapest_row(state, score.masked_fill(state.hits_PG, -0.5)), state.has_anchor_P)
+
+
+def choose_anchor(
+    target_mask_PT: Tensor,
+    rule: AnchorChoice = "first",
+    logprob_PT: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Target of each prompt that serves as its anchor: int64 (P,), -1 where a prompt has none.
+
+    Args:
+        target_mask_PT: bool, true for real targets.
+        rule: "first", "random" (needs `generator`) or "most_likely" (needs `logprob_PT`, the policy's log-probabilities).
+
+    Raises:
+        SignalError: the rule's input is missing.
+    """
+    if rule == "first":
+        key = torch.zeros(target_mask_PT.shape, device=target_mask_PT.device)
+    elif rule == "random":
+        if generator is None:
+            raise SignalError("generator: missing; anchor_choice 'random' needs an explicit torch.Generator")
+        key = torch.rand(target_mask_PT.shape, generator=generator, device=target_mask_PT.device)
+    elif logprob_PT is None:
+        raise SignalError("logprob_PT: missing; anchor_choice 'most_likely' needs the targets' log-probabilities")
+    else:
+        key = logprob_PT
+    return torch.where(target_mask_PT.any(1), key.masked_fill(~target_mask_PT, -torch.inf).argmax(1), -1)
+
+
+def _cheapest_row(state: GroupState, score_PG: Tensor) -> Tensor:
+    everything = torch.ones_like(state.valid_PG)
+    return pick(state, -score_PG.masked_fill(~state.valid_PG, -1.0), everything)
+
+
+def _place(state: GroupState, slot_P: Tensor, where_P: Tensor) -> GroupState:
+    at = rows_mask(torch.where(where_P, slot_P, -1), state.rewards_PG.shape[1])
+    return state.with_(
+        rewards_PG=state.rewards_PG.masked_fill(at, state.config.anchor_reward),
+        structural_PG=None if state.structural_PG is None else state.structural_PG.masked_fill(at, 1.0),
+        valid_PG=state.valid_PG | at,
+        active_PG=state.active_PG | at,
+        anchor_slot_P=torch.where(where_P, slot_P, state.anchor_slot_P),
+    )

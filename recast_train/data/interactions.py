@@ -1,0 +1,265 @@
+"""Interactions of users with items: read, filtered to a k-core, ordered in time, split, and turned into prompts.
+
+The order inside a user is by timestamp. Rating sites stamp whole pages at once (in ML-100K 76 % of the interactions share
+user and second with another), so ties are common and the order inside a tie carries no information. It is drawn by a
+hash of (seed, user, item): blake2b, the same on every platform and in every version of polars.
+
+The split is by each user's own time, not by one date for all: a training item of one user may be later than a test
+item of another. Axis letters: M interactions, U users, I items, N prompts, H history positions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+Split = Literal["train", "validation", "test"]
+PAD = -1  # fills the left of a history that is shorter than the window
+
+
+class DataError(ValueError):
+    """A data file or table that cannot be used; the message says where, what was found, and the mend."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Time-ordered item sequences of all users, one after another, with the split boundaries of each.
+
+    User u owns `item_M[offset_U1[u] : offset_U1[u + 1]]`; its first `train_end_U[u]` items are train, those up to
+    `validation_end_U[u]` validation, the rest test. Items and users are indices into `items` and `users`, both in
+    sorted (string) order; `titles` is aligned to `items`, or empty where the source has none.
+    """
+
+    items: list[str]
+    users: list[str]
+    titles: list[str]
+    item_M: NDArray[np.int64]
+    offset_U1: NDArray[np.int64]
+    train_end_U: NDArray[np.int64]
+    validation_end_U: NDArray[np.int64]
+
+    @property
+    def n_items(self) -> int:
+        return len(self.items)
+
+    @property
+    def n_users(self) -> int:
+        return len(self.users)
+
+    def sequence(self, user: int) -> NDArray[np.int64]:
+        """All items of one user in time order."""
+        return self.item_M[self.offset_U1[user] : self.offset_U1[user + 1]]
+
+    def bounds(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and one-past-last position of a split in each user's sequence: two arrays (U,)."""
+        length_U = np.diff(self.offset_U1)
+        edges = {
+            "train": (np.zeros_like(length_U), self.train_end_U),
+            "validation": (self.train_end_U, self.validation_end_U),
+            "test": (self.validation_end_U, length_U),
+        }
+        if split not in edges:
+            raise DataError(f"split: {split!r} is not a split; choose one of {', '.join(edges)}")
+        return edges[split]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Next-item questions: the last items before a target, the target, and all that the user had seen by then.
+
+    `history_NH` is left-padded with -1 (PAD). `seen` is in CSR form: prompt n had seen
+    `seen_item[seen_offset[n] : seen_offset[n + 1]]`, the whole past in time order, not only the window.
+    """
+
+    history_NH: NDArray[np.int64]
+    target_N: NDArray[np.int64]
+    user_N: NDArray[np.int64]
+    seen_offset: NDArray[np.int64]
+    seen_item: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.target_N)
+
+    def take(self, rows: slice | NDArray[np.integer]) -> "Prompts":
+        """The prompts of some rows, in the order given."""
+        row_n = np.arange(len(self))[rows]
+        count_n = np.diff(self.seen_offset)[row_n]
+        seen = self.seen_item[_runs(self.seen_offset[row_n], count_n)]
+        return Prompts(self.history_NH[row_n], self.target_N[row_n], self.user_N[row_n], _offsets(count_n), seen)
+
+
+def read_atomic(path: Path) -> pl.DataFrame:
+    """A RecBole atomic `.inter` file as columns user, item (strings), rating, timestamp (floats; seconds in ML-100K).
+
+    The header names and types the columns (`user_id:token item_id:token rating:float timestamp:float`, tabs between
+    them, any order, more columns allowed). Raises DataError with file, line and column for an unreadable or empty
+    file, a missing column, a line with more or fewer fields than the header (as a cut-off last line has), an empty
+    id, or a rating or timestamp that is not a finite number. A file cut inside its last number cannot be told apart.
+    """
+    wanted = {"user_id:token": "user", "item_id:token": "item", "rating:float": "rating", "timestamp:float": "timestamp"}
+    frame = _read_columns(path, wanted)
+    for name in ("user", "item"):
+        _refuse(path, frame, pl.col(name) == "", name, "give every row an id")
+    for name in ("rating", "timestamp"):
+        finite = pl.col(name).cast(pl.Float64, strict=False).is_finite().fill_null(False)
+        _refuse(path, frame, ~finite, name, "write a finite number")
+    return frame.select("user", "item", pl.col("rating", "timestamp").cast(pl.Float64))
+
+
+def read_titles(path: Path) -> dict[str, str]:
+    """Item id to title from a RecBole atomic `.item` file (columns `item_id:token`, `movie_title:token_seq`)."""
+    frame = _read_columns(path, {"item_id:token": "item", "movie_title:token_seq": "title"})
+    return dict(frame.select("item", "title").iter_rows())
+
+
+def load_ml100k(folder: Path, seed: int = 0, core: int = 5) -> Dataset:
+    """ML-100K from the folder of `fetch_ml100k`: every rating is an interaction, k-core, split 80 / 10 / 10 by time.
+
+    `seed` orders the ties. At core 5: 943 users, 1,349 items, 99,287 interactions.
+    """
+    kept = k_core(read_atomic(folder / "ml-100k.inter"), core)
+    return split_by_time(build_sequences(kept, seed), read_titles(folder / "ml-100k.item"))
+
+
+def k_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
+    """Drop users and items with fewer than k interactions (rows, repeats counted) until none is left to drop."""
+    if k < 1:
+        raise DataError(f"core: {k} is not a core; choose 1 (keep all) or more")
+    frequent = (pl.len().over("user") >= k) & (pl.len().over("item") >= k)
+    while (kept := frame.filter(frequent)).height < frame.height:
+        frame = kept
+    return kept
+
+
+def build_sequences(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Rows sorted by user, then timestamp, ties by a seeded hash; the order of the input rows does not matter."""
+    ties = [_tie(seed, user, item) for user, item in frame.select("user", "item").iter_rows()]
+    ranked = frame.with_columns(pl.Series("tie", ties, dtype=pl.UInt64))
+    keys = ["user", "timestamp", "tie", *(name for name in frame.columns if name not in ("user", "timestamp"))]
+    return ranked.sort(keys).drop("tie")
+
+
+def split_by_time(
+    sequences: pl.DataFrame, titles: dict[str, str] | None = None, validation: float = 0.1, test: float = 0.1
+) -> Dataset:
+    """Cut each user's sequence (the order of its rows) into train, then validation, then test.
+
+    A share f of a sequence of n items is floor(n f + 1/2) items (half rounds up), and at least one: a user of three
+    or more has an item in every split, a user of two has no validation item, a user of one is train alone.
+    Shares lie in (0, 1/4], so that train is never empty. Raises DataError for other shares, an empty table, or an
+    item without a title.
+    """
+    if sequences.is_empty():
+        raise DataError("interactions: no row is left; lower the core or give a larger file")
+    if not (0 < validation <= 0.25 and 0 < test <= 0.25):
+        raise DataError(f"split: shares {validation} and {test} are out of (0, 0.25]; use 0.1 and 0.1")
+    users, user_M = _index(sequences["user"])
+    items, item_M = _index(sequences["item"])
+    length_U = np.bincount(user_M)
+    validation_end_U = length_U - _held_out(length_U, test, least=2)
+    train_end_U = validation_end_U - _held_out(length_U, validation, least=3)
+    ordered_M = item_M[np.argsort(user_M, kind="stable")]
+    return Dataset(items, users, _aligned(titles, items), ordered_M, _offsets(length_U), train_end_U, validation_end_U)
+
+
+def prompts(dataset: Dataset, split: Split, max_history: int = 20, min_history: int = 1) -> Prompts:
+    """One prompt per item of the split that has at least `min_history` items before it.
+
+    The history of a validation or test target is everything before it in time, train or not. Rows are in user
+    order, then time order. Raises DataError for an unknown split or a window below 1.
+    """
+    if max_history < 1 or min_history < 1:
+        raise DataError(f"prompts: history of {min_history} to {max_history} items; both must be 1 or more")
+    start_U, end_U = dataset.bounds(split)
+    start_U = np.maximum(start_U, min_history)
+    count_U = np.maximum(end_U - start_U, 0)
+    user_N = np.repeat(np.arange(dataset.n_users), count_U)
+    past_N = _runs(start_U, count_U)  # how many items lie before the target
+    first_N = dataset.offset_U1[user_N]
+    back_H = np.arange(max_history, 0, -1)
+    source_NH = (first_N + past_N)[:, None] - back_H
+    history_NH = np.where(back_H <= past_N[:, None], dataset.item_M[source_NH.clip(0)], PAD)
+    seen = dataset.item_M[_runs(first_N, past_N)]
+    return Prompts(history_NH, dataset.item_M[first_N + past_N], user_N, _offsets(past_N), seen)
+
+
+def train_matrix(dataset: Dataset) -> sparse.csr_array:
+    """Binary (U, I) matrix of the train split alone; a repeated interaction counts once."""
+    item = dataset.item_M[_runs(dataset.offset_U1[:-1], dataset.train_end_U)]
+    user = np.repeat(np.arange(dataset.n_users), dataset.train_end_U)
+    pairs = np.unique(np.stack([user, item]), axis=1)
+    shape = (dataset.n_users, dataset.n_items)
+    return sparse.csr_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=shape)
+
+
+def _read_columns(path: Path, wanted: dict[str, str]) -> pl.DataFrame:
+    """The `wanted` header cells of a tab-separated file under their new names, as strings, with the line number."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # universal newlines: \r\n arrives as \n
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as UTF-8 text ({error}); give a RecBole atomic file") from error
+    if not text.strip():
+        raise DataError(f"{path}: line 1: the file is empty; fetch it again")
+    lines = text.removesuffix("\n").split("\n")
+    header = lines[0].split("\t")
+    for cell in wanted:
+        if cell not in header:
+            raise DataError(f"{path}: line 1: no column {cell!r} among {header}; name it so in the header")
+    if len(lines) == 1:
+        raise DataError(f"{path}: line 2: missing, the file has a header and no rows; fetch it again")
+    frame = pl.DataFrame({"line": np.arange(2, len(lines) + 1), "text": lines[1:]})
+    fields = pl.col("text").str.split("\t")
+    _refuse_ragged(path, frame.filter(fields.list.len() != len(header)), header)
+    return frame.select("line", *(fields.list.get(header.index(cell)).alias(name) for cell, name in wanted.items()))
+
+
+def _refuse_ragged(path: Path, ragged: pl.DataFrame, header: list[str]) -> None:
+    for line, text in ragged.head(1).iter_rows():
+        found = text.split("\t")
+        column = f"column {header[len(found)]!r} is missing" if len(found) < len(header) else "too many fields"
+        raise DataError(f"{path}: line {line}: {column} in {found} (header: {header}); is it cut off? fetch it again")
+
+
+def _refuse(path: Path, frame: pl.DataFrame, bad: pl.Expr, column: str, mend: str) -> None:
+    first = frame.filter(bad).head(1)
+    if first.height:
+        line, value = first.select("line", column).row(0)
+        raise DataError(f"{path}: line {line}, column {column}: found {value!r}; {mend}")
+
+
+def _tie(seed: int, user: str, item: str) -> int:
+    return int.from_bytes(blake2b(f"{seed}\t{user}\t{item}".encode(), digest_size=8).digest(), "little")
+
+
+def _held_out(length_U: NDArray[np.int64], share: float, least: int) -> NDArray[np.int64]:
+    rounded_U = np.floor(length_U * share + 0.5).astype(np.int64)
+    return np.where(length_U >= least, np.maximum(rounded_U, 1), 0)
+
+
+def _index(column: pl.Series) -> tuple[list[str], NDArray[np.int64]]:
+    names = sorted(set(column))
+    place = {name: index for index, name in enumerate(names)}
+    return names, np.array([place[name] for name in column], dtype=np.int64)
+
+
+def _aligned(titles: dict[str, str] | None, items: Sequence[str]) -> list[str]:
+    missing = [item for item in items if titles is not None and item not in titles]
+    if missing:
+        raise DataError(f"titles: item {missing[0]!r} has no title ({len(missing)} in all); complete the .item file")
+    return [titles[item] for item in items] if titles else []
+
+
+def _offsets(count: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+
+
+def _runs(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start[0], start[0] + 1, ... (count[0] of them), then start[1], ...: the ranges of a CSR structure."""
+    within = np.arange(count.sum()) - np.repeat(_offsets(count)[:-1], count)
+    return np.repeat(start, count) + within

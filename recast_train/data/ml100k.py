@@ -1,0 +1,121 @@
+"""Fetch ML-100K, file by file and hash by hash, from the example data inside the recbole wheel on PyPI.
+
+GroupLens's licence forbids passing the data on, so nothing of it lies in this repository: it is fetched by name. The
+wheel is read as a zip; recbole itself is neither installed nor imported. Nothing enters the cache before its sha256
+has been checked, and a folder enters it whole, by one rename.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from importlib import metadata
+from pathlib import Path
+
+from recast_train.data.interactions import DataError
+
+WHEEL = "recbole==1.2.1"
+WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+MEMBERS = "recbole/dataset_example/ml-100k"
+SHA256 = {
+    "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+    "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
+}
+PIP_SECONDS = 300  # the wheel has 2 MB; a pip that takes longer than this hangs
+
+
+def fetch_ml100k(cache_dir: Path | None = None, wheel: Path | None = None) -> Path:
+    """The folder with ml-100k.inter, .item and .user, fetched into the cache if it is not there yet.
+
+    Sources, in order: the `wheel` given; an installed recbole; `pip download` of the one wheel, by hash. The cache
+    is `cache_dir`, else $RECAST_CACHE, else ~/.cache/recast. Safe to call from several processes at once: the first
+    to finish places the folder and the others use it. Raises DataError, with the mend, for a file of a wrong hash (in
+    the cache as in the source), for a file that cannot be read or written, and when pip fails.
+    """
+    cache = cache_dir or Path(os.environ.get("RECAST_CACHE") or Path.home() / ".cache" / "recast")
+    folder = cache / "ml-100k"
+    try:
+        if not folder.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            _fill(folder, wheel)
+        _verify(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read or written ({error}); set RECAST_CACHE to another folder") from error
+    return folder
+
+
+def _fill(folder: Path, wheel: Path | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="ml-100k-", dir=folder.parent) as scratch:
+        contents = _contents(wheel, Path(scratch))
+        ready = Path(scratch) / folder.name
+        ready.mkdir()
+        for name, content in contents.items():
+            (ready / name).write_bytes(content)
+        try:
+            os.rename(ready, folder)
+        except OSError:
+            if not folder.exists():  # else another process was first, and its files are verified next
+                raise
+
+
+def _contents(wheel: Path | None, scratch: Path) -> dict[str, bytes]:
+    if wheel is not None:
+        return _from_wheel(wheel)
+    return _from_installed() or _from_wheel(_download(scratch))
+
+
+def _from_installed() -> dict[str, bytes] | None:
+    try:
+        files = metadata.files("recbole") or []
+    except metadata.PackageNotFoundError:
+        return None
+    located = {name: [f.locate() for f in files if f.as_posix() == f"{MEMBERS}/{name}"] for name in SHA256}
+    if not all(located.values()):
+        return None
+    mend = f"reinstall recbole or give its 1.2.1 wheel (--wheel PATH, from `pip download --no-deps {WHEEL}`)"
+    return {name: _checked(Path(str(found[0])).read_bytes(), found[0], name, mend) for name, found in located.items()}
+
+
+def _from_wheel(wheel: Path) -> dict[str, bytes]:
+    mend = f"give the wheel of `pip download --no-deps {WHEEL}` (--wheel PATH)"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            found = {name: archive.read(f"{MEMBERS}/{name}") for name in SHA256}
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{wheel}: not a recbole wheel with ML-100K ({error}); {mend}") from error
+    return {name: _checked(content, wheel, name, mend) for name, content in found.items()}
+
+
+def _download(scratch: Path) -> Path:
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(requirements), "-d", str(scratch)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise DataError(f"{WHEEL}: pip took over {PIP_SECONDS} s; fetch the wheel elsewhere and give --wheel PATH") from None
+    wheels = list(scratch.glob("recbole-*.whl"))
+    if done.returncode or len(wheels) != 1:
+        said = (done.stderr.strip() or f"{len(wheels)} wheels came").splitlines()[-1]
+        raise DataError(f"{WHEEL}: pip download failed ({said}); fetch the wheel elsewhere and give --wheel PATH")
+    return wheels[0]
+
+
+def _verify(folder: Path) -> None:
+    for name in SHA256:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: not in the cache; delete {folder} and fetch again")
+        _checked(path.read_bytes(), folder, name, f"delete {folder} and fetch again")
+
+
+def _checked(content: bytes, place: object, name: str, mend: str) -> bytes:
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256[name]:
+        raise DataError(f"{place}: {name} has sha256 {found}, expected {SHA256[name]}; {mend}")
+    return content
