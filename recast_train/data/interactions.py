@@ -1,8 +1,8 @@
 """Interactions of users with items: read, filtered to a k-core, ordered in time, split, and turned into prompts.
 
-The order inside a user is by timestamp. Rating sites stamp whole pages at once (in ML-100K 76 % of the interactions share
-user and second with another), so ties are common and the order inside a tie carries no information. It is drawn by a
-hash of (seed, user, item): blake2b, the same on every platform and in every version of polars.
+The order inside a user is by timestamp. Rating sites stamp whole pages at once (in ML-100K 76 % of the interactions
+share user and second with another), so ties are common and the order inside a tie carries no information. It is drawn
+by a hash of (seed, user, item): blake2b, the same on every platform and in every version of polars.
 
 The split is by each user's own time, not by one date for all: a training item of one user may be later than a test
 item of another. Axis letters: M interactions, U users, I items, N prompts, H history positions.
@@ -20,6 +20,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 Split = Literal["train", "validation", "test"]
+INTER_COLUMNS = {
+    "user_id:token": "user",
+    "item_id:token": "item",
+    "rating:float": "rating",
+    "timestamp:float": "timestamp",
+}
 PAD = -1  # fills the left of a history that is shorter than the window
 
 
@@ -102,8 +108,7 @@ def read_atomic(path: Path) -> pl.DataFrame:
     file, a missing column, a line with more or fewer fields than the header (as a cut-off last line has), an empty
     id, or a rating or timestamp that is not a finite number. A file cut inside its last number cannot be told apart.
     """
-    wanted = {"user_id:token": "user", "item_id:token": "item", "rating:float": "rating", "timestamp:float": "timestamp"}
-    frame = _read_columns(path, wanted)
+    frame = _read_columns(path, INTER_COLUMNS)
     for name in ("user", "item"):
         _refuse(path, frame, pl.col(name) == "", name, "give every row an id")
     for name in ("rating", "timestamp"):

