@@ -54,9 +54,7 @@ def calibrate(
         CalibrationError: the target is no regime, or none of the tried worlds is within the tolerance.
     """
     if len(target) != 3 or min(target) < 0 or abs(sum(target) - 1) > 1e-6:
-        raise CalibrationError(
-            f"target: {tuple(target)} must be three shares (all_zero, single_hit, multi_hit) summing to 1"
-        )
+        raise CalibrationError(f"target: {tuple(target)} must be three shares (all_zero, single_hit, multi_hit) summing to 1")
     best, miss = None, np.inf
     for alpha in dict.fromkeys((config.alpha, *_ALPHAS)):
         found = _solve_beta(target[0], group_size, replace(config, alpha=alpha), policy, convergence, seed)

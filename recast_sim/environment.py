@@ -40,7 +40,7 @@ class EnvironmentConfig:
     rho: float = 0.7
     targets: int = 1
     train_prompts: int = 8192
-    heldout_prompts: int = 4096
+    heldout_prompts: int = 2048
     blur: float = 0.0
 
     def __post_init__(self) -> None:
@@ -69,6 +69,10 @@ class Prompts:
     x_ND: Tensor
     target_NT: Tensor
     context_ND: Tensor
+
+    def first(self, count: int) -> "Prompts":
+        """The first `count` prompts (all, where there are fewer)."""
+        return Prompts(self.x_ND[:count], self.target_NT[:count], self.context_ND[:count])
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,7 @@ class _Supervised:
 
     @torch.no_grad()
     def heldout(self) -> float:
-        heldout = self.environment.heldout
-        rows = torch.arange(min(_WATCHED, len(heldout.x_ND)))  # enough prompts to see the optimum
-        return float(target_logprobs(self.policy, heldout, rows).mean())
+        return float(target_logprobs(self.policy, self.environment.heldout.first(_WATCHED)).mean())
 
     def state(self) -> dict[str, Tensor]:
         return copy.deepcopy(self.policy.state_dict())

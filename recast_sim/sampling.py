@@ -37,9 +37,7 @@ def sample(policy: TreePolicy, x_PD: Tensor, group_size: int, sampler: Sampler, 
     """Draw a group of rollouts for each prompt by the named sampler ("beam" is deterministic)."""
     if sampler == "iid":
         return sample_iid(policy, x_PD, group_size, generator)
-    return (
-        beam_search(policy, x_PD, group_size) if sampler == "beam" else stochastic_beam(policy, x_PD, group_size, generator)
-    )
+    return beam_search(policy, x_PD, group_size) if sampler == "beam" else stochastic_beam(policy, x_PD, group_size, generator)
 
 
 @torch.no_grad()

@@ -36,7 +36,13 @@ def repair_group(rewards: Any, scores: Any, valid: Any, has_anchor: bool, hit_ab
 
 
 def recast_group(
-    rewards: Any, scores: Any, valid: Any, has_anchor: bool, w_plus: float = 1.0, w_minus: float = 1.0, hit_above: float = 0.0
+    rewards: Any,
+    scores: Any,
+    valid: Any,
+    has_anchor: bool,
+    w_plus: float = 1.0,
+    w_minus: float = 1.0,
+    hit_above: float = 0.0,
 ) -> RecastGroup:
     """Repair, boundary pair and kept rows of one group; an anchor's reward counts as 1."""
     slot = repair_group(rewards, scores, valid, has_anchor, hit_above)
@@ -57,10 +63,17 @@ def recast_group(
 
 
 def recast_loop(
-    rewards_PG: Any, scores_PG: Any, valid_PG: Any, has_anchor_P: Any, w_plus: float = 1.0, w_minus: float = 1.0
+    rewards_PG: Any,
+    scores_PG: Any,
+    valid_PG: Any,
+    has_anchor_P: Any,
+    w_plus: float = 1.0,
+    w_minus: float = 1.0,
+    hit_above: float = 0.0,
 ) -> tuple[list[RecastGroup], list[int]]:
     """`recast_group` on every group of a batch, and the kept rows as flat indices p * G + g."""
-    groups = [recast_group(*rows, w_plus, w_minus) for rows in zip(rewards_PG, scores_PG, valid_PG, has_anchor_P, strict=True)]
+    columns = zip(rewards_PG, scores_PG, valid_PG, has_anchor_P, strict=True)
+    groups = [recast_group(*rows, w_plus, w_minus, hit_above) for rows in columns]
     width = len(rewards_PG[0])
     return groups, [p * width + g for p, group in enumerate(groups) for g in group.kept]
 

@@ -18,6 +18,13 @@ from recast_sim.signal.advantage import (
 )
 from recast_sim.signal.config import SignalConfig, SignalError
 from recast_sim.signal.construct import Signal, UpdatePlan, construct
+from recast_sim.signal.objective import (
+    Objective,
+    ObjectiveConfig,
+    clipped_surrogate,
+    low_variance_kl,
+    plan_objective,
+)
 from recast_sim.signal.regime import REGIMES, Regime, regime_codes, regime_shares
 from recast_sim.signal.registry import Constructor, get_constructor, list_constructors, register, unregister
 from recast_sim.signal.repair import choose_anchor, inject_last, inject_target, repair_all_zero
@@ -29,6 +36,8 @@ __all__ = [
     "REGIMES",
     "Constructor",
     "GroupState",
+    "Objective",
+    "ObjectiveConfig",
     "Regime",
     "Signal",
     "SignalConfig",
@@ -39,6 +48,7 @@ __all__ = [
     "boundary_contrast",
     "centred",
     "choose_anchor",
+    "clipped_surrogate",
     "construct",
     "default_level_scores",
     "exact_hit",
@@ -51,7 +61,9 @@ __all__ = [
     "keep_varied_groups",
     "leave_one_out",
     "list_constructors",
+    "low_variance_kl",
     "mean_scaled",
+    "plan_objective",
     "prefix_length",
     "regime_codes",
     "regime_shares",

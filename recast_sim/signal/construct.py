@@ -139,9 +139,7 @@ def _anchor_weight(state: GroupState, hit_share: Tensor, anchor_logprob_P: Tenso
     if anchor_logprob_P is None:
         raise SignalError(f"anchor_logprob_P: missing; anchor_weighting {config.anchor_weighting!r} needs log pi(anchor)")
     if anchor_logprob_P.shape != ones.shape:
-        raise SignalError(
-            f"anchor_logprob_P: shape {tuple(anchor_logprob_P.shape)} does not fit; expected {tuple(ones.shape)}"
-        )
+        raise SignalError(f"anchor_logprob_P: shape {tuple(anchor_logprob_P.shape)} does not fit; expected {tuple(ones.shape)}")
     probability = anchor_logprob_P.to(ones.dtype).exp()
     if config.anchor_weighting == "clipped":
         return probability.clamp(min=config.anchor_floor)

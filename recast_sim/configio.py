@@ -1,0 +1,119 @@
+"""Configs and command lines: a TOML file, then the dataclass, then command-line overrides. The only importer of tyro.
+
+A file is validated by pydantic against the dataclass; an unknown key fails with its path.
+"""
+
+import contextlib
+import io
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+ConfigFile = tyro.conf.Positional[Path]
+Paths = tyro.conf.Positional[tuple[Path, ...]]
+Inline = tyro.conf.OmitArgPrefixes
+
+
+class ConfigError(ValueError):
+    """A config file or command line that does not fit; the message names file and key path, or the option."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of every command.
+
+    Attributes:
+        seed: seed of everything random.
+        out: folder for the results; default a new one under runs/.
+        json: print the final figures as one JSON object on stdout.
+    """
+
+    seed: int = 0
+    out: Path | None = None
+    json: Flag = False
+
+
+def load_config(cls: type[T], path: Path) -> T:
+    """Read a TOML file into a (frozen, nested) dataclass.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key, or a value that does not fit.
+    """
+    try:
+        with path.open("rb") as file:
+            return TypeAdapter(cls).validate_python(tomllib.load(file))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error)}") from error
+
+
+def run_command(
+    prog: str,
+    about: str,
+    commands: Mapping[str, tuple[type[Any], Callable[[Any], None]]],
+    errors: tuple[type[Exception], ...],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse `PROG COMMAND [options]`, run the command's handler, and return the exit status.
+
+    A command is a dataclass; where it has a field `config`, its first argument is a TOML file whose values the options
+    override. Expected errors become one line on stderr and status 2.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(_overview(prog, about, commands))
+            return 0 if arguments else 2
+        if arguments[0] not in commands:
+            raise ConfigError(f"command: {arguments[0]!r} is unknown; choose from {', '.join(commands)}")
+        cls, handler = commands[arguments[0]]
+        handler(_parse(f"{prog} {arguments[0]}", cls, arguments[1:]))
+    except (ConfigError, *errors) as error:
+        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted; what was written is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(prog: str, cls: type[T], arguments: list[str]) -> T:
+    config = next((f for f in fields(cls) if f.name == "config"), None)  # type: ignore[arg-type]
+    default: Any = None
+    if config is not None and arguments and not arguments[0].startswith("-"):
+        kind = config.metadata["type"]
+        default = cls(file=Path(arguments[0]), config=load_config(kind, Path(arguments[0])))  # type: ignore[call-arg]
+    caught = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(caught):
+            return tyro.cli(cls, prog=prog, args=arguments, **({} if default is None else {"default": default}))
+    except SystemExit as stop:
+        if stop.code == 0:
+            raise
+        words = " ".join(caught.getvalue().translate({ord(c): " " for c in "╭╮╰╯│─"}).split())
+        raise ConfigError(words.removeprefix("Parsing error ").removeprefix("Unrecognized options ")) from None
+
+
+def _overview(prog: str, about: str, commands: Mapping[str, tuple[type[Any], Callable[[Any], None]]]) -> str:
+    lines = [f"  {name:<12} {(cls.__doc__ or '').strip().splitlines()[0]}" for name, (cls, _) in commands.items()]
+    return "\n".join([f"usage: {prog} COMMAND [options]", "", about, "", "commands:", *lines, "", f"{prog} COMMAND --help"])
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown key {where!r}; remove it or mend its name"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"key {where!r}: {message}" if where else message

@@ -1,0 +1,72 @@
+"""The loss of an update plan: the clipped, KL-regularised surrogate, token by token, summed over a row's tokens.
+
+Axes: N kept rows, L tokens of a row. Simulator and trainer share it, so that weights and normaliser mean one thing.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from recast_sim.signal.config import SignalError
+from recast_sim.signal.construct import UpdatePlan
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The ratio is clipped to 1 - clip_low .. 1 + clip_high (OpenOneRec: 0.2 and 0.28); `kl` weighs the KL estimate."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    kl: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("clip_low", "clip_high", "kl"):
+            if not getattr(self, name) >= 0:
+                raise SignalError(f"ObjectiveConfig.{name}: {getattr(self, name)} must be 0 or more")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A differentiable `loss`, the mean `kl` estimate of a row (nats), and the share of tokens where the clip binds."""
+
+    loss: Tensor
+    kl: float
+    clip_share: float
+
+
+def plan_objective(
+    plan: UpdatePlan, new_NL: Tensor, old_NL: Tensor, reference_NL: Tensor | None, config: ObjectiveConfig
+) -> Objective:
+    """Loss of the kept rows from their token log-probabilities under the new, the old and the reference policy.
+
+    Raises:
+        SignalError: `config.kl` is not 0 and there is no reference.
+    """
+    surrogate_NL, binds_NL = clipped_surrogate(new_NL, old_NL, plan.advantages_N, config.clip_low, config.clip_high)
+    total = (plan.weights_N[:, None] * surrogate_NL).sum()
+    kl = 0.0
+    if config.kl:
+        if reference_NL is None:
+            raise SignalError(f"reference_NL: missing; kl is {config.kl}, pass the reference policy's log-probabilities")
+        kl_NL = low_variance_kl(new_NL, reference_NL)
+        total, kl = total + config.kl * kl_NL.sum(), float(kl_NL.detach().sum(1).mean())
+    return Objective(total / plan.normaliser, kl, float(binds_NL.float().mean()))
+
+
+def clipped_surrogate(
+    new_NL: Tensor, old_NL: Tensor, advantages_N: Tensor, clip_low: float, clip_high: float
+) -> tuple[Tensor, Tensor]:
+    """PPO's pessimistic token loss -min(ratio A, clip(ratio) A) (arXiv 1707.06347), and where the clip binds; both (N, L)."""
+    ratio, A = (new_NL - old_NL).exp(), advantages_N[:, None]
+    free, clipped = ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A
+    return -torch.minimum(free, clipped), clipped < free
+
+
+def low_variance_kl(new_NL: Tensor, reference_NL: Tensor) -> Tensor:
+    """Token-wise estimate of KL(new || reference) that is never negative (k3): exp(d) - d - 1, d = reference - new."""
+    gap = reference_NL - new_NL
+    return gap.exp() - gap - 1
