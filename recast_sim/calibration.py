@@ -16,7 +16,8 @@ from recast_sim.policy import PolicyConfig
 from recast_sim.pretraining import BasePolicy, target_logprobs, train_base
 from recast_sim.theory import fit_beta, regime_given_hit_rates
 
-_ALPHAS, _BETA_RANGE, _BETA_STEP, _CLOSE_ENOUGH = (0.0, 0.3, 0.6, 0.9), (0.3, 3.0), 0.01, 0.002
+_ALPHAS, _CLOSE_ENOUGH = (0.0, 0.3, 0.6, 0.9), 0.002
+_STEP, _MAX_STEPS, _BETA_STEP = 1.25, 8, 0.01  # beta: growth of the bracket, its number of steps, resolution
 
 
 class CalibrationError(ValueError):
@@ -75,17 +76,22 @@ def _solve_beta(
     all_zero: float, group_size: int, config: EnvironmentConfig, policy: PolicyConfig, convergence: float, seed: int
 ) -> Calibration:
     """The world of the all-zero share nearest to the target along beta; a sharper preference has fewer all-zero groups."""
-    tried: list[Calibration] = []
+    tried: dict[float, Calibration] = {}
 
     def excess(beta: float) -> float:
-        tried.append(_measure(replace(config, beta=beta), policy, convergence, group_size, seed))
-        off = tried[-1].regime[0] - all_zero
+        if beta not in tried:
+            tried[beta] = _measure(replace(config, beta=beta), policy, convergence, group_size, seed)
+        off = tried[beta].regime[0] - all_zero
         return 0.0 if abs(off) < _CLOSE_ENOUGH else off
 
-    low, high = (excess(beta) for beta in _BETA_RANGE)
-    if low * high < 0:
-        brentq(excess, *_BETA_RANGE, xtol=_BETA_STEP)
-    return min(tried, key=lambda c: abs(c.regime[0] - all_zero))
+    near, step = config.beta, _STEP if excess(config.beta) > 0 else 1 / _STEP
+    for _ in range(_MAX_STEPS):
+        far = near * step
+        if excess(near) * excess(far) <= 0:
+            brentq(excess, *sorted((near, far)), xtol=_BETA_STEP)
+            break
+        near = far
+    return min(tried.values(), key=lambda c: abs(c.regime[0] - all_zero))
 
 
 def _measure(config: EnvironmentConfig, policy: PolicyConfig, convergence: float, group_size: int, seed: int) -> Calibration:

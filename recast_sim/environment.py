@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recast_sim.catalog import Catalog, synthetic_codes, zipf_popularity
-from recast_sim.seeding import derive_seed
+from recast_sim.runs import derive_seed
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EnvironmentConfig:
     sizes: tuple[int, ...] = (16, 16, 16)
     dim: int = 16
     alpha: float = 0.0
-    beta: float = 1.2
+    beta: float = 1.0
     rho: float = 0.7
     targets: int = 1
     train_prompts: int = 8192

@@ -9,8 +9,13 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from recast_sim.catalog import Catalog
+
+
+class PolicyError(ValueError):
+    """A bad knob of a policy; the message names the field, the value and the mend."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         if self.width < 1:
-            raise ValueError(f"PolicyConfig.width: {self.width} must be at least 1")
+            raise PolicyError(f"PolicyConfig.width: {self.width} must be at least 1")
 
 
 class TreePolicy(nn.Module):
@@ -57,7 +62,8 @@ class TreePolicy(nn.Module):
         if len(bias) <= child_PRB[0].numel():  # cheaper to score every node of the level than to gather vectors
             logits = (h_PH @ vectors.T + bias).gather(1, safe.flatten(1)).view_as(safe)
         else:
-            logits = torch.einsum("ph,prbh->prb", h_PH, vectors[safe]) + bias[safe]
+            # embedding, not indexing: its backward sums rows without sorting them
+            logits = torch.einsum("ph,prbh->prb", h_PH, embedding(safe, vectors)) + embedding(safe, bias[:, None])[..., 0]
         return logits.masked_fill(child_PRB < 0, -torch.inf).log_softmax(2)
 
     def path_logprobs(self, x_PD: Tensor, leaf_PR: Tensor) -> Tensor:
@@ -73,15 +79,15 @@ class TreePolicy(nn.Module):
 
     def leaf_logprobs(self, x_PD: Tensor) -> Tensor:
         """log pi of every leaf, (P, leaves): the enumeration that exact analysis and ranking use."""
-        h = self.encode(x_PD)
-        total = h.new_zeros(len(h), 1)
+        h_HP = self.encode(x_PD).T  # prompts last: sums over children then run along contiguous prompts
+        total_NP = h_HP.new_zeros(1, h_HP.shape[1])
         for level in range(self.levels):
-            logits = h @ self.vectors[level].T + self.biases[level]
-            children = self.child_nodes(level)
-            padded = torch.where(children >= 0, logits[:, children.clamp(min=0)], -torch.inf)
-            conditional = padded.log_softmax(2)[:, children >= 0]  # nodes of a level are stored parent by parent
-            total = total.repeat_interleave((children >= 0).sum(1), dim=1) + conditional
-        return total
+            child_NB = self.child_nodes(level)
+            logits = self.vectors[level] @ h_HP + self.biases[level][:, None]
+            padded = logits[child_NB.clamp(min=0)].masked_fill((child_NB < 0)[..., None], -torch.inf)
+            before = total_NP - padded.logsumexp(1)
+            total_NP = logits + before.repeat_interleave((child_NB >= 0).sum(1), dim=0)  # nodes lie parent by parent
+        return total_NP.T
 
 
 def _encoder(config: PolicyConfig, dim: int, generator: torch.Generator) -> tuple[nn.Module, int]:

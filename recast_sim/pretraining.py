@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recast_sim.environment import Environment, Prompts
-from recast_sim.policy import PolicyConfig, TreePolicy
+from recast_sim.policy import PolicyConfig, PolicyError, TreePolicy
 from recast_sim.seeding import torch_generator
 
 _EVERY, _PATIENCE, _MAX_STEPS, _BATCH, _LEARNING_RATE, _WATCHED = 4, 10, 4000, 256, 0.01, 2048
@@ -36,10 +36,10 @@ def train_base(environment: Environment, config: PolicyConfig, convergence: floa
     over-fits.
 
     Raises:
-        ValueError: convergence is negative.
+        PolicyError: convergence is negative.
     """
     if convergence < 0:
-        raise ValueError(f"convergence: {convergence} must be 0 or more (1 is the early-stopped optimum)")
+        raise PolicyError(f"convergence: {convergence} must be 0 or more (1 is the early-stopped optimum)")
     run = _Supervised(environment, config, seed)
     curve, states = [run.heldout()], [run.state()]
     while len(curve) - 1 - _argmax(curve) < _PATIENCE and (len(curve) - 1) * _EVERY < _MAX_STEPS:

@@ -49,7 +49,7 @@ class StudyConfig:
     seeds: int = 5
     regime: tuple[float, float, float] = (0.85, 0.13, 0.02)
     convergence: float = 1.0
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -11,10 +11,10 @@ from recast_sim.batches import Batch, draw_batch, kept_leaves, roll_out, signal_
 from recast_sim.environment import Environment
 from recast_sim.evaluation import evaluate
 from recast_sim.policy import TreePolicy
-from recast_sim.runs import RunWriter
+from recast_sim.runs import RunWriter, derive_seed
 from recast_sim.runs.checkpoint import latest_checkpoint, load_state, save_state
 from recast_sim.sampling import Sampler
-from recast_sim.seeding import derive_seed, torch_generator
+from recast_sim.seeding import torch_generator
 from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor, plan_objective, regime_codes
 
 
@@ -50,7 +50,7 @@ class TrainingConfig:
     updates_per_batch: int = 1
     sampler: Sampler = "iid"
     max_draws: int = 10
-    evaluate_every: int = 5
+    evaluate_every: int = 10
     checkpoint_every: int = 0
 
     def __post_init__(self) -> None:

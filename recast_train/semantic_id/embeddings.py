@@ -47,9 +47,7 @@ def svd_embeddings(train_matrix: sparse.csr_array, dim: int, seed: int) -> NDArr
     return _unit_rows(factor_ID * np.where(peak_D < 0, -1.0, 1.0))
 
 
-def minilm_embeddings(
-    titles: Sequence[str], model_dir: Path | None = None, batch_size: int = 64
-) -> NDArray[np.float64]:
+def minilm_embeddings(titles: Sequence[str], model_dir: Path | None = None, batch_size: int = 64) -> NDArray[np.float64]:
     """Text embeddings (I, D) of item titles: masked mean of the last layer of a BERT-like encoder, length one.
 
     `model_dir` is a folder in the transformers format (safetensors weights); without it the MiniLM (D = 384) inside

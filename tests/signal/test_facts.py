@@ -636,11 +636,13 @@ def test_luffy_anchor_weights_are_the_gradient_of_the_shaped_ratio(logprobs, gam
 
 
 def test_annealed_anchor_weights_fade_with_the_natural_hits():
-    """One group of four has a natural hit: the three anchors weigh 3/4, every sampled row 1."""
+    """One group of four has a natural hit: the three anchors weigh 3/4, every sampled row 1, and eight rows are kept."""
     rewards = tensor([[0, 0], [0, 1], [0, 0], [0, 0]])
     config = SignalConfig(anchor_weighting="annealed")
     plan = construct("repair_only", rewards, torch.zeros(4, 2), has_anchor_P=[True] * 4, config=config).plan
     assert plan.weights_N.tolist() == [0.75, 1, 1, 1, 0.75, 1, 0.75, 1]
+    coefficients = tensor([0.75, -1, -1, 1, 0.75, -1, 0.75, -1]) * math.sqrt(0.5) / 8
+    torch.testing.assert_close(plan.coefficients_N, coefficients, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("rule", ["ratio_one", "clipped", "luffy", "annealed"])

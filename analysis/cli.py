@@ -1,0 +1,42 @@
+"""`recast-report`: tables and figures of run folders."""
+
+import json
+import sys
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from analysis.show import draw_run, run_summary, runs_table
+from recast_sim.configio import Common, Flag, Paths, run_command
+from recast_sim.runs import RunError, find_runs, read_run
+
+
+@dataclass(frozen=True)
+class Show(Common):
+    """Show run folders: what they are, where they ended, figures on request.
+
+    Attributes:
+        runs: run folders, or folders that hold some.
+        figures: also draw each run's regimes and Pass@1, below --out (default: the run's own folder).
+    """
+
+    runs: Paths = ()
+    figures: Flag = False
+
+
+def show(command: Show) -> None:
+    if not command.runs:
+        raise RunError("runs: none given; name at least one run folder")
+    runs = [read_run(path) for path in find_runs(command.runs)]
+    summaries = [run_summary(run) for run in runs]
+    if command.json:
+        print(json.dumps(summaries))
+    else:
+        Console(width=max(120, Console().width)).print(runs_table(summaries))
+    for run in runs if command.figures else []:
+        if (picture := draw_run(run, command.out or run.path)) is not None:
+            print(f"figure: {picture}", file=sys.stderr)
+
+
+def main() -> None:
+    sys.exit(run_command("recast-report", "Tables and figures of run folders.", {"show": (Show, show)}, (RunError, OSError)))

@@ -1,0 +1,247 @@
+"""Summary, tables and figure of a simulated study (the quickstart) from its folder alone."""
+
+import json
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from rich.console import Console
+from rich.table import Table
+
+from analysis.budget import budget_ratio, final_score
+from analysis.statistics import bootstrap, mean
+from analysis.style import REGIME_COLOURS, apply_style, colours, save_figure
+from recast_sim.runs import Run, RunError, read_run
+
+_SHARES = ("all_zero", "single_hit", "multi_hit", "all_hit", "learnable")
+Runs = dict[str, dict[int, Run]]
+
+
+def summarise_study(root: Path) -> dict[str, Any]:
+    """All figures of a study as one JSON-ready mapping.
+
+    `regime_before` and `regime_after` are means over the reported worlds, at the base policy, before and after recast's
+    repair. Gradient figures are means over worlds; scores are final (mean of the last three evaluations) with 95 % intervals
+    over seeds.
+
+    Raises:
+        RunError: the folder holds no study, or one without runs.
+    """
+    runs, worlds = _load(root)
+    baseline = next(iter(runs))
+    rates = read_run(root).manifest["config"]["learning_rates"]
+    gradients = _gradients(worlds)
+    reference = gradients.get("recast", gradients[baseline])
+    return {
+        "regime_before": {share: _mean(reference, "regime_before", share) for share in _SHARES},
+        "regime_after": {share: _mean(reference, "regime_after", share) for share in _SHARES},
+        "constructors": {name: _constructor(name, runs, gradients[name]) for name in runs},
+        "baseline": baseline,
+        "grid_edges": [min(rates), max(rates)],
+        "base": {
+            "pass_at_1_sampled": _start(runs[baseline], "pass_at_1_sampled"),
+            "pass_at_1_greedy": _start(runs[baseline], "pass_at_1_greedy"),
+            "best_possible": float(np.mean([world["best_possible"]["pass_at_1"] for world in worlds])),
+        },
+        "worlds": len(worlds),
+        "run": str(root),
+    }
+
+
+def print_study(summary: dict[str, Any], console: Console) -> None:
+    """The quickstart's tables: regimes, then one row a constructor."""
+    regimes = Table(title=f"(a) regimes at the base policy, mean of {summary['worlds']} worlds")
+    for column in ("", "all-zero", "single-hit", "multi-hit", "all-hit", "naturally learnable"):
+        regimes.add_column(column, justify="left" if not column else "right")
+    regimes.add_row("paper, before", "85 %", "13 %", "2 %", "", "15 %")
+    for label, key in (("before repair", "regime_before"), ("after repair", "regime_after")):
+        regimes.add_row(label, *(f"{100 * summary[key][share]:.1f} %" for share in _SHARES))
+    console.print(regimes)
+    console.print(_constructor_table(summary))
+    base = summary["base"]
+    console.print(
+        f"Held-out Pass@1 of the base policy: sampled {base['pass_at_1_sampled']:.4f}, greedy {base['pass_at_1_greedy']:.4f}; "
+        f"best possible {base['best_possible']:.4f}. Gradient variance: of one group's estimate, over the squared norm of "
+        f"its mean; the cosine is to the exact gradient of sampled Pass@1. Budget ratio: rollouts to {summary['baseline']}'s "
+        f"final sampled Pass@1 over {summary['baseline']}'s rollouts, median over seeds, 95 % bootstrap interval; a seed that never "
+        "gets there is censored (> 1). lr: the best of the grid by final sampled Pass@1 in a world that is not reported; * is "
+        "the grid's edge. sft draws rollouts here only to log regimes; it needs none.",
+        highlight=False,
+    )
+
+
+def draw_study(root: Path, summary: dict[str, Any]) -> Path:
+    """The four-panel figure of a study; returns the PNG's path (a PDF stands beside it)."""
+    apply_style()
+    runs, _ = _load(root)
+    palette = colours(runs)
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8))
+    _draw_regimes(axes[0, 0], summary)
+    _draw_learnable(axes[0, 1], runs, palette)
+    _draw_gradients(axes[1, 0], summary, palette)
+    _draw_budget(axes[1, 1], runs, palette)
+    figure.suptitle(f"{summary['worlds']} calibrated worlds, one seed each; bands are 95 % bootstrap intervals of the mean")
+    figure.tight_layout()
+    return save_figure(figure, root / "figure.png")
+
+
+def _load(root: Path) -> tuple[Runs, list[dict[str, Any]]]:
+    config = read_run(root).manifest["config"]
+    if "constructors" not in config:
+        raise RunError(f"{root}: not a study; it holds a single run, use `recast-report show`")
+    runs: Runs = defaultdict(dict)
+    for name in config["constructors"]:
+        for folder in sorted((root / "runs").glob(f"{name}-seed*")):
+            runs[name][int(folder.name.rsplit("seed", 1)[1])] = read_run(folder)
+    if not runs:
+        raise RunError(f"{root}: the study has no finished run; start it again with --resume")
+    seeds = sorted(next(iter(runs.values())))
+    worlds = [json.loads((root / "worlds" / f"seed-{seed}" / "world.json").read_text(encoding="utf-8")) for seed in seeds]
+    return dict(runs), worlds
+
+
+def _gradients(worlds: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for world in worlds:
+        for report in world["gradients"]:
+            by_name[report["constructor"]].append(report)
+    return by_name
+
+
+def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[str, Any]:
+    baseline = next(iter(runs))
+    evals = {seed: run.evals for seed, run in runs[name].items()}
+    against = {seed: run.evals for seed, run in runs[baseline].items()}
+    scores = {}
+    for metric in ("pass_at_1_sampled", "pass_at_1_greedy"):
+        interval = bootstrap([final_score(frame, metric) for frame in evals.values()], mean)
+        scores |= {metric: interval.value, f"{metric}_interval": [interval.low, interval.high]}
+    return {
+        "learnable": _mean(reports, "learnable"),
+        "update_width": _mean(reports, "update_width"),
+        "gradient_variance": _mean(reports, "variance"),
+        "gradient_cosine": _mean(reports, "cosine"),
+        "learning_rate": next(iter(runs[name].values())).manifest["config"]["training"]["learning_rate"],
+        **scores,
+        "budget_ratio": asdict(budget_ratio(evals, against)),
+        "actor_rows": float(np.mean([frame["actor_rows"][-1] for frame in evals.values()])),
+    }
+
+
+def _constructor_table(summary: dict[str, Any]) -> Table:
+    table = Table(title="(b) learnable groups, (c) gradients at the base policy, (d) training")
+    table.add_column("constructor")
+    for column in ("learnable", "rows", "grad variance", "cosine", "lr", "sampled Pass@1", "greedy Pass@1"):
+        table.add_column(column, justify="right")
+    table.add_column("budget ratio", justify="right")
+    for name, row in summary["constructors"].items():
+        table.add_row(
+            name,
+            f"{100 * row['learnable']:.1f} %",
+            f"{row['update_width']:.1f}",
+            f"{row['gradient_variance']:.0f}",
+            f"{row['gradient_cosine']:.2f}",
+            f"{row['learning_rate']:g}{'*' if row['learning_rate'] in summary['grid_edges'] else ''}",
+            *(_score(row, metric) for metric in ("pass_at_1_sampled", "pass_at_1_greedy")),
+            ratio_text(row["budget_ratio"]),
+        )
+    return table
+
+
+def ratio_text(ratio: dict[str, Any]) -> str:
+    """A budget ratio with interval and censored seeds, in a few characters."""
+    value, low, high = (">1" if ratio[k] is None else f"{ratio[k]:.2f}" for k in ("median", "low", "high"))
+    censored = f"; censored {', '.join(map(str, ratio['censored']))}" if ratio["censored"] else ""
+    return f"{value} [{low}, {high}]{censored}"
+
+
+def _score(row: dict[str, Any], metric: str) -> str:
+    low, high = row[f"{metric}_interval"]
+    return f"{row[metric]:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def _mean(reports: list[dict[str, Any]], *keys: str) -> float:
+    values = []
+    for report in reports:
+        value: Any = report
+        for key in keys:
+            value = value[key]
+        values.append(value)
+    return float(np.mean(values))
+
+
+def _start(runs: dict[int, Run], metric: str) -> float:
+    return float(np.mean([run.evals[metric][0] for run in runs.values()]))
+
+
+def _draw_regimes(axis: Axes, summary: dict[str, Any]) -> None:
+    left = np.zeros(2)
+    for share, colour in REGIME_COLOURS.items():
+        widths = np.array([100 * summary[key][share] for key in ("regime_after", "regime_before")])
+        axis.barh(["after repair", "before repair"], widths, left=left, color=colour, label=share.replace("_", "-"))
+        left += widths
+    axis.set(xlabel="share of groups (%)", title="Regimes at the base policy", xlim=(0, 100))
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=4, frameon=False)
+
+
+def _draw_learnable(axis: Axes, runs: Runs, palette: dict[str, str]) -> None:
+    bands = {n: _band([run.steps for run in s.values()], "learnable", smooth=9) for n, s in runs.items()}
+    for names in _same(bands):
+        x, low, middle, high = bands[names[0]]
+        axis.plot(x, 100 * middle, color=palette[names[0]], label=" = ".join(names))
+        axis.fill_between(x, 100 * low, 100 * high, color=palette[names[0]], alpha=0.2, linewidth=0)
+    axis.legend(frameon=False, fontsize=8, loc="center right")
+    axis.set(xlabel="step", ylabel="learnable groups (%)", title="Learnable groups in training (9-step mean)", ylim=(0, 103))
+
+
+def _draw_gradients(axis: Axes, summary: dict[str, Any], palette: dict[str, str]) -> None:
+    rows = summary["constructors"]
+    points = {name: (np.array([row["gradient_variance"], row["gradient_cosine"]]),) for name, row in rows.items()}
+    for names in _same(points):
+        axis.scatter(*points[names[0]][0], color=palette[names[0]], s=60, zorder=3, label=" = ".join(names))
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.set(xscale="log", xlabel="gradient variance of one group (relative)", ylabel="cosine to the exact gradient")
+    axis.set(ylim=(0, 1.12), title="Bias and variance at the base policy")
+    axis.margins(x=0.25)
+
+
+def _draw_budget(axis: Axes, runs: Runs, palette: dict[str, str]) -> None:
+    bands = {n: _band([run.evals for run in s.values()], "pass_at_1_sampled", column="rollouts") for n, s in runs.items()}
+    for names in _same(bands):
+        x, low, middle, high = bands[names[0]]
+        axis.plot(x / 1000, middle, color=palette[names[0]], label=" = ".join(names))
+        axis.fill_between(x / 1000, low, high, color=palette[names[0]], alpha=0.2, linewidth=0)
+    axis.set(xlabel="generated rollouts (thousands)", ylabel="held-out sampled Pass@1", title="Budget curves", ylim=(0, None))
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _same(curves: dict[str, tuple[np.ndarray, ...]]) -> list[list[str]]:
+    """Names whose curves are identical, grouped: drawn once, labelled together."""
+    groups: list[list[str]] = []
+    for name, curve in curves.items():
+        for group in groups:
+            if all(np.array_equal(a, b) for a, b in zip(curves[group[0]], curve, strict=True)):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def _band(
+    frames: list[pl.DataFrame], metric: str, column: str = "step", smooth: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x, and low, mean, high over seeds at each row."""
+    table = np.stack([frame[metric].to_numpy() for frame in frames])
+    x = np.mean([frame[column].to_numpy() for frame in frames], axis=0)
+    if smooth > 1 and table.shape[1] >= smooth:
+        table = np.apply_along_axis(np.convolve, 1, table, np.full(smooth, 1 / smooth), mode="valid")
+        x = x[smooth // 2 : len(x) - smooth // 2]
+    intervals = [bootstrap(list(column_values), mean) for column_values in table.T]
+    low, middle, high = (np.array([getattr(i, name) for i in intervals]) for name in ("low", "value", "high"))
+    return x, low, middle, high

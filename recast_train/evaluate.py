@@ -1,0 +1,243 @@
+"""Exact metrics over the whole catalog by a wide tree search that proves its own exactness.
+
+A search keeps the best W nodes of each level. An item below a pruned node cannot be likelier than the node itself, so a
+target that is likelier than every pruned node has its exact rank, and a target with k better items found is out of the top
+k. Prompts where neither holds are searched again, wider. Axis letters: P or N prompts, W kept nodes, B children, Y leaves,
+E extra positions, L levels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recast_sim.catalog import Catalog
+from recast_sim.runs import derive_seed
+from recast_train.data import Prompts
+from recast_train.model import PromptTokens, SidModel, TrainError, require, tokenise_histories
+from recast_train.packed import PromptCache, packed_logprobs
+from recast_train.references import metrics_from_rank, target_rank
+from recast_train.rollout import sample_rollouts
+
+K = 10
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured at the end.
+
+    Attributes:
+        prompts: test prompts, drawn without replacement; 0 takes all.
+        train_prompts: train prompts behind the all-zero share.
+        group_size: rollouts behind the all-zero share.
+        width: nodes of a level that a search keeps at first. Changes the time, not the result.
+        batch: prompts searched at once.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    prompts: int = 0
+    train_prompts: int = 1000
+    group_size: int = 32
+    width: int = 48
+    batch: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("train_prompts", "group_size", "width", "batch"):
+            require(getattr(self, name) >= 1, f"EvaluationConfig.{name}", getattr(self, name), "must be at least 1")
+        require(self.prompts >= 0, "EvaluationConfig.prompts", self.prompts, "must be 0 (all) or more")
+
+
+@dataclass(frozen=True)
+class PromptScores:
+    """Figures of each test prompt, (N,): rank among unseen and among all items, the target's probability, greedy hit."""
+
+    user_N: NDArray[np.int64]
+    rank_seen_filtered_N: Floats
+    rank_unfiltered_N: Floats
+    probability_N: Floats
+    greedy_N: Floats
+    wider: int = field(default=0)  # prompts that needed more than the first width
+
+    def metric_rows(self) -> dict[str, Floats]:
+        """The value of each reported metric on each prompt; a metric is the mean of its row."""
+        rank = self.rank_seen_filtered_N
+        return {
+            f"hr@{K}": (rank <= K).astype(float),
+            f"ndcg@{K}": np.where(rank <= K, 1.0 / np.log2(1.0 + rank), 0.0),
+            "pass_at_1_sampled": self.probability_N,
+            "pass_at_1_greedy": self.greedy_N,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The reported metrics: seen items filtered, and under `unfiltered` the whole catalog ranked."""
+        return {
+            **metrics_from_rank(self.rank_seen_filtered_N, K),
+            "unfiltered": metrics_from_rank(self.rank_unfiltered_N, K),
+            "pass_at_1_sampled": float(self.probability_N.mean()),
+            "pass_at_1_greedy": float(self.greedy_N.mean()),
+        }
+
+
+def score_prompts(
+    model: SidModel,
+    catalog: Catalog,
+    prompts: Prompts,
+    config: EvaluationConfig,
+    on_batch: Callable[[int], None] = lambda prompts: None,
+) -> PromptScores:
+    """Exact figures of every prompt. `on_batch` hears how many prompts a batch had.
+
+    Raises:
+        TrainError: two items share an SID (the ranks of items would not be defined), or a probability is not finite.
+    """
+    if catalog.collisions:
+        raise TrainError(f"catalog: {catalog.collisions} items share an SID; tokenise with an index level")
+    parts = []
+    for start in range(0, len(prompts), config.batch):
+        rows = np.arange(start, min(start + config.batch, len(prompts)))
+        parts.append(_exact(model, catalog, prompts.take(rows), config.width))
+        on_batch(len(rows))
+    columns = [
+        np.concatenate([getattr(part, name) for part in parts]) for name in PromptScores.__annotations__ if name != "wider"
+    ]
+    return PromptScores(*columns, wider=sum(part.wider for part in parts))
+
+
+@torch.no_grad()
+def target_logprobs(model: SidModel, catalog: Catalog, prompts: Prompts, batch: int = 256) -> Floats:
+    """Log-probability (N,) of each prompt's target under trie-constrained sampling."""
+    parts = []
+    for start in range(0, len(prompts), batch):
+        chunk = prompts.take(slice(start, start + batch))
+        rows = torch.arange(len(chunk), device=model.device)
+        leaf = torch.from_numpy(catalog.leaf_of_item_I[chunk.target_N]).to(model.device)
+        tokens = tokenise_histories(chunk.history_NH, catalog).to(model.device)
+        parts.append(packed_logprobs(model, tokens, rows, leaf).sum(1).double().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def expected_all_zero(probability_N: Floats, group_size: int) -> float:
+    """Share of groups of G i.i.d. rollouts without a hit that is expected: the mean of (1 - p)^G."""
+    return float(((1 - probability_N) ** group_size).mean())
+
+
+def sampled_all_zero(model: SidModel, catalog: Catalog, prompts: Prompts, config: EvaluationConfig, seed: int) -> float:
+    """Share of sampled groups without a hit, one group a prompt. A batch's draws depend on the seed and its place alone."""
+    misses = []
+    for start in range(0, len(prompts), config.batch):
+        chunk = prompts.take(slice(start, start + config.batch))
+        generator = torch.Generator().manual_seed(derive_seed(seed, "all-zero share", start))
+        tokens = tokenise_histories(chunk.history_NH, catalog).to(model.device)
+        leaf_PG = sample_rollouts(model, tokens, config.group_size, generator).leaf_PG.cpu().numpy()
+        misses.append((leaf_PG != catalog.leaf_of_item_I[chunk.target_N][:, None]).all(1))
+    return float(np.concatenate(misses).mean())
+
+
+def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> PromptScores:
+    """Scores of some prompts; those whose bound fails are searched again, four times as wide."""
+    target = torch.from_numpy(catalog.leaf_of_item_I[prompts.target_N]).to(model.device)
+    tokens = tokenise_histories(prompts.history_NH, catalog).to(model.device)
+    logprob_PY, pruned, greedy = search(model, tokens, target, width)
+    scores_PI = logprob_PY.double().cpu().numpy()[:, catalog.leaf_of_item_I]
+    if not np.isfinite(scores_PI[np.arange(len(prompts)), prompts.target_N]).all():
+        raise TrainError("probabilities: not finite; the model has diverged, lower learning_rate")
+    own_P = scores_PI[np.arange(len(prompts)), prompts.target_N]
+    found = PromptScores(
+        user_N=prompts.user_N,
+        rank_seen_filtered_N=target_rank(scores_PI, prompts, seen_filter=True),
+        rank_unfiltered_N=target_rank(scores_PI, prompts, seen_filter=False),
+        probability_N=np.exp(own_P),
+        greedy_N=(greedy == target).double().cpu().numpy(),
+    )
+    best_rank = np.minimum(found.rank_seen_filtered_N, found.rank_unfiltered_N)
+    proven = (pruned.double().cpu().numpy() < own_P) | (best_rank > K)
+    open_rows = np.flatnonzero(~proven)
+    if not len(open_rows):
+        return found
+    again = _exact(model, catalog, prompts.take(open_rows), width * 4)
+    for name in ("rank_seen_filtered_N", "rank_unfiltered_N"):
+        getattr(found, name)[open_rows] = getattr(again, name)
+    return replace(found, wider=len(open_rows))
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """Kept nodes of one level: hidden states, log-probabilities (-inf: padding), and the extra positions on their paths."""
+
+    hidden_PWD: Tensor
+    node_PW: Tensor
+    score_PW: Tensor
+    sees_PWE: Tensor
+    greedy_P: Tensor
+    pruned_P: Tensor
+
+
+@torch.no_grad()
+def search(model: SidModel, prompts: PromptTokens, target_P: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities of the leaves below the best `width` nodes of each level.
+
+    The nodes on the paths of the target and of the greedy leaf are always kept.
+
+    Returns:
+        log-probabilities (P, Y), -inf where pruned; the largest log-probability of a pruned node (P,), -inf where nothing was
+        pruned; the leaf of level-wise greedy decoding (P,).
+    """
+    cache = PromptCache(model, prompts)
+    root = torch.zeros(len(target_P), 1, dtype=torch.int64, device=model.device)
+    nothing = torch.full_like(root[:, 0], -torch.inf, dtype=torch.float32)
+    beam = _Beam(
+        cache.last_PD[:, None],
+        root,
+        torch.zeros_like(root, dtype=torch.float32),
+        root[..., None].bool()[..., :0],
+        root[:, 0],
+        nothing,
+    )
+    for level in range(model.levels - 1):
+        child_PWB, total_PWB, greedy_P = _children(model, level, beam)
+        wanted_P = model.table("leaf_nodes")[target_P, level]
+        beam = _prune(beam, child_PWB, total_PWB, greedy_P, wanted_P, max(width, 2), level == 0)
+        beam = replace(beam, hidden_PWD=cache.extend(level + 1, beam.node_PW, beam.sees_PWE))
+    child_PWB, total_PWB, greedy_P = _children(model, model.levels - 1, beam)
+    leaves = model.nodes[-1]
+    place = child_PWB.masked_fill(child_PWB < 0, leaves).flatten(1)
+    scores = torch.full((len(root), leaves + 1), -torch.inf, device=model.device).scatter(1, place, total_PWB.flatten(1))
+    return scores[:, :leaves], beam.pruned_P, greedy_P
+
+
+def _children(model: SidModel, level: int, beam: _Beam) -> tuple[Tensor, Tensor, Tensor]:
+    """Children of the kept nodes (-1: none) and their log-probabilities, (P, W, B); the greedy node's best child (P,)."""
+    alive_PW1 = torch.isfinite(beam.score_PW)[..., None]
+    step_PWB = model.child_logprobs(beam.hidden_PWD, level, beam.node_PW)
+    child_PWB = model.table("children", level)[beam.node_PW].masked_fill(~alive_PW1, -1)
+    total_PWB = (beam.score_PW[..., None] + step_PWB).masked_fill(child_PWB < 0, -torch.inf)
+    off_path = ~alive_PW1 | (beam.node_PW != beam.greedy_P[:, None])[..., None]
+    best = step_PWB.masked_fill(off_path, -torch.inf).flatten(1).argmax(1)
+    return child_PWB, total_PWB, child_PWB.flatten(1).gather(1, best[:, None])[:, 0]
+
+
+def _prune(
+    beam: _Beam, child_PWB: Tensor, total_PWB: Tensor, greedy_P: Tensor, wanted_P: Tensor, width: int, at_root: bool
+) -> _Beam:
+    """The best children, those on the paths of `greedy_P` and `wanted_P` among them; hidden states are still the parents'."""
+    child, total = child_PWB.flatten(1), total_PWB.flatten(1)
+    forced = (child == wanted_P[:, None]) | (child == greedy_P[:, None])
+    kept = total.masked_fill(forced, torch.inf).topk(min(width, total.shape[1]), 1).indices
+    parent = kept // child_PWB.shape[2]
+    path = beam.sees_PWE.gather(1, parent[..., None].expand(-1, -1, beam.sees_PWE.shape[2]))
+    if not at_root:  # the root is no extra position; below it the parent is one
+        path = torch.cat([path, torch.nn.functional.one_hot(parent, beam.node_PW.shape[1]).bool()], 2)
+    return _Beam(
+        hidden_PWD=beam.hidden_PWD,
+        node_PW=child.gather(1, kept).clamp(min=0),
+        score_PW=total.gather(1, kept),
+        sees_PWE=path,
+        greedy_P=greedy_P,
+        pruned_P=torch.maximum(beam.pruned_P, total.scatter(1, kept, -torch.inf).amax(1)),
+    )

@@ -1,0 +1,96 @@
+"""The model: vocabulary, left padding that changes nothing, and the softmax over legal children."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sid_world import TINY, dense_logprobs, histories, tiny_catalog, tiny_model, tiny_prompts
+
+from recast_train.model import (
+    BOS_TOKEN,
+    PAD_TOKEN,
+    SPECIAL_TOKENS,
+    ModelConfig,
+    TrainError,
+    build_model,
+    tokenise_histories,
+)
+
+
+def test_tokens_by_hand() -> None:
+    catalog = tiny_catalog()
+    found = tokenise_histories(np.array([[-1, 3], [-1, -1], [7, 3]]), catalog)
+    start = SPECIAL_TOKENS + np.array([0, 4, 7])
+    three, seven = (catalog.codes_IL[item] + start for item in (3, 7))
+    pad = [PAD_TOKEN] * 3
+    assert found.tokens_PT.tolist() == [[*pad, BOS_TOKEN, *three], [*pad, *pad, BOS_TOKEN], [BOS_TOKEN, *seven, *three]]
+    assert found.length_P.tolist() == [4, 1, 7]
+    assert found.positions_PT[0].tolist() == [0, 0, 0, 0, 1, 2, 3]
+
+
+def test_levels_have_their_own_tokens() -> None:
+    catalog = tiny_catalog()
+    model = build_model(catalog, TINY, 0)
+    assert model.offset == (2, 6, 9)
+    assert model.lm.lm_head.weight.shape[0] == 2 + 4 + 3 + 5
+
+
+@pytest.mark.parametrize("catalog_sizes", [(4, 3, 5), (6, 4), (20,)])
+def test_padding_and_masks_change_no_probability(catalog_sizes: tuple[int, ...]) -> None:
+    catalog = tiny_catalog(18, catalog_sizes)
+    model, prompts = tiny_model(catalog), tiny_prompts(catalog, 6)
+    hidden = model.hidden(prompts.tokens_PT, prompts.positions_PT, prompts.mask())[:, -1]
+    first = model.child_logprobs(hidden, 0, torch.zeros(6, dtype=torch.int64))
+    for row in range(6):
+        plain = prompts.tokens_PT[row][prompts.real_PT[row]]
+        for leaf in (0, 7, catalog.leaves - 1):
+            node = int(catalog.leaf_nodes[leaf, 0])
+            assert float(first[row, node]) == pytest.approx(dense_logprobs(model, plain, leaf)[0], abs=1e-5)
+
+
+def test_padding_columns_shared_by_all_are_cut() -> None:
+    prompts = tokenise_histories(np.array([[-1, -1, 3], [-1, -1, -1]]), tiny_catalog())
+    assert prompts.take(torch.tensor([0, 1])).tokens_PT.shape == (2, 4)
+    assert prompts.take(torch.tensor([1])).tokens_PT.tolist() == [[BOS_TOKEN]]
+
+
+def test_children_sum_to_one_and_padding_has_none() -> None:
+    catalog = tiny_catalog()
+    model = tiny_model(catalog)
+    node = torch.arange(model.nodes[1])
+    logprobs = model.child_logprobs(torch.randn(len(node), 16), 1, node)
+    legal = torch.from_numpy(catalog.children(1)) >= 0
+    assert torch.allclose(logprobs.exp().sum(1), torch.ones(len(node)))
+    assert torch.equal(torch.isfinite(logprobs), legal)
+    assert not bool(legal.all())
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    catalog = tiny_catalog()
+    torch.manual_seed(5)
+    first, state = build_model(catalog, TINY, 3), torch.random.get_rng_state()
+    torch.rand(7)
+    same, other = build_model(catalog, TINY, 3), build_model(catalog, TINY, 4)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), same.parameters(), strict=True))
+    assert not torch.equal(first.lm.lm_head.weight, other.lm.lm_head.weight)
+    torch.manual_seed(5)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("hidden", 18), ("heads", 0), ("layers", 0), ("dropout", 1.0), ("attention_dropout", -0.1)]
+)
+def test_bad_sizes_are_refused(field: str, value: float) -> None:
+    with pytest.raises(TrainError, match=rf"ModelConfig\.{field}: {value} must"):
+        ModelConfig(**{"heads": 4, field: value})
+
+
+def test_histories_of_the_helper_have_all_lengths() -> None:
+    assert sorted((histories(tiny_catalog(), 6) >= 0).sum(1)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, recast_train; sys.exit(bool({'torch', 'transformers', 'polars'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
