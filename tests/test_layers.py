@@ -1,0 +1,35 @@
+"""Layer rules seen from a fresh interpreter: what an import really loads, re-exports included."""
+
+import subprocess
+import sys
+
+import pytest
+
+LABORATORY = ("environment", "policy", "sampling", "training", "study", "exact", "cli")
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}; import sys; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["recast_sim", "recast_sim.runs", "recast_sim.configio", "analysis.show", "analysis.study"])
+def test_reading_runs_loads_no_torch(module: str) -> None:
+    loaded = loaded_by(f"import {module}")
+    assert module in loaded
+    assert not loaded & {"torch", "transformers", "safetensors"}
+
+
+@pytest.mark.parametrize("module", ["recast_sim.signal", "recast_sim.catalog"])
+def test_shared_leaves_load_nothing_else_of_ours(module: str) -> None:
+    ours = {name for name in loaded_by(f"import {module}") if name.startswith(("recast_sim.", "recast_train", "analysis"))}
+    assert ours
+    assert all(name.startswith(module) for name in ours)
+
+
+def test_the_trainer_does_not_load_the_laboratory() -> None:
+    loaded = loaded_by("import recast_train.rl, recast_train.pipeline")
+    assert "recast_sim.signal" in loaded
+    assert not loaded & {f"recast_sim.{name}" for name in LABORATORY}
+    assert not any(name.startswith("analysis") for name in loaded)
