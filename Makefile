@@ -33,7 +33,7 @@ lint: setup  ## style, types and layer rules
 	$(BIN)/lint-imports
 
 bench: setup  ## signal construction against the per-group Python loop
-	$(BIN)/python benchmarks/signal.py
+	$(BIN)/python benchmarks/construction.py
 
 lab: setup  ## JupyterLab
 	$(INSTALL) --editable '.[train,dev,notebooks]'

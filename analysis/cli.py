@@ -32,7 +32,7 @@ def show(command: Show) -> None:
     if command.json:
         print(json.dumps(summaries))
     else:
-        Console(width=max(120, Console().width)).print(runs_table(summaries))
+        Console(width=max(200, Console().width)).print(runs_table(summaries))
     for run in runs if command.figures else []:
         if (picture := draw_run(run, command.out or run.path)) is not None:
             print(f"figure: {picture}", file=sys.stderr)

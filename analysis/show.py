@@ -20,7 +20,8 @@ def run_summary(run: Run) -> dict[str, Any]:
     last_eval = run.evals.tail(1).to_dicts()[0] if len(run.evals) else {}
     regime = {f"before_{name}" for name in REGIME_COLOURS} & set(run.steps.columns)
     return {
-        "run": str(run.path),
+        "run": run.path.name,
+        "path": str(run.path),
         "kind": run.manifest["kind"],
         "constructor": training.get("constructor"),
         "seed": run.manifest["seed"],
@@ -33,7 +34,8 @@ def run_summary(run: Run) -> dict[str, Any]:
 
 def runs_table(summaries: list[dict[str, Any]]) -> Table:
     """A terminal table with a row a run; columns that no run fills are left out."""
-    keys = list(dict.fromkeys(key for row in summaries for key, value in row.items() if value is not None))
+    filled = dict.fromkeys(key for row in summaries for key, value in row.items() if value is not None)
+    keys = [key for key in filled if key != "path"]
     table = Table()
     for key in keys:
         table.add_column(key, justify="left" if key in ("run", "kind", "constructor", "status") else "right")

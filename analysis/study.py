@@ -68,9 +68,9 @@ def print_study(summary: dict[str, Any], console: Console) -> None:
         f"Held-out Pass@1 of the base policy: sampled {base['pass_at_1_sampled']:.4f}, greedy {base['pass_at_1_greedy']:.4f}; "
         f"best possible {base['best_possible']:.4f}. Gradient variance: of one group's estimate, over the squared norm of "
         f"its mean; the cosine is to the exact gradient of sampled Pass@1. Budget ratio: rollouts to {summary['baseline']}'s "
-        f"final sampled Pass@1 over {summary['baseline']}'s rollouts, median over seeds, 95 % bootstrap interval; a seed that never "
-        "gets there is censored (> 1). lr: the best of the grid by final sampled Pass@1 in a world that is not reported; * is "
-        "the grid's edge. sft draws rollouts here only to log regimes; it needs none.",
+        f"final sampled Pass@1 over {summary['baseline']}'s rollouts, median over seeds, 95 % bootstrap interval; a seed that "
+        "never gets there is censored (> 1). lr: best of the grid by final sampled Pass@1 in a world that is not reported; * is the "
+        "grid's edge. sft draws rollouts here only to log regimes; it needs none.",
         highlight=False,
     )
 

@@ -7,7 +7,7 @@ E extra positions, L levels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,7 +62,11 @@ class PromptScores:
     rank_unfiltered_N: Floats
     probability_N: Floats
     greedy_N: Floats
-    wider: int = field(default=0)  # prompts that needed more than the first width
+    wider: int = 0  # prompts that needed more than the first width
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The figures by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "wider"}
 
     def metric_rows(self) -> dict[str, Floats]:
         """The value of each reported metric on each prompt; a metric is the mean of its row."""
@@ -103,10 +107,8 @@ def score_prompts(
         rows = np.arange(start, min(start + config.batch, len(prompts)))
         parts.append(_exact(model, catalog, prompts.take(rows), config.width))
         on_batch(len(rows))
-    columns = [
-        np.concatenate([getattr(part, name) for part in parts]) for name in PromptScores.__annotations__ if name != "wider"
-    ]
-    return PromptScores(*columns, wider=sum(part.wider for part in parts))
+    columns = {name: np.concatenate([part.columns()[name] for part in parts]) for name in parts[0].columns()}
+    return PromptScores(**columns, wider=sum(part.wider for part in parts))
 
 
 @torch.no_grad()

@@ -56,17 +56,23 @@ def tiny_dataset(users: int = 24, items: int = 20, seed: int = 0) -> Dataset:
     return Dataset(*names, [], item, offset, length - 2, length - 1)
 
 
-def dense_logprobs(model: SidModel, prompt: Tensor, leaf: int) -> list[float]:
-    """Log-probabilities of one leaf's levels by a plain forward of transformers on one unpadded sequence, no mask of ours."""
-    codes, nodes = model.table("leaf_codes")[leaf].tolist(), [0, *model.table("leaf_nodes")[leaf].tolist()]
-    tokens = torch.tensor([*prompt.tolist(), *(code + start for code, start in zip(codes, model.offset, strict=True))])
-    with torch.no_grad():
-        logits = model.lm(input_ids=tokens[None]).logits[0]
-    found = []
-    for level in range(model.levels):
-        children = model.table("children", level)[nodes[level]]
-        children = children[children >= 0]
-        legal = model.table("node_code", level + 1)[children] + model.offset[level]
-        steps = logits[len(prompt) - 1 + level, legal].log_softmax(0)
-        found.append(float(steps[children.tolist().index(nodes[level + 1])]))
+@torch.no_grad()
+def dense_logprobs(model: SidModel, prompt: Tensor) -> np.ndarray:
+    """Log-probabilities (Y, L) of all leaves after one unpadded prompt: a plain forward of transformers, no mask of ours."""
+    starts = torch.tensor(model.offset)
+    tokens_YT = torch.cat([prompt.expand(model.nodes[-1], -1), model.table("leaf_codes") + starts], 1)
+    logits_YTV = model.lm(input_ids=tokens_YT).logits
+    found = np.empty((model.nodes[-1], model.levels))
+    for leaf, path in enumerate(model.table("leaf_nodes").tolist()):
+        for level, (parent, child) in enumerate(zip([0, *path[:-1]], path, strict=True)):
+            children = [int(node) for node in model.table("children", level)[parent] if node >= 0]
+            legal = model.table("node_code", level + 1)[children] + model.offset[level]
+            steps = logits_YTV[leaf, len(prompt) - 1 + level, legal].log_softmax(0)
+            found[leaf, level] = steps[children.index(child)]
     return found
+
+
+def enumerated(model: SidModel, prompts: PromptTokens) -> np.ndarray:
+    """`dense_logprobs` of each prompt, (P, Y, L)."""
+    rows = range(len(prompts.tokens_PT))
+    return np.stack([dense_logprobs(model, prompts.tokens_PT[row][prompts.real_PT[row]]) for row in rows])

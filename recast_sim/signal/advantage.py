@@ -6,6 +6,7 @@ With K hits among n active rows of a group, m = K / n is the mean reward in the 
 import torch
 from torch import Tensor
 
+from recast_sim.signal.config import SignalError
 from recast_sim.signal.state import GroupState, pick, rows_mask
 
 
@@ -34,7 +35,13 @@ def leave_one_out(state: GroupState) -> GroupState:
 
 
 def mean_scaled(state: GroupState) -> GroupState:
-    """MaxRL (arXiv 2602.02710): (r - m) / (m + eps); 0 for a group without reward."""
+    """MaxRL (arXiv 2602.02710): (r - m) / (m + eps); 0 for a group without reward.
+
+    Raises:
+        SignalError: a reward below 0, for which dividing by the mean has no meaning.
+    """
+    if bool((bad := (state.rewards_PG < 0) & state.active_PG).any()):
+        raise SignalError(f"rewards_PG: prompt {int(bad.any(1).nonzero()[0])} has a reward below 0; max_rl needs 0 or more")
     deviation, mean, _ = _deviation(state)
     scale = torch.where(mean == 0, torch.inf, mean + state.config.mean_eps)
     return state.with_(advantages_PG=deviation / scale)
@@ -64,6 +71,8 @@ def anchor_against_hardest(state: GroupState) -> GroupState:
 
 def _pair(state: GroupState, positive_P: Tensor, negative_P: Tensor) -> GroupState:
     width = state.rewards_PG.shape[1]
+    if state.config.w_minus == 0:
+        negative_P = torch.full_like(negative_P, -1)
     plus, minus = rows_mask(positive_P, width), rows_mask(negative_P, width)
     advantages = torch.zeros_like(state.rewards_PG)
     advantages = advantages.masked_fill(plus, state.config.w_plus).masked_fill(minus, -state.config.w_minus)

@@ -2,12 +2,21 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 TieRule = Literal["first", "random", "highest_logprob"]
 AnchorChoice = Literal["first", "random", "most_likely"]
 AnchorWeighting = Literal["ratio_one", "clipped", "luffy", "annealed"]
 Normaliser = Literal["groups", "active_rows", "all_rows", "tokens"]
+Singleton = Literal["zero", "raw"]
+
+_CHOICES = {
+    "singleton": get_args(Singleton),
+    "tie_rule": get_args(TieRule),
+    "anchor_choice": get_args(AnchorChoice),
+    "anchor_weighting": get_args(AnchorWeighting),
+    "normaliser": get_args(Normaliser),
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class SignalConfig:
     anchor_reward: float = 1.0
     std_eps: float = 1e-6
     std_ddof: int = 1
-    singleton: Literal["zero", "raw"] = "zero"
+    singleton: Singleton = "zero"
     mean_eps: float = 1e-6
     pods_width: int = 8
     w_plus: float = 1.0
@@ -51,13 +60,18 @@ class SignalConfig:
     normaliser: Normaliser = "active_rows"
 
     def __post_init__(self) -> None:
+        for name, values in _CHOICES.items():
+            _require(getattr(self, name) in values, name, getattr(self, name), f"must be one of {', '.join(values)}")
+        for name in ("hit_above", "anchor_reward", "std_eps", "mean_eps", "w_plus", "w_minus", "anchor_floor", "luffy_gamma"):
+            _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "must be finite")
         _require(self.anchor_reward > self.hit_above, "anchor_reward", self.anchor_reward, "must be above hit_above")
         _require(self.std_eps > 0, "std_eps", self.std_eps, "must be positive")
         _require(self.std_ddof in (0, 1), "std_ddof", self.std_ddof, "must be 0 or 1")
         _require(self.mean_eps >= 0, "mean_eps", self.mean_eps, "must not be negative")
-        _require(self.pods_width >= 2, "pods_width", self.pods_width, "must be at least 2")
-        _require(self.w_plus > 0 and math.isfinite(self.w_plus), "w_plus", self.w_plus, "must be positive and finite")
-        _require(self.w_minus >= 0 and math.isfinite(self.w_minus), "w_minus", self.w_minus, "must be 0 or more")
+        width = self.pods_width
+        _require(isinstance(width, int) and width >= 2, "pods_width", width, "must be a whole number of at least 2")
+        _require(self.w_plus > 0, "w_plus", self.w_plus, "must be positive")
+        _require(self.w_minus >= 0, "w_minus", self.w_minus, "must be 0 or more")
         _require(0 < self.anchor_floor <= 1, "anchor_floor", self.anchor_floor, "must lie in (0, 1]")
         _require(self.luffy_gamma > 0, "luffy_gamma", self.luffy_gamma, "must be positive")
 

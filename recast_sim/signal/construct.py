@@ -9,7 +9,9 @@ from torch import Tensor
 from recast_sim.signal.config import SignalConfig, SignalError
 from recast_sim.signal.regime import Regime, regime_shares
 from recast_sim.signal.registry import Constructor, get_constructor
-from recast_sim.signal.state import GroupState, group_state
+from recast_sim.signal.state import GroupState, as_tensor, check_shape, group_state
+
+_ROUNDING = 1e-4  # a log-probability may exceed 0 by this much
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def construct(
     valid_PG: Any = None,
     has_anchor_P: Any = None,
     logprob_PG: Any = None,
-    anchor_logprob_P: Tensor | None = None,
-    length_PG: Tensor | None = None,
+    anchor_logprob_P: Any = None,
+    length_PG: Any = None,
     config: SignalConfig | None = None,
     generator: torch.Generator | None = None,
 ) -> Signal:
@@ -115,7 +117,7 @@ def construct(
     )
 
 
-def _plan(state: GroupState, hit_share: Tensor, anchor_logprob_P: Tensor | None, length_PG: Tensor | None) -> UpdatePlan:
+def _plan(state: GroupState, hit_share: Tensor, anchor_logprob_P: Any, length_PG: Any) -> UpdatePlan:
     G = state.rewards_PG.shape[1]
     rows = state.active_PG.reshape(-1).nonzero()[:, 0]
     prompt = rows // G
@@ -130,7 +132,7 @@ def _plan(state: GroupState, hit_share: Tensor, anchor_logprob_P: Tensor | None,
     )
 
 
-def _anchor_weight(state: GroupState, hit_share: Tensor, anchor_logprob_P: Tensor | None) -> Tensor:
+def _anchor_weight(state: GroupState, hit_share: Tensor, anchor_logprob_P: Any) -> Tensor:
     ones, config = state.rewards_PG.new_ones(len(state.rewards_PG)), state.config
     if config.anchor_weighting == "ratio_one" or not bool((state.anchor_slot_P >= 0).any()):
         return ones
@@ -138,22 +140,29 @@ def _anchor_weight(state: GroupState, hit_share: Tensor, anchor_logprob_P: Tenso
         return ones * (1 - hit_share)
     if anchor_logprob_P is None:
         raise SignalError(f"anchor_logprob_P: missing; anchor_weighting {config.anchor_weighting!r} needs log pi(anchor)")
-    if anchor_logprob_P.shape != ones.shape:
-        raise SignalError(f"anchor_logprob_P: shape {tuple(anchor_logprob_P.shape)} does not fit; expected {tuple(ones.shape)}")
-    probability = anchor_logprob_P.to(ones.dtype).exp()
+    logprob = as_tensor(anchor_logprob_P, "anchor_logprob_P", ones.device)
+    check_shape(logprob, "anchor_logprob_P", ones.shape)
+    if bool((bad := (state.anchor_slot_P >= 0) & ~(logprob <= _ROUNDING)).any()):
+        p = int(bad.nonzero()[0])
+        raise SignalError(f"anchor_logprob_P: prompt {p} is {logprob[p].item()}; a log-probability is 0 or less")
+    probability = logprob.to(ones.dtype).exp()
     if config.anchor_weighting == "clipped":
         return probability.clamp(min=config.anchor_floor)
     # d/dlog(pi) of pi / (pi + gamma)
     return config.luffy_gamma * probability / (probability + config.luffy_gamma).square()
 
 
-def _normaliser(state: GroupState, rows_N: Tensor, length_PG: Tensor | None) -> float:
+def _normaliser(state: GroupState, rows_N: Tensor, length_PG: Any) -> float:
     P, G = state.rewards_PG.shape
     rule = state.config.normaliser
     if rule == "tokens":
         if length_PG is None:
             raise SignalError("length_PG: missing; normaliser 'tokens' needs the number of tokens of each row")
-        if length_PG.shape != state.rewards_PG.shape:
-            raise SignalError(f"length_PG: shape {tuple(length_PG.shape)} does not fit; expected {(P, G)}")
-        return float(length_PG.reshape(-1)[rows_N].sum())
+        length = as_tensor(length_PG, "length_PG", rows_N.device)
+        check_shape(length, "length_PG", state.rewards_PG.shape)
+        bad = state.valid_PG & ~((length >= 1) & torch.isfinite(length))
+        if bool(bad.any()):
+            p, g = bad.nonzero()[0].tolist()
+            raise SignalError(f"length_PG: prompt {p}, rollout {g} is {length[p, g].item()}; a valid row has 1 token or more")
+        return float(length.reshape(-1)[rows_N].sum())
     return float({"groups": P, "active_rows": len(rows_N), "all_rows": P * G}[rule])

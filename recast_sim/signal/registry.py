@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from recast_sim.signal.config import SignalError
 from recast_sim.signal.state import GroupState
 
 Apply = Callable[[GroupState], GroupState]
+Anchors = Literal["never", "all_zero", "always"]
 _REGISTRY: dict[str, "Constructor"] = {}
 
 
@@ -32,7 +33,7 @@ class Constructor:
     source: str
     width: str
     all_zero: str
-    anchors: Literal["never", "all_zero", "always"] = "never"
+    anchors: Anchors = "never"
     structural: bool = False
     rollouts: bool = True
     redraws: bool = False
@@ -44,7 +45,7 @@ def register(
     source: str,
     width: str = "G",
     all_zero: str = "0",
-    anchors: Literal["never", "all_zero", "always"] = "never",
+    anchors: Anchors = "never",
     structural: bool = False,
     rollouts: bool = True,
     redraws: bool = False,
@@ -52,10 +53,12 @@ def register(
     """Decorator: register a function from state to state under `name`; fields as in `Constructor`.
 
     Raises:
-        SignalError: the name is taken.
+        SignalError: the name is taken, or `anchors` is none of its values.
     """
 
     def decorate(apply: Apply) -> Apply:
+        if anchors not in get_args(Anchors):
+            raise SignalError(f"register: anchors {anchors!r} must be one of {', '.join(get_args(Anchors))}")
         if name in _REGISTRY:
             raise SignalError(f"register: constructor {name!r} exists already; choose another name")
         _REGISTRY[name] = Constructor(name, apply, source, width, all_zero, anchors, structural, rollouts, redraws)

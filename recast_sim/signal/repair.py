@@ -4,11 +4,13 @@ A repair only decides; the caller writes the anchor's tokens into row `anchor_sl
 its reward and its structural score are known here without looking at it.
 """
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
 from recast_sim.signal.config import AnchorChoice, SignalError
-from recast_sim.signal.state import GroupState, pick, rows_mask
+from recast_sim.signal.state import GroupState, check_shape, pick, rows_mask
 
 
 def repair_all_zero(state: GroupState) -> GroupState:
@@ -50,8 +52,10 @@ def choose_anchor(
         rule: "first", "random" (needs `generator`) or "most_likely" (needs `logprob_PT`, the policy's log-probabilities).
 
     Raises:
-        SignalError: the rule's input is missing.
+        SignalError: an unknown rule, or its input is missing, of another shape or NaN.
     """
+    if rule not in get_args(AnchorChoice):
+        raise SignalError(f"rule: {rule!r} must be one of {', '.join(get_args(AnchorChoice))}")
     if rule == "first":
         key = torch.zeros(target_mask_PT.shape, device=target_mask_PT.device)
     elif rule == "random":
@@ -61,7 +65,10 @@ def choose_anchor(
     elif logprob_PT is None:
         raise SignalError("logprob_PT: missing; anchor_choice 'most_likely' needs the targets' log-probabilities")
     else:
-        key = logprob_PT
+        check_shape(logprob_PT, "logprob_PT", target_mask_PT.shape)
+        if bool((bad := target_mask_PT & logprob_PT.isnan()).any()):
+            raise SignalError(f"logprob_PT: prompt {int(bad.any(1).nonzero()[0])} has a log-probability that is nan")
+        key = logprob_PT.clamp(min=torch.finfo(logprob_PT.dtype).min)  # an impossible target still beats no target
     return torch.where(target_mask_PT.any(1), key.masked_fill(~target_mask_PT, -torch.inf).argmax(1), -1)
 
 

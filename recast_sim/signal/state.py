@@ -84,10 +84,10 @@ def group_state(
     Raises:
         SignalError: wrong shape, a value that is not finite or out of range, or a group without a valid row.
     """
-    rewards = torch.as_tensor(rewards_PG)
+    rewards = as_tensor(rewards_PG, "rewards_PG")
     if rewards.ndim != 2 or rewards.numel() == 0:
         raise SignalError(f"rewards_PG: shape {tuple(rewards.shape)} must be (prompts, rollouts), both at least 1")
-    rewards = rewards if rewards.is_floating_point() else rewards.float()
+    rewards = rewards if rewards.dtype in (torch.float32, torch.float64) else rewards.float()  # sums need more than 16 bits
     shape, device = rewards.shape, rewards.device
     everything = torch.ones(shape, dtype=torch.bool, device=device)
     valid = everything if valid_PG is None else _bool(valid_PG, "valid_PG", shape, device)
@@ -141,20 +141,29 @@ def _tie_key(state: GroupState) -> Tensor:
 
 
 def _float(value: Any, name: str, like: Tensor) -> Tensor:
-    tensor = torch.as_tensor(value, device=like.device).to(like.dtype)
-    _same_shape(tensor, name, like.shape)
+    tensor = as_tensor(value, name, like.device).to(like.dtype)
+    check_shape(tensor, name, like.shape)
     return tensor
 
 
 def _bool(value: Any, name: str, shape: torch.Size, device: torch.device) -> Tensor:
-    tensor = torch.as_tensor(value, device=device)
+    tensor = as_tensor(value, name, device)
     if tensor.dtype != torch.bool:
         raise SignalError(f"{name}: dtype {tensor.dtype} must be bool")
-    _same_shape(tensor, name, shape)
+    check_shape(tensor, name, shape)
     return tensor
 
 
-def _same_shape(tensor: Tensor, name: str, shape: torch.Size) -> None:
+def as_tensor(value: Any, name: str, device: torch.device | None = None) -> Tensor:
+    """`value` as a tensor. Raises SignalError naming the argument where it is none (ragged lists, text, None)."""
+    try:
+        return torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SignalError(f"{name}: {type(value).__name__} is no table of numbers: {error}") from error
+
+
+def check_shape(tensor: Tensor, name: str, shape: torch.Size) -> None:
+    """Raise SignalError naming the argument where the shape is another."""
     if tensor.shape != shape:
         raise SignalError(f"{name}: shape {tuple(tensor.shape)} does not fit; expected {tuple(shape)}")
 

@@ -56,6 +56,8 @@ def structural_score(
     _check_level_scores(scores, sids.shape[3])
     sid_mask = _mask(sid_mask_PGS, sids.shape[:3], "sid_mask_PGS", sids.device)
     target_mask = _mask(target_mask_PT, targets.shape[:2], "target_mask_PT", sids.device)
+    if targets.shape[1] == 0:
+        return torch.zeros(sids.shape[:2], device=sids.device)
     length = prefix_length(sids, targets).masked_fill(~target_mask[:, None, None], 0)
     phi_PGS = torch.tensor(scores, device=sids.device)[length.amax(3)] * target_mask.any(1)[:, None, None]
     counted = sid_mask & ~_repeats(sids, sid_mask)
@@ -65,6 +67,8 @@ def structural_score(
 def exact_hit(sids_PGL: Tensor, targets_PTL: Tensor, target_mask_PT: Tensor | None = None) -> Tensor:
     """Task reward: 1.0 where the (first) SID of a response equals one of the prompt's targets, else 0.0: float (P, G)."""
     targets = targets_PTL[:, None] if targets_PTL.ndim == 2 else targets_PTL
+    if sids_PGL.ndim != 3:
+        raise SignalError(f"sids_PGL: {sids_PGL.ndim} axes do not fit; expected (P, G, L), the first SID of each response")
     _check_shapes(sids_PGL[:, :, None], targets)
     equal = (sids_PGL[:, :, None] == targets[:, None]).all(3)
     mask = _mask(target_mask_PT, targets.shape[:2], "target_mask_PT", targets.device)
@@ -96,5 +100,5 @@ def _check_shapes(sids: Tensor, targets: Tensor) -> None:
 
 def _check_level_scores(scores: tuple[float, ...], levels: int) -> None:
     steps = itertools.pairwise(scores)
-    if len(scores) != levels + 1 or scores[0] < 0 or scores[-1] > 1 or any(a > b for a, b in steps):
+    if len(scores) != levels + 1 or not 0 <= scores[0] <= scores[-1] <= 1 or any(not a <= b for a, b in steps):
         raise SignalError(f"level_scores: {scores} must be {levels + 1} non-decreasing numbers in [0, 1]")

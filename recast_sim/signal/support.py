@@ -25,8 +25,8 @@ def keep_varied_groups(state: GroupState) -> GroupState:
 def keep_max_variance(state: GroupState) -> GroupState:
     """PODS (arXiv 2504.13818): the `pods_width` rows of each group whose rewards have the largest variance.
 
-    The best subset is always some lowest and some highest rewards, so every split is tried; of equal rewards the first
-    rows are kept. Groups with no more than `pods_width` valid rows are kept whole.
+    The best subset is always some lowest and some highest rewards, so every split is tried; of equal rewards the low side
+    takes the first rows and the high side the last. Groups with no more than `pods_width` valid rows are kept whole.
 
     Raises:
         SignalError: `pods_width` is not below the group size.
@@ -36,7 +36,8 @@ def keep_max_variance(state: GroupState) -> GroupState:
         raise SignalError(f"pods_width: {width} must be below the group size {G}")
     order = state.rewards_PG.masked_fill(~state.active_PG, torch.inf).argsort(dim=1, stable=True)
     n = state.active_PG.sum(1)
-    high_P = _best_split(state.rewards_PG.masked_fill(~state.active_PG, 0.0).gather(1, order), n, width)
+    offset = state.rewards_PG.double() - state.rewards_PG[:, :1]  # small numbers, so that squares keep their digits
+    high_P = _best_split(offset.masked_fill(~state.active_PG, 0.0).gather(1, order), n, width)
     rank = torch.arange(G, device=order.device)
     low, top = rank < (width - high_P)[:, None], (rank >= (n - high_P)[:, None]) & (rank < n[:, None])
     kept = torch.zeros_like(state.active_PG).scatter(1, order, low | top | (n <= width)[:, None])

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from sid_world import dense_logprobs, questions, tiny_catalog, tiny_model
+from sid_world import enumerated, questions, tiny_catalog, tiny_model
 
 from recast_sim.catalog import Catalog
 from recast_train import evaluate
+from recast_train.data import Prompts
 from recast_train.evaluate import (
     EvaluationConfig,
     expected_all_zero,
@@ -15,17 +16,15 @@ from recast_train.evaluate import (
     search,
     target_logprobs,
 )
-from recast_train.model import TrainError, tokenise_histories
+from recast_train.model import SidModel, TrainError, tokenise_histories
 from recast_train.references import target_rank
 
 ITEMS, SIZES = 90, (6, 5, 7)
 
 
-def enumerated_scores(model, catalog, prompts) -> np.ndarray:  # noqa: ANN001
+def enumerated_scores(model: SidModel, catalog: Catalog, prompts: Prompts) -> np.ndarray:
     tokens = tokenise_histories(prompts.history_NH, catalog)
-    rows = [tokens.tokens_PT[row][tokens.real_PT[row]] for row in range(len(prompts))]
-    scores = [[sum(dense_logprobs(model, row, leaf)) for leaf in range(catalog.leaves)] for row in rows]
-    return np.array(scores)[:, catalog.leaf_of_item_I]
+    return enumerated(model, tokens).sum(2)[:, catalog.leaf_of_item_I]
 
 
 @pytest.mark.parametrize("width", [1, 3, 1000])
@@ -65,10 +64,8 @@ def test_greedy_decoding_goes_level_by_level() -> None:
     model, ask = tiny_model(catalog), questions(catalog, 10, seed=3)
     tokens = tokenise_histories(ask.history_NH, catalog)
     greedy = search(model, tokens, torch.zeros(10, dtype=torch.int64), 2)[2]
-    for row in range(10):
+    for row, steps in enumerate(enumerated(model, tokens)):
         alive = np.arange(catalog.leaves)
-        plain = tokens.tokens_PT[row][tokens.real_PT[row]]
-        steps = np.array([dense_logprobs(model, plain, leaf) for leaf in alive])
         for level in range(3):
             alive = alive[np.isclose(steps[alive, level], steps[alive, level].max())]
         assert alive.tolist() == [int(greedy[row])]

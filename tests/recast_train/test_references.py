@@ -12,6 +12,7 @@ from scipy import sparse
 from recast_train import references as module
 from recast_train.data import DataError, Dataset, Prompts, fetch_ml100k, load_ml100k, prompts, train_matrix
 from recast_train.references import (
+    choose_neighbours,
     history_scores,
     item_knn_scores,
     item_similarity,
@@ -95,9 +96,9 @@ def test_ranks_agree_with_a_loop(seed: int, seen_filter: bool) -> None:
 def test_chunks_do_not_change_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     data = random_dataset(3)
     ask = prompts(data, "train")
-    whole = references(data, ask)
+    whole = references(data, ask, 2)
     monkeypatch.setattr(module, "CHUNK", 3)
-    assert references(data, ask) == whole
+    assert references(data, ask, 2) == whole
     assert len(ask) > 6
 
 
@@ -172,19 +173,28 @@ def ml100k_folder() -> Path:
         pytest.skip(f"ML-100K cannot be fetched here: {error}")
 
 
+def test_the_number_of_neighbours_is_the_best_on_validation() -> None:
+    data = random_dataset(5, n_users=40)
+    ask = prompts(data, "validation")
+    hits = {}
+    for k in module.NEIGHBOURS:
+        near = item_similarity(train_matrix(data), k)
+        hits[k] = rank_metrics(lambda chunk, near=near: history_scores(near, chunk.history_NH, 1.0), ask, True)["hr@10"]
+    assert hits[choose_neighbours(data, ask)] == max(hits.values())
+
+
 def test_references_on_ml100k(ml100k_folder: Path) -> None:
     data = load_ml100k(ml100k_folder)
-    found = references(data, prompts(data, "validation"))
+    ask = prompts(data, "validation")
+    found = references(data, ask, choose_neighbours(data, ask))
     hits = {(name, policy): row["hr@10"] for name, both in found.items() for policy, row in both.items()}
-    assert hits["popularity", "seen_filtered"] == pytest.approx(0.0472, abs=0.002)
-    assert hits["item_knn", "seen_filtered"] == pytest.approx(0.1769, abs=0.004)
-    assert hits["sequential", "seen_filtered"] == pytest.approx(0.1735, abs=0.004)
-    assert hits["popularity", "unfiltered"] == pytest.approx(0.0214, abs=0.002)
-    assert hits["item_knn", "unfiltered"] == pytest.approx(0.0928, abs=0.004)
-    assert hits["sequential", "unfiltered"] == pytest.approx(0.1159, abs=0.004)
+    expected = {"popularity": (0.0472, 0.0214), "item_knn": (0.1480, 0.0571), "item_knn_recency": (0.1769, 0.0928)}
+    for name, (filtered, unfiltered) in (expected | {"sequential": (0.1735, 0.1159)}).items():
+        assert hits[name, "seen_filtered"] == pytest.approx(filtered, abs=0.004)
+        assert hits[name, "unfiltered"] == pytest.approx(unfiltered, abs=0.004)
 
 
-def test_the_textbook_form_of_item_knn_is_weaker_on_ml100k(ml100k_folder: Path) -> None:
+def test_the_whole_history_makes_the_textbook_form_weaker_on_ml100k(ml100k_folder: Path) -> None:
     data = load_ml100k(ml100k_folder)
     ask = prompts(data, "validation", max_history=1000)
     similarity = item_similarity(train_matrix(data), 20)

@@ -3,19 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from sid_world import dense_logprobs, tiny_catalog, tiny_model, tiny_prompts
+from sid_world import enumerated, tiny_catalog, tiny_model, tiny_prompts
 
 from recast_sim.catalog import Catalog
 from recast_train.model import PromptTokens, SidModel
 from recast_train.rollout import _inverse_cdf, sample_rollouts
 
 SIZES = [(4, 3, 5), (6, 4), (20,), (2, 3, 2, 3)]
-
-
-def enumerated(model: SidModel, prompts: PromptTokens) -> np.ndarray:
-    """Log-probability of each level of each leaf after each prompt, (P, leaves, L), one plain sequence at a time."""
-    rows = [prompts.tokens_PT[row][prompts.real_PT[row]] for row in range(len(prompts.tokens_PT))]
-    return np.array([[dense_logprobs(model, row, leaf) for leaf in range(model.nodes[-1])] for row in rows])
 
 
 def world(sizes: tuple[int, ...], prompts: int = 3) -> tuple[Catalog, SidModel, PromptTokens]:
@@ -45,9 +39,9 @@ def test_frequencies_match_probabilities() -> None:
     _, model, prompts = world((4, 3, 5))
     probability = np.exp(enumerated(model, prompts).sum(2))
     draws = 20_000
-    leaf = sample_rollouts(model, prompts, draws // 8, torch.Generator().manual_seed(1)).leaf_PG
-    more = [sample_rollouts(model, prompts, draws // 8, torch.Generator().manual_seed(seed)).leaf_PG for seed in range(2, 9)]
-    counts = np.stack([np.bincount(row, minlength=model.nodes[-1]) for row in torch.cat([leaf, *more], 1).numpy()])
+    many = prompts.take(torch.arange(3).repeat_interleave(40))
+    leaf = sample_rollouts(model, many, draws // 40, torch.Generator().manual_seed(1)).leaf_PG.reshape(3, draws)
+    counts = np.stack([np.bincount(row, minlength=model.nodes[-1]) for row in leaf.numpy()])
     error = np.sqrt(probability * (1 - probability) / draws)
     off = (counts / draws - probability) / np.maximum(error, 1e-9)
     likely = probability * draws > 10
@@ -59,7 +53,8 @@ def test_frequencies_match_probabilities() -> None:
 
 def test_rollouts_are_independent() -> None:
     _, model, prompts = world((4, 3, 5), 1)
-    leaf = torch.cat([sample_rollouts(model, prompts, 2, torch.Generator().manual_seed(s)).leaf_PG for s in range(1500)])
+    same = prompts.take(torch.zeros(1500, dtype=torch.int64))
+    leaf = sample_rollouts(model, same, 2, torch.Generator().manual_seed(5)).leaf_PG
     probability = np.exp(enumerated(model, prompts).sum(2))[0]
     agree = float((leaf[:, 0] == leaf[:, 1]).double().mean())
     expected = float(np.square(probability).sum())

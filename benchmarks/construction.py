@@ -1,6 +1,6 @@
 """Cost of recast's whole signal construction, validation included, against the per-group Python loop of tests/signal_oracle.
 
-    python benchmarks/signal.py [--groups 1024] [--json]
+    python benchmarks/construction.py [--groups 1024] [--json]
 
 The loop reads the same tensors row by row, as verl's advantage loops do; beside it stands the same loop on nested Python
 lists (the conversion counted), which nobody's trainer holds but which is the fastest a plain loop gets. Both see the same
@@ -15,14 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-# run as a script, this folder heads sys.path, and this file would pass for the standard library's `signal`
-sys.path[:] = [str(HERE.parent / "tests"), *(p for p in sys.path if Path(p or ".").resolve() != HERE)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # the loop is the tests' oracle
 
-import torch  # noqa: E402
-from signal_oracle import recast_loop  # noqa: E402  # pyright: ignore[reportMissingImports]
+import torch
+from signal_oracle import recast_loop  # pyright: ignore[reportMissingImports]
 
-from recast_sim.signal import construct  # noqa: E402
+from recast_sim.signal import construct
 
 HIT_RATE = 0.0054
 SCORES = (0.0, 0.01, 0.1)

@@ -1,0 +1,171 @@
+"""Rollout groups of one step of the real trainer: sampled or left out, scored on ids, handed to the signal module.
+
+Axis letters: P prompts, G rollouts, L levels, N kept rows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recast_sim.runs import derive_seed
+from recast_sim.signal import (
+    Constructor,
+    Signal,
+    SignalConfig,
+    construct,
+    exact_hit,
+    structural_score,
+)
+from recast_train.model import PromptTokens, SidModel
+from recast_train.packed import packed_logprobs
+from recast_train.rollout import sample_rollouts
+
+
+@dataclass(frozen=True)
+class TrainPrompts:
+    """All train prompts as tokens, and the leaf of each one's target."""
+
+    tokens: PromptTokens
+    target_leaf_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target_leaf_N)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups with everything that the signal needs.
+
+    `drawn` counts every rollout, also those of groups that were thrown away. For a constructor that needs no rollouts the
+    groups hold one dummy miss each, `sampled` is false and `drawn` is 0.
+    """
+
+    prompt_P: Tensor
+    tokens: PromptTokens
+    target_leaf_P: Tensor
+    leaf_PG: Tensor
+    logprob_PG: Tensor
+    rewards_PG: Tensor
+    structural_PG: Tensor
+    anchor_logprob_P: Tensor | None
+    drawn: int
+    sampled: bool
+
+
+def draw_groups(
+    model: SidModel,
+    train: TrainPrompts,
+    constructor: Constructor,
+    config: SignalConfig,
+    size: tuple[int, int],
+    max_draws: int,
+    seed: int,
+) -> Groups:
+    """Groups of one step, (P, G) = `size`; `seed` is the step's own. Prompts do not depend on the constructor.
+
+    A constructor that redraws (dapo) gets only groups that it accepts, from at most `max_draws` draws; where it accepts
+    none, the first group of the last draw.
+    """
+    parts: list[tuple[Groups, Tensor]] = []
+    for attempt in range(max_draws if constructor.redraws else 1):
+        of_attempt = derive_seed(seed, attempt)
+        generator = torch.Generator().manual_seed(of_attempt)
+        prompt_P = torch.randint(len(train), size[:1], generator=generator)
+        groups = _draw(model, train, prompt_P, constructor, config, size[1], generator)
+        if not constructor.redraws:
+            return groups
+        parts.append((groups, ~signal_of(groups, constructor.name, config, derive_seed(of_attempt, "redraw")).redraw_P.cpu()))
+        if sum(int(kept.sum()) for _, kept in parts) >= size[0]:
+            break
+    return _join(parts, size[0])
+
+
+def signal_of(groups: Groups, constructor: str, config: SignalConfig, seed: int) -> Signal:
+    """The shared signal module on the groups; every prompt has an anchor. `seed` breaks random ties."""
+    return construct(
+        constructor,
+        groups.rewards_PG,
+        groups.structural_PG,
+        has_anchor_P=torch.ones(len(groups.prompt_P), dtype=torch.bool),
+        logprob_PG=groups.logprob_PG,
+        anchor_logprob_P=groups.anchor_logprob_P,
+        length_PG=torch.ones_like(groups.rewards_PG),
+        config=config,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def kept_leaves(groups: Groups, signal: Signal) -> Tensor:
+    """Leaf of each kept row, the target's where it is an anchor, (N,)."""
+    rows, G = signal.plan.rows_N, groups.leaf_PG.shape[1]
+    return torch.where(signal.plan.anchor_N, groups.target_leaf_P[rows // G], groups.leaf_PG.reshape(-1)[rows])
+
+
+def _draw(
+    model: SidModel,
+    train: TrainPrompts,
+    prompt_P: Tensor,
+    constructor: Constructor,
+    config: SignalConfig,
+    group_size: int,
+    generator: torch.Generator,
+) -> Groups:
+    tokens, target_P = train.tokens.take(prompt_P), train.target_leaf_N[prompt_P]
+    on_device = tokens.to(model.device)
+    anchor_logprob_P = None
+    if config.anchor_weighting in ("clipped", "luffy"):
+        with torch.no_grad():
+            rows = torch.arange(len(prompt_P), device=model.device)
+            anchor_logprob_P = packed_logprobs(model, on_device, rows, target_P.to(model.device)).sum(1).cpu()
+    if not constructor.rollouts:
+        nothing = torch.zeros(len(prompt_P), 1)
+        leaf = torch.zeros_like(nothing, dtype=torch.int64)
+        return Groups(prompt_P, tokens, target_P, leaf, nothing, nothing, nothing, anchor_logprob_P, 0, False)
+    rollouts = sample_rollouts(model, on_device, group_size, generator)
+    sids_PGL, target_PL = rollouts.sids_PGL.cpu(), model.table("leaf_codes").cpu()[target_P]
+    return Groups(
+        prompt_P=prompt_P,
+        tokens=tokens,
+        target_leaf_P=target_P,
+        leaf_PG=rollouts.leaf_PG.cpu(),
+        logprob_PG=rollouts.logprob_PG.cpu(),
+        rewards_PG=exact_hit(sids_PGL, target_PL),
+        structural_PG=structural_score(sids_PGL, target_PL),
+        anchor_logprob_P=anchor_logprob_P,
+        drawn=rollouts.leaf_PG.numel(),
+        sampled=True,
+    )
+
+
+def _join(parts: Sequence[tuple[Groups, Tensor]], count: int) -> Groups:
+    if not any(bool(kept.any()) for _, kept in parts):
+        parts[-1][1][0] = True
+
+    def rows(column: Callable[[Groups], Tensor]) -> Tensor:
+        return torch.cat([column(groups)[kept] for groups, kept in parts])[:count]
+
+    width = max(groups.tokens.tokens_PT.shape[1] for groups, _ in parts)
+
+    def padded(table_PT: Tensor) -> Tensor:
+        return torch.nn.functional.pad(table_PT, (width - table_PT.shape[1], 0))
+
+    anchors = [groups.anchor_logprob_P for groups, _ in parts]
+    return Groups(
+        prompt_P=rows(lambda g: g.prompt_P),
+        tokens=PromptTokens(rows(lambda g: padded(g.tokens.tokens_PT)), rows(lambda g: padded(g.tokens.real_PT))),
+        target_leaf_P=rows(lambda g: g.target_leaf_P),
+        leaf_PG=rows(lambda g: g.leaf_PG),
+        logprob_PG=rows(lambda g: g.logprob_PG),
+        rewards_PG=rows(lambda g: g.rewards_PG),
+        structural_PG=rows(lambda g: g.structural_PG),
+        anchor_logprob_P=None if anchors[0] is None else rows(lambda g: _known(g.anchor_logprob_P)),
+        drawn=sum(groups.drawn for groups, _ in parts),
+        sampled=True,
+    )
+
+
+def _known(value: Tensor | None) -> Tensor:
+    assert value is not None  # all parts share one config
+    return value

@@ -1,0 +1,206 @@
+"""Supervised training: next-token prediction on windows of the train sequences, stopped by the validation targets' NLL.
+
+A step's windows and dropout depend on the seed and the step alone, so a run that was killed and resumed ends with the same
+numbers. The loss is the trie-constrained one: the model is trained on the distribution that it samples from.
+Axis letters: B windows, W items of a window, I items, L levels, D hidden width.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recast_sim.catalog import Catalog
+from recast_sim.runs import RunWriter, derive_seed
+from recast_sim.runs.checkpoint import latest_checkpoint, load_state, save_state
+from recast_train.data import Dataset, Prompts
+from recast_train.evaluate import target_logprobs
+from recast_train.model import BOS_TOKEN, PAD_TOKEN, SidModel, require
+from recast_train.update import descend
+
+BEST = "best.safetensors"  # the best state so far, beside the newest one in a checkpoint
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """Supervised training.
+
+    Attributes:
+        steps: at most; the learning rate rises over `warm_up` steps and falls to a twentieth along a cosine.
+        batch: windows of a step; `window`: items of a window, all of them targets.
+        evaluate_every: steps between validation passes (each is a checkpoint as well) over `validation_prompts` of them.
+        patience: validation passes without a better NLL after which training stops.
+        label_smoothing: share of each target's mass that is spread over its legal siblings.
+        max_norm: longer gradients are cut to this length.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    steps: int = 1200
+    batch: int = 64
+    window: int = 21
+    learning_rate: float = 0.001
+    warm_up: int = 100
+    weight_decay: float = 0.1
+    label_smoothing: float = 0.0
+    max_norm: float = 1.0
+    evaluate_every: int = 100
+    validation_prompts: int = 2000
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "evaluate_every", "validation_prompts", "patience"):
+            require(getattr(self, name) >= 1, f"SftConfig.{name}", getattr(self, name), "must be at least 1")
+        for name in ("warm_up", "weight_decay"):
+            require(getattr(self, name) >= 0, f"SftConfig.{name}", getattr(self, name), "must be 0 or more")
+        for name in ("learning_rate", "max_norm"):
+            require(getattr(self, name) > 0, f"SftConfig.{name}", getattr(self, name), "must be positive")
+        require(self.window >= 2, "SftConfig.window", self.window, "must be at least 2 items")
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, "SftConfig.label_smoothing", smoothing, "must lie in [0, 1)")
+
+
+@dataclass
+class _Progress:
+    """Where training stands; what a checkpoint holds beside model and optimiser."""
+
+    step: int
+    best_step: int
+    best_nll: float
+    best_state: dict[str, Tensor]
+
+
+def train_sft(
+    model: SidModel,
+    catalog: Catalog,
+    dataset: Dataset,
+    validation: Prompts,
+    config: SftConfig,
+    seed: int,
+    writer: RunWriter,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> dict[str, float]:
+    """Train in place from the writer's last checkpoint on, and leave the best validation state in `model`.
+
+    Returns the step, the best step and its validation NLL (nats a target). Raises TrainError for a loss that is not finite.
+    """
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    progress = _restore(writer, model, optimiser)
+    chosen = np.random.default_rng(derive_seed(seed, "validation prompts")).permutation(len(validation))
+    part = validation.take(np.sort(chosen[: config.validation_prompts]))
+    while progress.step < config.steps and not _finished(progress, config):
+        progress.step += 1
+        writer.step({"step": progress.step, **_train_step(model, catalog, dataset, optimiser, config, seed, progress.step)})
+        if progress.step % config.evaluate_every == 0 or progress.step == config.steps:
+            _validate(model, catalog, part, progress, writer)
+            _checkpoint(writer, model, optimiser, progress)
+        on_step(progress.step)
+    model.load_state_dict(progress.best_state)
+    return {"steps": progress.step, "best_step": progress.best_step, "validation_nll": progress.best_nll}
+
+
+def draw_windows(dataset: Dataset, window: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Windows (B, W) of the train sequences: each ends at a uniformly drawn train position; -1 fills the right."""
+    end_U = dataset.train_end_U
+    at = rng.integers(int(end_U.sum()), size=count)
+    user = np.searchsorted(end_U.cumsum(), at, side="right")
+    last = at - (end_U.cumsum() - end_U)[user]
+    first = np.maximum(last - window + 1, 0)
+    place = first[:, None] + np.arange(window)
+    inside = place <= last[:, None]
+    return np.where(inside, dataset.item_M[(dataset.offset_U1[user][:, None] + place).clip(max=len(dataset.item_M) - 1)], -1)
+
+
+def window_loss(model: SidModel, catalog: Catalog, window_BW: NDArray[np.int64], smoothing: float = 0.0) -> Tensor:
+    """Mean over the windows' items of the NLL of the item's SID, each level over its legal children (nats)."""
+    item_BW = torch.from_numpy(window_BW).to(model.device)
+    real_BW, leaf_I = item_BW >= 0, torch.from_numpy(catalog.leaf_of_item_I).to(model.device)
+    leaf_BW = leaf_I[item_BW.clamp(min=0)]
+    hidden_BWLD = model.hidden(*_window_tokens(model, leaf_BW, real_BW), None).unflatten(1, (-1, model.levels))
+    nodes_BWL = model.table("leaf_nodes")[leaf_BW]
+    total = hidden_BWLD.new_zeros(())
+    for level in range(model.levels):
+        parent = nodes_BWL[..., level - 1] if level else torch.zeros_like(leaf_BW)
+        logprobs = model.child_logprobs(hidden_BWLD[:, :, level], level, parent)
+        legal = torch.isfinite(logprobs)
+        column = nodes_BWL[..., level] - model.table("children", level)[parent][..., 0]
+        target = logprobs.gather(-1, column[..., None])[..., 0]
+        spread = logprobs.masked_fill(~legal, 0.0).sum(-1) / legal.sum(-1)
+        total = total - ((1 - smoothing) * target + smoothing * spread)[real_BW].sum()
+    return total / real_BW.sum()
+
+
+def learning_rate(config: SftConfig, step: int) -> float:
+    """Linear warm-up, then a cosine from the full rate to a twentieth of it at the last step."""
+    warm = min(1.0, step / config.warm_up) if config.warm_up else 1.0
+    return config.learning_rate * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * step / config.steps)) / 2)
+
+
+def _window_tokens(model: SidModel, leaf_BW: Tensor, real_BW: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and positions (B, W * L): BOS and all tokens but the last, so that each position predicts a token of its item."""
+    starts = torch.tensor(model.offset, device=leaf_BW.device)
+    own = (model.table("leaf_codes")[leaf_BW] + starts).masked_fill(~real_BW[..., None], PAD_TOKEN).flatten(1)
+    tokens = torch.cat([torch.full_like(own[:, :1], BOS_TOKEN), own[:, :-1]], 1)
+    return tokens, torch.arange(tokens.shape[1], device=leaf_BW.device).expand_as(tokens)
+
+
+def _train_step(
+    model: SidModel,
+    catalog: Catalog,
+    dataset: Dataset,
+    optimiser: torch.optim.Optimizer,
+    config: SftConfig,
+    seed: int,
+    step: int,
+) -> dict[str, float]:
+    started = time.perf_counter()
+    rate = learning_rate(config, step)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    windows = draw_windows(dataset, config.window, config.batch, np.random.default_rng(derive_seed(seed, "windows", step)))
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive_seed(seed, "dropout", step))
+        loss = window_loss(model.train(), catalog, windows, config.label_smoothing)
+    norm = descend(model, loss, optimiser, config.max_norm)
+    model.eval()
+    seconds = time.perf_counter() - started
+    return {"loss": float(loss.detach()), "gradient_norm": norm, "learning_rate": rate, "seconds": seconds}
+
+
+def _validate(model: SidModel, catalog: Catalog, part: Prompts, progress: _Progress, writer: RunWriter) -> None:
+    started = time.perf_counter()
+    logprob = target_logprobs(model, catalog, part)
+    nll, sampled = float(-logprob.mean()), float(np.exp(logprob).mean())
+    seconds = time.perf_counter() - started
+    writer.evaluation({"step": progress.step, "validation_nll": nll, "pass_at_1_sampled": sampled, "seconds": seconds})
+    if nll < progress.best_nll:
+        progress.best_nll, progress.best_step = nll, progress.step
+        progress.best_state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _finished(progress: _Progress, config: SftConfig) -> bool:
+    return progress.step - progress.best_step >= config.patience * config.evaluate_every
+
+
+def _checkpoint(writer: RunWriter, model: SidModel, optimiser: torch.optim.Optimizer, progress: _Progress) -> None:
+    with writer.checkpoint(progress.step) as folder:
+        save_state(folder, model, optimiser, best_step=progress.best_step, best_nll=progress.best_nll)
+        save_file({name: tensor.contiguous() for name, tensor in progress.best_state.items()}, folder / BEST)
+
+
+def _restore(writer: RunWriter, model: SidModel, optimiser: torch.optim.Optimizer) -> _Progress:
+    folder: Path | None = latest_checkpoint(writer.path)
+    if folder is None:
+        return _Progress(0, 0, math.inf, model.state_dict())
+    meta = load_state(folder, model, optimiser)
+    best = load_file(folder / BEST, device=str(model.device))
+    return _Progress(int(folder.name.split("-")[1]), int(str(meta["best_step"])), float(str(meta["best_nll"])), best)

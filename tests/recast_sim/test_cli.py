@@ -1,0 +1,122 @@
+"""The command lines as a newcomer runs them, in real subprocesses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recast_sim.runs import read_run
+
+SIM = [sys.executable, "-c", "from recast_sim.cli import main; main()"]
+REPORT = [sys.executable, "-c", "from analysis.cli import main; main()"]
+SMALL = """
+convergence = 0.8
+[environment]
+items = 40
+sizes = [4, 4, 4]
+dim = 6
+train_prompts = 256
+heldout_prompts = 64
+[training]
+constructor = "recast"
+group_size = 8
+prompts_per_step = 8
+steps = 400
+evaluate_every = 50
+checkpoint_every = 20
+"""
+
+
+def call(command: list[str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_quickstart_prints_saves_and_draws(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    done = call(SIM, "quickstart", "--seeds", 2, "--steps", 10, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result["regime_before"]) == {"all_zero", "single_hit", "multi_hit", "all_hit", "learnable"}
+    for share, wanted in {"all_zero": 0.85, "single_hit": 0.13, "multi_hit": 0.02}.items():
+        assert result["regime_before"][share] == pytest.approx(wanted, abs=0.01)
+    assert result["regime_after"]["all_zero"] == 0
+    assert list(result["constructors"]) == ["grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative"]
+    for row in result["constructors"].values():
+        assert set(row) >= {"learnable", "update_width", "gradient_variance", "gradient_cosine", "pass_at_1_sampled"}
+        assert set(row["budget_ratio"]) == {"median", "low", "high", "seeds", "censored"}
+    assert result["constructors"]["recast"]["gradient_cosine"] < result["constructors"]["grpo"]["gradient_cosine"]
+    assert Path(result["figure"]).stat().st_size > 20_000
+    assert read_run(Path(result["run"])).status == "complete"
+    again = call(SIM, "quickstart", "--seeds", 2, "--steps", 10, "--out", out)
+    assert again.returncode == 2
+    assert "holds a run already" in again.stderr
+    shown = call(REPORT, "show", out, "--json")
+    assert {row["constructor"] for row in json.loads(shown.stdout)} >= set(result["constructors"])
+    table = call(REPORT, "show", out / "runs" / "recast-seed0", "--figures", "--out", tmp_path / "figures")
+    assert "recast-seed0" in table.stdout
+    assert (tmp_path / "figures" / "recast-seed0.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_readable_and_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    config = tmp_path / "small.toml"
+    config.write_text(SMALL)
+    whole = call(SIM, "train", config, "--out", tmp_path / "whole", "--json")
+    assert whole.returncode == 0, whole.stderr
+    assert json.loads(whole.stdout)["step"] == 400
+    torn = tmp_path / "torn"
+    process = subprocess.Popen([*SIM, "train", str(config), "--out", str(torn)], stderr=subprocess.DEVNULL)
+    lines = torn / "steps.jsonl"
+    while not lines.exists() or lines.read_text().count("\n") < 50:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    killed = read_run(torn)
+    assert killed.status == "running"
+    assert len(killed.steps) >= 50
+    assert killed.steps.equals(read_run(tmp_path / "whole").steps.head(len(killed.steps)))
+    changed = call(SIM, "train", config, "--out", torn, "--resume", "--training.steps", 500)
+    assert changed.returncode == 2
+    assert "'training.steps' was 400 and is now 500" in changed.stderr
+    resumed = call(SIM, "train", config, "--out", torn, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    for table in ("steps", "evals"):
+        assert pl.read_parquet(torn / f"{table}.parquet").equals(pl.read_parquet(tmp_path / "whole" / f"{table}.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--environment.items", "0"], "items"),
+        (["train", "--environment.rho", "2"], "rho"),
+        (["train", "--training.constructor", "magic"], "'magic' is not registered"),
+        (["train", "--training.group-size", "1"], "group size 1"),
+        (["train", "--training.learning-rate", "-1"], "learning_rate"),
+        (["calibrate", "--regime", "0.5", "0.1", "0.1"], "three shares"),
+        (["train", "nowhere.toml"], "nowhere.toml"),
+        (["quickstart", "--seeds", "0"], "seeds"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = call(SIM, *arguments, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert words in done.stderr.replace("-", "_") or words in done.stderr
+    assert len([line for line in done.stderr.splitlines() if "error" in line]) == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_report_refuses_what_is_no_run(tmp_path: Path) -> None:
+    done = call(REPORT, "show", tmp_path)
+    assert done.returncode == 2
+    assert "no run folder" in done.stderr
+    assert call(REPORT, "show").returncode == 2
