@@ -69,8 +69,8 @@ def print_study(summary: dict[str, Any], console: Console) -> None:
         f"best possible {base['best_possible']:.4f}. Gradient variance: of one group's estimate, over the squared norm of "
         f"its mean; the cosine is to the exact gradient of sampled Pass@1. Budget ratio: rollouts to {summary['baseline']}'s "
         f"final sampled Pass@1 over {summary['baseline']}'s rollouts, median over seeds, 95 % bootstrap interval; a seed that "
-        "never gets there is censored (> 1). lr: best of the grid by final sampled Pass@1 in a world that is not reported; * is the "
-        "grid's edge. sft draws rollouts here only to log regimes; it needs none.",
+        "never gets there is censored (> 1). lr: best of the grid by final sampled Pass@1 in a world not reported; * is "
+        "the grid's edge. sft draws rollouts here only to log regimes; it needs none.",
         highlight=False,
     )
 

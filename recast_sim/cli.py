@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from recast_sim.calibration import CalibrationError, calibrate
 from recast_sim.catalog import CatalogError
-from recast_sim.configio import Common, ConfigFile, Flag, Inline, run_command
+from recast_sim.configio import Common, Flag, Nested, OptionalFile, run_command
 from recast_sim.environment import EnvironmentConfig, WorldError, make_environment
 from recast_sim.policy import PolicyConfig, PolicyError, TreePolicy
 from recast_sim.pretraining import train_base
@@ -71,8 +72,8 @@ class Train(Common):
         resume: go on with the run in --out at its last checkpoint.
     """
 
-    file: ConfigFile | None = None
-    config: Annotated[RunConfig, Inline] = field(default_factory=RunConfig, metadata={"type": RunConfig})
+    file: OptionalFile = None
+    config: Annotated[RunConfig, Nested] = field(default_factory=RunConfig, metadata={"type": RunConfig})
     resume: Flag = False
 
 
@@ -110,13 +111,14 @@ def quickstart(command: Quickstart) -> None:
 
 
 def train_command(command: Train) -> None:
+    torch.set_num_threads(1)  # tensors this small only lose by more
     config = command.config
     root = _folder(command, f"train-{config.training.constructor}")
-    writer = _open(root, command.resume, "simulation", asdict(config), command.seed)
     environment = make_environment(config.environment, command.seed)
     base = train_base(environment, config.policy, config.convergence, command.seed).policy
     policy = TreePolicy(environment.catalog, config.environment.dim, config.policy, torch_generator(command.seed))
     policy.load_state_dict(base.state_dict())
+    writer = _open(root, command.resume, "simulation", asdict(config), command.seed)
     with _progress() as report:
         steps = config.training.steps
         train(policy, base, environment, config.training, command.seed, writer, lambda step: report("training", step, steps))

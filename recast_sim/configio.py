@@ -17,10 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-ConfigFile = tyro.conf.Positional[Path]
-OptionalFile = tyro.conf.Positional[Path | None]  # `ConfigFile | None` would lose the marker and become --file
+OptionalFile = tyro.conf.Positional[Path | None]
 Paths = tyro.conf.Positional[tuple[Path, ...]]
-Inline = tyro.conf.OmitArgPrefixes
 Nested = tyro.conf.arg(name="")  # drops the prefix of this field alone: `config.rl.steps` becomes `--rl.steps`
 Positional = tyro.conf.Positional
 

@@ -54,7 +54,8 @@ class TrainingConfig:
     checkpoint_every: int = 0
 
     def __post_init__(self) -> None:
-        get_constructor(self.constructor)
+        if get_constructor(self.constructor).rollouts and self.group_size == 1:
+            raise TrainingError(f"TrainingConfig.group_size: 1 is too small for {self.constructor}, which compares rollouts")
         for name in ("group_size", "prompts_per_step", "steps", "updates_per_batch", "max_draws", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"TrainingConfig.{name}: {getattr(self, name)} must be at least 1")

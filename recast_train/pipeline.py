@@ -53,7 +53,7 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
         known = _references(task)
     with timed(root, "sft"):
         start = _supervised(task)
-    started = _evaluated(task, "sft", root / "sft", start)
+    started = _evaluated(task, "start", root / "sft", start)
     methods = {}
     for name in config.methods:
         with timed(root, f"rl/{name}"):

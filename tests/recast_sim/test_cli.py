@@ -98,7 +98,7 @@ def test_a_killed_run_is_readable_and_resumes_to_the_same_numbers(tmp_path: Path
         (["train", "--environment.items", "0"], "items"),
         (["train", "--environment.rho", "2"], "rho"),
         (["train", "--training.constructor", "magic"], "'magic' is not registered"),
-        (["train", "--training.group-size", "1"], "group size 1"),
+        (["train", "--training.group-size", "1"], "group_size: 1"),
         (["train", "--training.learning-rate", "-1"], "learning_rate"),
         (["calibrate", "--regime", "0.5", "0.1", "0.1"], "three shares"),
         (["train", "nowhere.toml"], "nowhere.toml"),

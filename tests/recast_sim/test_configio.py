@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 import pytest
 
-from recast_sim.configio import Common, ConfigError, ConfigFile, Flag, Inline, load_config, run_command
+from recast_sim.configio import Common, ConfigError, Flag, Nested, OptionalFile, load_config, run_command
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Outer:
 class Command(Common):
     """Do it."""
 
-    file: ConfigFile | None = None
-    config: Annotated[Outer, Inline] = field(default_factory=Outer, metadata={"type": Outer})
+    file: OptionalFile = None
+    config: Annotated[Outer, Nested] = field(default_factory=Outer, metadata={"type": Outer})
     loud: Flag = False
 
 

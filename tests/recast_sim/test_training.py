@@ -128,7 +128,7 @@ def test_same_numbers_twice_and_after_a_resume(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, optimiser="sgd", learning_rate=1e38, steps=20)
+    config = dataclasses.replace(CONFIG, constructor="sft", optimiser="sgd", learning_rate=1e39, steps=20)
     with pytest.raises(TrainingError, match="lower learning_rate"):
         run(tmp_path, config)
     assert read_run(tmp_path).status == "running"

@@ -1,0 +1,10 @@
+"""Tests run beside each other on few cores: one thread each, here and in the subprocesses that tests start."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+import torch
+
+torch.set_num_threads(1)

@@ -1,0 +1,116 @@
+"""Supervised training: its windows, its loss against a dense oracle, its schedule, early stopping, and what it learns."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sid_world import dense_logprobs, tiny_catalog, tiny_dataset, tiny_model
+
+from recast_sim.catalog import Catalog
+from recast_sim.runs import RunWriter, read_run
+from recast_train.compare import paired_difference
+from recast_train.data import prompts
+from recast_train.evaluate import target_logprobs
+from recast_train.model import BOS_TOKEN, TrainError
+from recast_train.sft import SftConfig, draw_windows, learning_rate, train_sft, window_loss
+
+FAST = SftConfig(steps=60, batch=16, window=5, learning_rate=0.01, warm_up=5, evaluate_every=10, validation_prompts=20)
+
+
+def test_windows_hold_train_items_in_order_and_nothing_else() -> None:
+    data = tiny_dataset()
+    windows = draw_windows(data, 5, 4000, np.random.default_rng(0))
+    expected = set()
+    for user in range(data.n_users):
+        train = data.sequence(user)[: data.train_end_U[user]].tolist()
+        expected |= {tuple(train[max(0, last - 4) : last + 1]) for last in range(len(train))}
+    found = {tuple(item for item in row if item >= 0) for row in windows.tolist()}
+    assert found == expected
+    assert all(row == sorted(row, key=lambda item: item < 0) for row in windows.tolist())
+
+
+def test_loss_is_the_mean_nll_of_a_plain_forward() -> None:
+    catalog = tiny_catalog()
+    model = tiny_model(catalog)
+    windows = np.array([[3, 7, 3, 1], [5, 2, -1, -1], [4, -1, -1, -1]])
+    nll, spread = [], []
+    for row in windows:
+        tokens = [BOS_TOKEN]
+        for item in row[row >= 0]:
+            leaf = catalog.leaf_of_item_I[item]
+            of_levels = dense_logprobs(model, torch.tensor(tokens))
+            nll.append(-of_levels[leaf].sum())
+            spread.append(-sum(_siblings(catalog, of_levels, leaf, level) for level in range(3)))
+            tokens += (catalog.codes_IL[item] + np.array(model.offset)).tolist()
+    with torch.no_grad():
+        assert float(window_loss(model, catalog, windows)) == pytest.approx(np.mean(nll), rel=1e-4)
+        expected = 0.9 * np.mean(nll) + 0.1 * np.mean(spread)
+        assert float(window_loss(model, catalog, windows, 0.1)) == pytest.approx(expected, rel=1e-4)
+
+
+def _siblings(catalog: Catalog, of_levels: np.ndarray, leaf: int, level: int) -> float:
+    """Mean log-probability of all children of a leaf's node at one level."""
+    same = (catalog.leaf_nodes[:, :level] == catalog.leaf_nodes[leaf, :level]).all(1)
+    _, first = np.unique(np.where(same, catalog.leaf_nodes[:, level], -1), return_index=True)
+    return float(of_levels[[row for row in first if same[row]], level].mean())
+
+
+def test_schedule_by_hand() -> None:
+    config = SftConfig(steps=100, warm_up=10, learning_rate=1.0)
+    assert learning_rate(config, 5) == pytest.approx(0.5 * learning_rate(replace(config, warm_up=0), 5))
+    assert learning_rate(config, 50) == pytest.approx(0.05 + 0.95 / 2)
+    assert learning_rate(config, 100) == pytest.approx(0.05)
+
+
+def test_training_learns_and_keeps_the_best_state(tmp_path: Path) -> None:
+    catalog, data = tiny_catalog(), tiny_dataset(60)
+    model, ask = tiny_model(catalog, scale=1.0), prompts(data, "validation", 5)
+    before = -target_logprobs(model, catalog, ask).mean()
+    found = train_sft(model, catalog, data, ask, replace(FAST, steps=80, validation_prompts=60), 0, _writer(tmp_path))
+    evals = read_run(tmp_path / "run").evals
+    assert found["validation_nll"] < 0.7 * before
+    assert found["validation_nll"] == evals["validation_nll"].min()
+    assert -target_logprobs(model, catalog, ask).mean() == pytest.approx(found["validation_nll"], rel=1e-5)
+    assert not model.training
+
+
+def test_training_stops_when_nothing_gets_better(tmp_path: Path) -> None:
+    catalog, data = tiny_catalog(), tiny_dataset()
+    config = replace(FAST, steps=300, learning_rate=3.0, max_norm=100.0, warm_up=0, patience=2)
+    found = train_sft(tiny_model(catalog), catalog, data, prompts(data, "validation", 5), config, 0, _writer(tmp_path))
+    assert found["steps"] == found["best_step"] + 20
+    assert found["steps"] < 300
+
+
+@pytest.mark.parametrize(("field", "value"), [("steps", 0), ("window", 1), ("learning_rate", 0.0), ("label_smoothing", 1.0)])
+def test_bad_settings_are_refused(field: str, value: float) -> None:
+    with pytest.raises(TrainError, match=rf"SftConfig\.{field}: {value} must"):
+        SftConfig(**{field: value})
+
+
+def test_difference_by_hand_and_its_interval_over_users() -> None:
+    user, zero = np.array([0, 0, 0, 1]), np.zeros(4)
+    found = paired_difference(np.array([1.0, 1.0, 1.0, 0.0]), zero, user, seed=0)
+    assert found["difference"] == pytest.approx(0.75)
+    assert (found["low"], found["high"]) == (0.0, 1.0)
+    # two users drawn twice: means 1 and 0 a quarter of the time each, 3/4 half of it
+    outcomes = np.array([1.0, 0.0, 0.75, 0.75])
+    assert found["standard_error"] == pytest.approx(outcomes.std(), abs=0.02)
+    assert found["smallest_effect"] == pytest.approx(2.8 * found["standard_error"])
+    assert paired_difference(zero, zero, user, 0)["high"] == 0.0
+    with pytest.raises(ValueError, match="give the same"):
+        paired_difference(zero[:3], zero, user, 0)
+
+
+def test_users_not_prompts_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    per_user = rng.normal(size=200)
+    values, users = np.repeat(per_user, 10), np.repeat(np.arange(200), 10)
+    error = paired_difference(values, np.zeros(2000), users, 0)["standard_error"]
+    assert error == pytest.approx(per_user.std() / np.sqrt(200), rel=0.1)
+
+
+def _writer(folder: Path) -> RunWriter:
+    return RunWriter.create(folder / "run", "real-sft", {}, 0)
