@@ -128,16 +128,16 @@ def test_same_numbers_twice_and_after_a_resume(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, constructor="sft", checkpoint_every=1, evaluate_every=6)
-    policy = copy.deepcopy(small_base())
+    config = dataclasses.replace(CONFIG, checkpoint_every=1, objective=ObjectiveConfig(kl=0.1))
+    policy, reference = copy.deepcopy(small_base()), copy.deepcopy(small_base())
     writer = RunWriter.create(tmp_path, "simulation", dataclasses.asdict(config), seed=0)
 
     def poison(step: int) -> None:
         if step == 2:
-            torch.nn.init.constant_(policy.biases[0], torch.nan)
+            torch.nn.init.constant_(reference.biases[0], torch.nan)
 
-    with pytest.raises(TrainingError, match="loss: nan with constructor sft; lower learning_rate"):
-        train(policy, small_base(), small_environment(), config, 0, writer, poison)
+    with pytest.raises(TrainingError, match="loss: nan with constructor recast; lower learning_rate"):
+        train(policy, reference, small_environment(), config, 0, writer, poison)
     assert read_run(tmp_path).steps["step"].to_list() == [1, 2]
     assert (tmp_path / "checkpoints" / "step-00000002" / "model.safetensors").exists()
 
