@@ -1,5 +1,6 @@
 """A whole real run on a tiny data set: budgets, killed and resumed, the command line, the table and the figure."""
 
+import io
 import json
 import subprocess
 import sys
@@ -25,18 +26,10 @@ METHODS = ("grpo", "recast", "sft", "dapo")
 P, G, STEPS = 6, 8, 5
 RECIPE = f"""
 methods = {list(METHODS)}
-[data]
-interactions = "INTER"
-core = 1
-max_history = 5
-[sids]
-dim = 6
-sizes = [4, 3]
-[model]
-hidden = 16
-layers = 1
-heads = 2
-feed_forward = 24
+data = {{interactions = "INTER", core = 1, max_history = 5}}
+sids = {{dim = 6, sizes = [4, 3]}}
+model = {{hidden = 16, layers = 1, heads = 2, feed_forward = 24}}
+evaluation = {{train_prompts = 40, group_size = {G}, width = 4}}
 [sft]
 steps = 24
 batch = 16
@@ -51,10 +44,6 @@ steps = {STEPS}
 evaluate_every = 3
 checkpoint_every = 2
 max_draws = 3
-[evaluation]
-train_prompts = 40
-group_size = {G}
-width = 4
 """
 
 KILLED = """
@@ -193,7 +182,7 @@ def test_command_line_prints_one_json_object_and_draws(
     found = json.loads(capsys.readouterr().out)
     assert without_seconds(found) == without_seconds(whole[1]) | {"run": root, "figure": f"{root}/figure.png"}
     assert (whole[0] / "figure.png").stat().st_size > 10_000
-    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=200, record=True, file=io.StringIO())
     print_real(whole[0], console)
     text = console.export_text()
     assert "one seed" in text

@@ -1,0 +1,91 @@
+"""Generated batches and small helpers that the tests of the signal module share."""
+
+import random
+
+import torch
+from hypothesis import assume, settings
+from hypothesis import strategies as st
+
+from recast_sim.signal import (
+    SignalConfig,
+    get_constructor,
+    group_state,
+)
+
+facts = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+
+TWELVE = (
+    "grpo",
+    "dr_grpo",
+    "rloo",
+    "dapo",
+    "max_rl",
+    "pods",
+    "add_gt",
+    "repair_only",
+    "boundary_only",
+    "recast",
+    "sft",
+    "sft_hard_negative",
+)
+CENTRED = ("grpo", "dr_grpo", "rloo", "dapo", "max_rl", "pods", "add_gt", "repair_only")
+ANCHORED = ("add_gt", "repair_only", "recast", "sft", "sft_hard_negative")
+WIDE = ("grpo", "dr_grpo", "rloo", "max_rl", "add_gt", "repair_only")
+LOGPROB = SignalConfig(tie_rule="highest_logprob", pods_width=2)
+WIDTH_TWO = SignalConfig(pods_width=2)
+
+
+@st.composite
+def batches(draw, *, rewards="binary", distinct_scores=False, padding="any", anchors="any", G=None, min_G=3):
+    """Keyword arguments of `construct`, float64: 1 to 3 groups of the same size.
+
+    `rewards` is binary, graded (ties likely) or distinct; `padding` is none, one (at most, a group) or any.
+    """
+    P, G = draw(st.integers(1, 3)), G or draw(st.integers(min_G, 6))
+
+    def rows(*values):
+        """P rows of G values, one draw a row: the digits of a number."""
+        numbers = [draw(st.integers(0, len(values) ** G - 1)) for _ in range(P)]
+        return [[values[number // len(values) ** g % len(values)] for g in range(G)] for number in numbers]
+
+    def distinct(scale):
+        orders = [random.Random(draw(st.integers(0, 999))).sample(range(G), G) for _ in range(P)]
+        return [[scale * n for n in order] for order in orders]
+
+    valid = [[True] * G for _ in range(P)]
+    if padding == "one":
+        for row in valid:
+            row[draw(st.integers(0, G - 1))] = draw(st.booleans())
+    elif padding == "any":
+        valid = rows(True, True, True, False)
+        assume(all(any(row) for row in valid))
+    values = {"binary": (0.0, 1.0), "graded": (0.0, 0.25, 1.0, 2.0)}
+    return {
+        "rewards_PG": tensor(distinct(0.5) if rewards == "distinct" else rows(*values[rewards])),
+        "structural_PG": tensor(distinct(1 / 8) if distinct_scores else rows(0.0, 0.01, 0.1, 1.0)),
+        "valid_PG": torch.tensor(valid),
+        "has_anchor_P": torch.tensor([anchors == "all" or draw(st.booleans()) for _ in range(P)]),
+        "logprob_PG": tensor(distinct(-1.0)),
+    }
+
+
+def tensor(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def one_group(*rewards, **changes):
+    scores = tensor([[1.0 if r > 0 else 0.01 * g for g, r in enumerate(rewards)]])
+    return {"rewards_PG": tensor([rewards]), "structural_PG": scores, "has_anchor_P": torch.tensor([True])} | changes
+
+
+def final_state(name, batch, config=None):
+    """The state that a constructor leaves, which shows the rewards and the scores it used."""
+    return get_constructor(name).apply(group_state(**batch, config=config))
+
+
+def permuted(batch, order):
+    return {name: value[:, order] if value.ndim == 2 else value for name, value in batch.items()}
+
+
+def mask(index_P, width):
+    return torch.nn.functional.one_hot(index_P + 1, width + 1)[:, 1:].bool()
