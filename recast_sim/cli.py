@@ -4,8 +4,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +11,10 @@ from typing import Annotated, Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from recast_sim.calibration import CalibrationError, calibrate
 from recast_sim.catalog import CatalogError
-from recast_sim.configio import Common, Flag, Nested, OptionalFile, run_command
+from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress, run_command
 from recast_sim.environment import EnvironmentConfig, WorldError, make_environment
 from recast_sim.policy import PolicyConfig, PolicyError, TreePolicy
 from recast_sim.pretraining import train_base
@@ -102,7 +99,7 @@ def quickstart(command: Quickstart) -> None:
     config = StudyConfig(seeds=command.seeds, convergence=command.convergence, training=training)
     root = _folder(command, "quickstart")
     writer = _open(root, command.resume, "quickstart", asdict(config), command.seed)
-    with _progress() as report:
+    with progress() as report:
         rates = run_study(config, command.seed, root, command.workers, report)
     summary = summarise_study(root)
     summary |= {"figure": str(draw_study(root, summary)), "seconds": round(time.perf_counter() - begun, 1)}
@@ -119,7 +116,7 @@ def train_command(command: Train) -> None:
     policy = TreePolicy(environment.catalog, config.environment.dim, config.policy, torch_generator(command.seed))
     policy.load_state_dict(base.state_dict())
     writer = _open(root, command.resume, "simulation", asdict(config), command.seed)
-    with _progress() as report:
+    with progress() as report:
         steps = config.training.steps
         train(policy, base, environment, config.training, command.seed, writer, lambda step: report("training", step, steps))
     writer.close()
@@ -146,20 +143,6 @@ def _open(root: Path, resume: bool, kind: str, config: dict[str, Any], seed: int
     if resume and (root / "manifest.json").exists():
         return RunWriter.resume(root, config, seed)
     return RunWriter.create(root, kind, config, seed)
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = bar.add_task(label, total=total)
-            bar.update(tasks[label], completed=done)
-
-        yield report
 
 
 def _finish(command: Common, result: dict[str, Any], show: Any) -> None:

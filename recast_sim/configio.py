@@ -1,4 +1,4 @@
-"""Configs and command lines: a TOML file, then the dataclass, then command-line overrides. The only importer of tyro.
+"""Configs and command lines: a TOML file, then the dataclass, then command-line overrides; progress bars. Alone imports tyro.
 
 A file is validated by pydantic against the dataclass; an unknown key fails with its path.
 """
@@ -7,13 +7,15 @@ import contextlib
 import io
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -87,6 +89,21 @@ def run_command(
         print(f"{prog}: interrupted; what was written is kept", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars on stderr, with rate and time left; call the yielded function with a label, done and total."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(label, total=total)
+            bars.update(tasks[label], completed=done)
+
+        yield report
 
 
 def _parse(prog: str, cls: type[T], arguments: list[str]) -> T:

@@ -2,24 +2,20 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from recast_sim.catalog import CatalogError
-from recast_sim.configio import Common, Flag, Nested, OptionalFile, Positional, run_command
+from recast_sim.configio import Common, Flag, Nested, OptionalFile, Positional, progress, run_command
 from recast_sim.runs import RunError
 from recast_sim.signal import SignalError
 from recast_train.config import RealConfig
 from recast_train.data import DataError, fetch_ml100k
 from recast_train.model import TrainError
 from recast_train.semantic_id import SemanticIdError
-from recast_train.task import Report
 
 _ERRORS = (DataError, SemanticIdError, SignalError, CatalogError, TrainError, RunError, OSError)
 
@@ -62,27 +58,13 @@ def run(command: Run) -> None:
 
     name = command.file.stem if command.file else "default"
     root = command.out or Path("runs") / f"real-{name}-{command.seed}"
-    with _progress() as report:
+    with progress() as report:
         results = run_real(command.config, command.seed, root, command.resume, report)
     results |= {"run": str(root), "figure": str(draw_real(root))}
     if command.json:
         print(json.dumps(results, allow_nan=False))
     else:
         print_real(root, Console(width=max(150, Console().width)))
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = bar.add_task(label, total=total)
-            bar.update(tasks[label], completed=done)
-
-        yield report
 
 
 def main() -> None:

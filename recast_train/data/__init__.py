@@ -1,8 +1,8 @@
 """Interactions of public formats, split in time and turned into next-item prompts, and the fetch of ML-100K."""
 
+from recast_train.data.atomic import DataError, read_atomic, read_titles
 from recast_train.data.interactions import (
     PAD,
-    DataError,
     Dataset,
     Prompts,
     Split,
@@ -10,8 +10,6 @@ from recast_train.data.interactions import (
     k_core,
     load_ml100k,
     prompts,
-    read_atomic,
-    read_titles,
     split_by_time,
     train_matrix,
 )

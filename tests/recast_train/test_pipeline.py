@@ -44,6 +44,7 @@ steps = {STEPS}
 evaluate_every = 3
 checkpoint_every = 2
 max_draws = 3
+objective = {{kl = 0.01}}
 """
 
 KILLED = """
