@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# threads that wait must not spin: two cores are shared by workers
+export OMP_WAIT_POLICY := PASSIVE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help setup quickstart test real lint bench lab clean

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
@@ -57,7 +58,7 @@ def _models(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _scores(results: dict[str, Any]) -> Table:
     title = f"one seed, {results['test_prompts']} test prompts of {results['test_users']} users, whole catalog ranked"
-    table = Table(title=title)
+    table = Table(box=MARKDOWN, title=title)
     table.add_column("")
     for column in _RANKING:
         table.add_column(column, justify="right")
@@ -74,7 +75,9 @@ def _scores(results: dict[str, Any]) -> Table:
 
 
 def _differences(results: dict[str, Any]) -> Table:
-    table = Table(title="difference to the supervised start, one seed, 95 % interval by a bootstrap over test users")
+    table = Table(
+        box=MARKDOWN, title="difference to the supervised start, one seed, 95 % intervals by a bootstrap of test users"
+    )
     table.add_column("")
     for metric in _COMPARED:
         table.add_column(metric, justify="right")
@@ -89,7 +92,7 @@ def _differences(results: dict[str, Any]) -> Table:
 
 
 def _costs(results: dict[str, Any]) -> Table:
-    table = Table(title="what each method spent")
+    table = Table(box=MARKDOWN, title="what each method spent")
     table.add_column("")
     for column in (*_BUDGET, "seconds"):
         table.add_column(column.replace("_", " "), justify="right")

@@ -10,6 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +22,14 @@ from recast_sim.runs import Run, RunError, read_run
 
 _SHARES = ("all_zero", "single_hit", "multi_hit", "all_hit", "learnable")
 Runs = dict[str, dict[int, Run]]
+_NOTE = (
+    "Held-out Pass@1 of the base policy: sampled {pass_at_1_sampled:.4f}, greedy {pass_at_1_greedy:.4f}; best possible "
+    "{best_possible:.4f}. Gradient variance: of one group's estimate, over the squared norm of its mean; the cosine is to the "
+    "exact gradient of sampled Pass@1. Budget ratio: rollouts to {baseline}'s final sampled Pass@1 (mean of its last three "
+    "evaluations) over {baseline}'s rollouts, median over seeds, 95 % bootstrap interval; a seed that never gets there is "
+    "censored (> 1). lr: best of the grid by final sampled Pass@1 in a world that is not reported; * is the grid's edge. "
+    "sft draws rollouts here only to log regimes; it needs none."
+)
 
 
 def summarise_study(root: Path) -> dict[str, Any]:
@@ -55,7 +65,7 @@ def summarise_study(root: Path) -> dict[str, Any]:
 
 def print_study(summary: dict[str, Any], console: Console) -> None:
     """The quickstart's tables: regimes, then one row a constructor."""
-    regimes = Table(title=f"(a) regimes at the base policy, mean of {summary['worlds']} worlds")
+    regimes = Table(box=MARKDOWN, title=f"(a) regimes at the base policy, mean of {summary['worlds']} worlds")
     for column in ("", "all-zero", "single-hit", "multi-hit", "all-hit", "naturally learnable"):
         regimes.add_column(column, justify="left" if not column else "right")
     regimes.add_row("paper, before", "85 %", "13 %", "2 %", "", "15 %")
@@ -63,16 +73,7 @@ def print_study(summary: dict[str, Any], console: Console) -> None:
         regimes.add_row(label, *(f"{100 * summary[key][share]:.1f} %" for share in _SHARES))
     console.print(regimes)
     console.print(_constructor_table(summary))
-    base = summary["base"]
-    console.print(
-        f"Held-out Pass@1 of the base policy: sampled {base['pass_at_1_sampled']:.4f}, greedy {base['pass_at_1_greedy']:.4f}; "
-        f"best possible {base['best_possible']:.4f}. Gradient variance: of one group's estimate, over the squared norm of "
-        f"its mean; the cosine is to the exact gradient of sampled Pass@1. Budget ratio: rollouts to {summary['baseline']}'s "
-        f"final sampled Pass@1 over {summary['baseline']}'s rollouts, median over seeds, 95 % bootstrap interval; a seed that "
-        "never gets there is censored (> 1). lr: best of the grid by final sampled Pass@1 in a world not reported; * is "
-        "the grid's edge. sft draws rollouts here only to log regimes; it needs none.",
-        highlight=False,
-    )
+    console.print(_NOTE.format(baseline=summary["baseline"], **summary["base"]), highlight=False)
 
 
 def draw_study(root: Path, summary: dict[str, Any]) -> Path:
@@ -134,7 +135,7 @@ def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[s
 
 
 def _constructor_table(summary: dict[str, Any]) -> Table:
-    table = Table(title="(b) learnable groups, (c) gradients at the base policy, (d) training")
+    table = Table(box=MARKDOWN, title="(b) learnable groups, (c) gradients at the base policy, (d) training")
     table.add_column("constructor")
     for column in ("learnable", "rows", "grad variance", "cosine", "lr", "sampled Pass@1", "greedy Pass@1"):
         table.add_column(column, justify="right")
@@ -156,7 +157,7 @@ def _constructor_table(summary: dict[str, Any]) -> Table:
 def ratio_text(ratio: dict[str, Any]) -> str:
     """A budget ratio with interval and censored seeds, in a few characters."""
     value, low, high = (">1" if ratio[k] is None else f"{ratio[k]:.2f}" for k in ("median", "low", "high"))
-    censored = f"; censored {', '.join(map(str, ratio['censored']))}" if ratio["censored"] else ""
+    censored = f"; censored {','.join(map(str, ratio['censored']))}" if ratio["censored"] else ""
     return f"{value} [{low}, {high}]{censored}"
 
 
@@ -207,7 +208,10 @@ def _draw_gradients(axis: Axes, summary: dict[str, Any], palette: dict[str, str]
     axis.legend(frameon=False, fontsize=8, loc="lower right")
     axis.set(xscale="log", xlabel="gradient variance of one group (relative)", ylabel="cosine to the exact gradient")
     axis.set(ylim=(0, 1.12), title="Bias and variance at the base policy")
-    axis.margins(x=0.25)
+    axis.set_xticks([200, 500, 1000, 2000, 5000])
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlim(min(p[0][0] for p in points.values()) / 1.7, max(p[0][0] for p in points.values()) * 1.7)
 
 
 def _draw_budget(axis: Axes, runs: Runs, palette: dict[str, str]) -> None:

@@ -149,7 +149,7 @@ def _finish(command: Common, result: dict[str, Any], show: Any) -> None:
     if command.json:
         print(json.dumps(result, allow_nan=False))
     else:
-        console = Console(width=max(150, Console().width))
+        console = Console(width=max(165, Console().width))
         show(console)
         for key in ("run", "figure", "seconds"):
             if key in result:

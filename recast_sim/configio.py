@@ -82,6 +82,9 @@ def run_command(
             raise ConfigError(f"command: {arguments[0]!r} is unknown; choose from {', '.join(commands)}")
         cls, handler = commands[arguments[0]]
         handler(_parse(f"{prog} {arguments[0]}", cls, arguments[1:]))
+    except BrokenPipeError:  # the reader of our output went away, as in `| head`
+        sys.stderr.close()
+        return 1
     except (ConfigError, *errors) as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -64,7 +64,7 @@ def run(command: Run) -> None:
     if command.json:
         print(json.dumps(results, allow_nan=False))
     else:
-        print_real(root, Console(width=max(150, Console().width)))
+        print_real(root, Console(width=max(165, Console().width)))
 
 
 def main() -> None:

@@ -99,10 +99,11 @@ class RunWriter:
             if lines.exists():
                 with atomic_file(self.path / f"{table}.parquet") as temporary:
                     read_jsonl(lines).write_parquet(temporary)
-                lines.unlink()
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         self.manifest |= {"status": status, "finished": finished, "summary": dict(summary or {})}
         write_json(self.path / "manifest.json", self.manifest)
+        for table in TABLES:  # last, so that a kill in between leaves a run that resumes or reads whole
+            (self.path / f"{table}.jsonl").unlink(missing_ok=True)
 
     def _append(self, table: str, row: Mapping[str, Any]) -> None:
         columns = self._columns.setdefault(table, tuple(row))
