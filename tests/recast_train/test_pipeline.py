@@ -235,6 +235,7 @@ def test_bad_recipes_and_runs_give_one_line(
         assert words in error
         assert error.strip().splitlines()[-1].startswith("recast-train: error: ")
         assert "Traceback" not in error
+    assert not any((tmp_path / name).exists() for name in ("a", "b"))
 
 
 def test_bad_settings_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from recast_train.config import SidConfig
 from recast_train.semantic_id import (
     SemanticIdError,
     SidTable,
@@ -23,6 +25,7 @@ from recast_train.semantic_id import (
     tokenize_items,
 )
 from recast_train.semantic_id.residual_kmeans import CODES_FILE, HEADER_FILE
+from recast_train.task import embed_items
 
 
 def interactions(seed: int, shape: tuple[int, int] = (30, 20)) -> sparse.csr_array:
@@ -306,3 +309,14 @@ def test_the_package_is_light_to_import() -> None:
     code = f"import sys, recast_train.semantic_id; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_recipe_chooses_the_embeddings(tiny_bert: Path) -> None:
+    dataset = SimpleNamespace(titles=TITLES)
+    untitled = SimpleNamespace(titles=[])
+    matrix = sparse.csr_array(np.eye(len(TITLES)))
+    found = embed_items(SidConfig(embeddings="minilm", minilm=tiny_bert), dataset, matrix, 0)  # type: ignore[arg-type]
+    assert np.array_equal(found, minilm_embeddings(TITLES, tiny_bert))
+    assert embed_items(SidConfig(dim=2), untitled, matrix, 0).shape == (len(TITLES), 2)  # type: ignore[arg-type]
+    with pytest.raises(SemanticIdError, match=r"sids.embeddings: 'minilm' needs titles"):
+        embed_items(SidConfig(embeddings="minilm", minilm=tiny_bert), untitled, matrix, 0)  # type: ignore[arg-type]
