@@ -34,6 +34,14 @@ def print_real(root: Path, console: Console) -> None:
     """Three tables: scores of references, start and methods; differences to the start; what each method cost."""
     results = read_results(root)
     console.print(_scores(results), _differences(results), _costs(results))
+    sids = results["sids"]
+    agreement = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in sids.get("agreement", {}).items())
+    console.print(
+        f"semantic IDs of {' x '.join(map(str, sids['sizes']))} codes: {sids['collisions']} items shared a quantised prefix, "
+        f"the last level tells them apart; train co-occurrence cosine of pairs by shared levels: {agreement}",
+        highlight=False,
+        soft_wrap=True,
+    )
     seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
     console.print(f"seconds: {seconds}", highlight=False, soft_wrap=True)
     console.print(f"run: {root}", highlight=False, soft_wrap=True)

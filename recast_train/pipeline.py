@@ -33,6 +33,7 @@ from recast_train.evaluate import (
 from recast_train.model import SidModel, TrainError, build_model
 from recast_train.references import choose_neighbours, references
 from recast_train.rl import train_prompts, train_rl
+from recast_train.semantic_id import load_sids
 from recast_train.sft import train_sft
 from recast_train.task import Report, Task, load_dataset, prepare, sample_prompts, timed
 
@@ -161,6 +162,7 @@ def _results(
     return {
         "references": {name: _reference(row) for name, row in known["metrics"].items()},
         "item_knn_neighbours": known["neighbours"],
+        "sids": {"sizes": list(task.catalog.sizes), **load_sids(task.root / "sids").report},
         "sft": {**started[0].summary(), **started[1], **supervised},
         "methods": entries,
         "paper_all_zero": PAPER_ALL_ZERO,
