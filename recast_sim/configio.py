@@ -5,6 +5,7 @@ A file is validated by pydantic against the dataclass; an unknown key fails with
 
 import contextlib
 import io
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -123,7 +124,9 @@ def _parse(prog: str, cls: type[T], arguments: list[str]) -> T:
         if stop.code == 0:
             raise
         words = " ".join(caught.getvalue().translate({ord(c): " " for c in "╭╮╰╯│─"}).split())
-        raise ConfigError(words.removeprefix("Parsing error ").removeprefix("Unrecognized options ")) from None
+        words = re.sub(r"^(Value error |Parsing error |Unrecognized options )+|^-+ | -+(?= )| Argument helptext: .*", "", words)
+        words = re.sub(r"^Error parsing [\w.-]+: (?=\w+Config\.)| For full helptext, (run|see) .* --help$", "", words)
+        raise ConfigError(f"{words} (see {prog} --help)") from None
 
 
 def _overview(prog: str, about: str, commands: Mapping[str, tuple[type[Any], Callable[[Any], None]]]) -> str:

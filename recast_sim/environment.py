@@ -44,6 +44,7 @@ class EnvironmentConfig:
     blur: float = 0.0
 
     def __post_init__(self) -> None:
+        _check(self.items >= 1, "items", self.items, "must be at least 1")
         _check(self.dim >= 1, "dim", self.dim, "must be at least 1")
         _check(self.beta >= 0, "beta", self.beta, "must be 0 or more")
         _check(0 <= self.rho <= 1, "rho", self.rho, "must lie in [0, 1]")

@@ -7,6 +7,8 @@ from worlds import small_base, small_environment
 from recast_sim.sampling import beam_search, sample_iid, stochastic_beam
 from recast_sim.seeding import torch_generator
 
+pytestmark = pytest.mark.property
+
 KINDS = ["linear", "low_rank", "mlp"]
 
 
