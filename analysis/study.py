@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
@@ -125,8 +125,8 @@ def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[s
     return {
         "learnable": _mean(reports, "learnable"),
         "update_width": _mean(reports, "update_width"),
-        "gradient_variance": _mean(reports, "variance"),
-        "gradient_cosine": _mean(reports, "cosine"),
+        "gradient_variance": _mean_if_known(reports, "variance"),
+        "gradient_cosine": _mean_if_known(reports, "cosine"),
         "learning_rate": next(iter(runs[name].values())).manifest["config"]["training"]["learning_rate"],
         **scores,
         "budget_ratio": asdict(budget_ratio(evals, against)),
@@ -145,8 +145,8 @@ def _constructor_table(summary: dict[str, Any]) -> Table:
             name,
             f"{100 * row['learnable']:.1f} %",
             f"{row['update_width']:.1f}",
-            f"{row['gradient_variance']:.0f}",
-            f"{row['gradient_cosine']:.2f}",
+            _optional(row["gradient_variance"], ".0f"),
+            _optional(row["gradient_cosine"], ".2f"),
             f"{row['learning_rate']:g}{'*' if row['learning_rate'] in summary['grid_edges'] else ''}",
             *(_score(row, metric) for metric in ("pass_at_1_sampled", "pass_at_1_greedy")),
             ratio_text(row["budget_ratio"]),
@@ -176,6 +176,15 @@ def _mean(reports: list[dict[str, Any]], *keys: str) -> float:
     return float(np.mean(values))
 
 
+def _mean_if_known(reports: list[dict[str, Any]], key: str) -> float | None:
+    """The mean over worlds, None where a world's sample was too small to tell."""
+    return None if any(report[key] is None for report in reports) else _mean(reports, key)
+
+
+def _optional(value: float | None, digits: str) -> str:
+    return "unknown" if value is None else format(value, digits)
+
+
 def _start(runs: dict[int, Run], metric: str) -> float:
     return float(np.mean([run.evals[metric][0] for run in runs.values()]))
 
@@ -202,16 +211,18 @@ def _draw_learnable(axis: Axes, runs: Runs, palette: dict[str, str]) -> None:
 
 def _draw_gradients(axis: Axes, summary: dict[str, Any], palette: dict[str, str]) -> None:
     rows = summary["constructors"]
-    points = {name: (np.array([row["gradient_variance"], row["gradient_cosine"]]),) for name, row in rows.items()}
+    seen = {name: row for name, row in rows.items() if row["gradient_variance"] is not None}
+    points = {name: (np.array([row["gradient_variance"], row["gradient_cosine"]]),) for name, row in seen.items()}
     for names in _same(points):
         axis.scatter(*points[names[0]][0], color=palette[names[0]], s=60, zorder=3, label=" = ".join(names))
     axis.legend(frameon=False, fontsize=8, loc="lower right")
     axis.set(xscale="log", xlabel="gradient variance of one group (relative)", ylabel="cosine to the exact gradient")
-    axis.set(ylim=(0, 1.12), title="Bias and variance at the base policy")
-    axis.set_xticks([200, 500, 1000, 2000, 5000])
+    axis.set(ylim=(min([0, *(p[0][1] for p in points.values())]), 1.12), title="Bias and variance at the base policy")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlim(min(p[0][0] for p in points.values()) / 1.7, max(p[0][0] for p in points.values()) * 1.7)
+    if points:
+        axis.set_xlim(min(p[0][0] for p in points.values()) / 1.7, max(p[0][0] for p in points.values()) * 1.7)
 
 
 def _draw_budget(axis: Axes, runs: Runs, palette: dict[str, str]) -> None:

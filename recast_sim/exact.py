@@ -25,7 +25,7 @@ class GradientReport:
         learnable: share of groups with a non-zero advantage.
         update_width: kept rows a group.
         variance: E||g||^2 - ||E g||^2 of the estimate g of one group of a random prompt, relative to ||E g||^2: it does not
-            change when the estimate is rescaled. Infinite where E g is not told from 0 by the sample.
+            change when the estimate is rescaled. None, like the cosine, where the sample does not tell E g from 0.
         cosine: between E g and the exact gradient; 1 means unbiased up to a scalar.
         regime_before, regime_after: of the groups, before and after the constructor placed anchors.
     """
@@ -33,15 +33,15 @@ class GradientReport:
     constructor: str
     learnable: float
     update_width: float
-    variance: float
-    cosine: float
+    variance: float | None
+    cosine: float | None
     regime_before: Regime
     regime_after: Regime
 
     @property
-    def snr(self) -> float:
+    def snr(self) -> float | None:
         """Signal-to-noise ratio of one group, 1 / variance."""
-        return 1 / self.variance
+        return 1 / self.variance if self.variance else None
 
 
 def gradient_reports(
@@ -81,8 +81,8 @@ def gradient_reports(
                 constructor=name,
                 learnable=float(signal.learnable_P.float().mean()),
                 update_width=len(signal.plan.rows_N) / len(prompt_P),
-                variance=max(0.0, rows.mean_square_norm(policy, environment) / square - 1) if found else float("inf"),
-                cosine=min(1.0, along / (square**0.5 * float(exact.norm()))) if found else 0.0,
+                variance=max(0.0, rows.mean_square_norm(policy, environment) / square - 1) if found else None,
+                cosine=min(1.0, along / (square**0.5 * float(exact.norm()))) if found else None,
                 regime_before=signal.regime_before,
                 regime_after=signal.regime_after,
             )

@@ -80,7 +80,16 @@ def test_reports_know_unbiased_from_biased() -> None:
     assert reports["recast"].cosine < reports["sft"].cosine
     assert reports["recast"].learnable > reports["rloo"].learnable
     assert reports["recast"].update_width <= 2 < reports["rloo"].update_width == 8
+    assert all(report.variance and report.cosine for report in reports.values())
     assert reports["rloo"].snr == pytest.approx(1 / reports["rloo"].variance)
+
+
+def test_a_sample_without_a_hit_tells_nothing() -> None:
+    (report,) = gradient_reports(small_base(), small_environment(), ("boundary_only",), 2, 1, 2, seed=0)
+    assert report.learnable == 0
+    assert report.variance is None
+    assert report.cosine is None
+    assert report.snr is None
 
 
 def test_reports_refuse_an_odd_number_of_groups() -> None:
