@@ -1,5 +1,6 @@
 """`recast-sim`: the laboratory's command line."""
 
+import copy
 import json
 import os
 import sys
@@ -7,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -16,10 +17,9 @@ from recast_sim.calibration import CalibrationError, calibrate
 from recast_sim.catalog import CatalogError
 from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress, run_command
 from recast_sim.environment import EnvironmentConfig, WorldError, make_environment
-from recast_sim.policy import PolicyConfig, PolicyError, TreePolicy
+from recast_sim.policy import PolicyConfig, PolicyError
 from recast_sim.pretraining import train_base
-from recast_sim.runs import RunError, RunWriter, read_run
-from recast_sim.seeding import torch_generator
+from recast_sim.runs import RunError, RunWriter, read_run, write_json
 from recast_sim.signal import SignalError
 from recast_sim.study import StudyConfig, run_study
 from recast_sim.training import TrainingConfig, TrainingError, train
@@ -52,7 +52,7 @@ class Quickstart(Common):
 class RunConfig:
     """A single run: a world, a base policy and a training run. The keys of a `recast-sim train` file."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -113,8 +113,7 @@ def train_command(command: Train) -> None:
     root = _folder(command, f"train-{config.training.constructor}")
     environment = make_environment(config.environment, command.seed)
     base = train_base(environment, config.policy, config.convergence, command.seed).policy
-    policy = TreePolicy(environment.catalog, config.environment.dim, config.policy, torch_generator(command.seed))
-    policy.load_state_dict(base.state_dict())
+    policy = copy.deepcopy(base)
     writer = _open(root, command.resume, "simulation", asdict(config), command.seed)
     with progress() as report:
         steps = config.training.steps
@@ -131,7 +130,7 @@ def calibrate_command(command: Calibrate) -> None:
     result = {"environment": asdict(found.config), "regime": found.regime, "beta_fit": found.beta_fit}
     if command.out is not None:
         command.out.mkdir(parents=True, exist_ok=True)
-        (command.out / "calibration.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(command.out / "calibration.json", result)
     _finish(command, result, lambda console: console.print(result))
 
 

@@ -73,7 +73,7 @@ def gradient_reports(
         signal = signal_of(batch, name, config, torch_generator(seed, "gradient signal"))
         rows = _Rows.of(batch, signal, prompt_P, group_size)
         half = len(prompt_P) // 2
-        early, late = rows.mean_estimate(policy, environment, 0, half), rows.mean_estimate(policy, environment, half, None)
+        early, late = rows.mean_estimate(policy, environment, 0, half), rows.mean_estimate(policy, environment, half, 2 * half)
         square, along = float(early @ late), float((early + late) @ exact / 2)
         found = square > 0
         reports.append(
@@ -104,9 +104,8 @@ class _Rows:
         plan = signal.plan
         return cls(prompt_P, plan.rows_N // group_size, kept_leaves(batch, signal), plan.weights_N * plan.advantages_N)
 
-    def mean_estimate(self, policy: TreePolicy, environment: Environment, start: int, stop: int | None) -> Tensor:
+    def mean_estimate(self, policy: TreePolicy, environment: Environment, start: int, stop: int) -> Tensor:
         """Mean estimate of the groups start .. stop - 1, one flat vector."""
-        stop = len(self.prompt_P) if stop is None else stop
         part = (self.group_N >= start) & (self.group_N < stop)
         prompts = int(self.prompt_P.max()) + 1
         flat = self.prompt_P[self.group_N[part]] * policy.leaves + self.leaf_N[part]

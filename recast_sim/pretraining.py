@@ -48,7 +48,6 @@ def train_base(environment: Environment, config: PolicyConfig, convergence: floa
         states.append(run.state())
     best = _argmax(curve)
     if convergence > 1:
-        run.restore(states[-1])
         steps = round(convergence * best * _EVERY)
         if steps > (done := (len(curve) - 1) * _EVERY):
             run.advance(steps - done)

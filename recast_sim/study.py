@@ -4,6 +4,7 @@ Runs go to local worker processes; each is seeded by its own name, so the worker
 the study's folder: `worlds/seed-N` (config, base policy, gradient reports), `runs/CONSTRUCTOR-seedN` and `tuning/...` (runs).
 """
 
+import copy
 import json
 import multiprocessing
 import shutil
@@ -143,11 +144,9 @@ def run_one(folder: Path, root: Path, config: StudyConfig, constructor: str, rat
     if not (path / "manifest.json").exists() or read_run(path).status != "complete":
         shutil.rmtree(path, ignore_errors=True)
         world = load_world(root, config.policy, seed)
-        policy = TreePolicy(world.environment.catalog, world.environment.config.dim, config.policy, torch_generator(seed))
-        policy.load_state_dict(world.base.state_dict())
         resolved = {"environment": asdict(world.environment.config), "policy": asdict(config.policy)}
         writer = RunWriter.create(path, "simulation", resolved | {"training": asdict(training)}, seed)
-        train(policy, world.base, world.environment, training, seed, writer)
+        train(copy.deepcopy(world.base), world.base, world.environment, training, seed, writer)
         writer.close()
     return float(read_run(path).evals["pass_at_1_sampled"][-1])
 

@@ -44,9 +44,10 @@ class UpdatePlan:
 class Signal:
     """What a constructor makes of a batch (axes P prompts, G rollouts).
 
-    `learnable_P` is true where a group has a non-zero advantage; `regime_before` and `regime_after` describe the hits as
-    sampled and after anchors were placed. `anchor_slot_P`, `positive_P` and `negative_P` are -1 where there is none; write
-    the anchor's tokens into row `anchor_slot_P`. `redraw_P` marks groups to replace by newly drawn ones (dapo).
+    `learnable_P` is true where a group has a non-zero advantage, `repaired_P` where it was given an anchor;
+    `regime_before` and `regime_after` describe the hits as sampled and after anchors were placed. `anchor_slot_P`,
+    `positive_P` and `negative_P` are -1 where there is none; write the anchor's tokens into row `anchor_slot_P`.
+    `redraw_P` marks groups to replace by newly drawn ones (dapo).
     """
 
     constructor: str

@@ -327,16 +327,6 @@ def test_an_installed_recbole_is_read_and_not_imported(tmp_path: Path, fake_whee
 # The real files
 
 
-@pytest.fixture(scope="module")
-def ml100k_folder() -> Path:
-    try:
-        return fetch_ml100k()
-    except DataError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"ML-100K cannot be fetched here: {error}")
-
-
 def test_ml100k_is_as_described(ml100k_folder: Path) -> None:
     frame = read_atomic(ml100k_folder / "ml-100k.inter")
     assert (frame.height, frame["user"].n_unique(), frame["item"].n_unique()) == (100_000, 943, 1682)

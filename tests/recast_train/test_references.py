@@ -1,6 +1,5 @@
 """References and the ranking metric: values by hand, loops as oracles, and what ML-100K gives."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from recast_train import references as module
-from recast_train.data import DataError, Dataset, Prompts, fetch_ml100k, load_ml100k, prompts, train_matrix
+from recast_train.data import Dataset, Prompts, load_ml100k, prompts, train_matrix
 from recast_train.references import (
     choose_neighbours,
     history_scores,
@@ -161,16 +160,6 @@ def test_transitions_agree_with_a_loop(seed: int, window: int) -> None:
 def test_an_empty_history_scores_nothing() -> None:
     similarity = sparse.csr_array(np.ones((3, 3)))
     assert history_scores(similarity, np.array([[-1, -1], [-1, 2]]), 0.5).tolist() == [[0] * 3, [1] * 3]
-
-
-@pytest.fixture(scope="module")
-def ml100k_folder() -> Path:
-    try:
-        return fetch_ml100k()
-    except DataError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"ML-100K cannot be fetched here: {error}")
 
 
 def test_the_number_of_neighbours_is_the_best_on_validation() -> None:
