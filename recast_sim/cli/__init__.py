@@ -1,0 +1,27 @@
+"""`recast-sim`: the laboratory's command line, one module a command."""
+
+import sys
+
+from recast_sim.calibration import CalibrationError
+from recast_sim.catalog import CatalogError
+from recast_sim.cli.calibrate import Calibrate, calibrate_world
+from recast_sim.cli.quickstart import Quickstart, quickstart
+from recast_sim.cli.train import Train, train_one
+from recast_sim.configio import run_command
+from recast_sim.environment import WorldError
+from recast_sim.policy import PolicyError
+from recast_sim.runs import RunError
+from recast_sim.signal import SignalError
+from recast_sim.training import TrainingError
+
+_ERRORS = (SignalError, CatalogError, WorldError, PolicyError, CalibrationError, TrainingError, RunError, OSError)
+_COMMANDS = {
+    "quickstart": (Quickstart, quickstart),
+    "train": (Train, train_one),
+    "calibrate": (Calibrate, calibrate_world),
+}
+
+
+def main() -> None:
+    about = "The laboratory for learning-signal mechanics of sparse-hit group-based RL."
+    sys.exit(run_command("recast-sim", about, _COMMANDS, _ERRORS))

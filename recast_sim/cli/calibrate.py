@@ -1,0 +1,38 @@
+"""`recast-sim calibrate`: from a regime to a world that shows it."""
+
+from dataclasses import asdict, dataclass, field
+
+from recast_sim.calibration import calibrate
+from recast_sim.cli.shared import finish
+from recast_sim.configio import Common
+from recast_sim.environment import EnvironmentConfig
+from recast_sim.policy import PolicyConfig
+from recast_sim.runs import write_json
+
+
+@dataclass(frozen=True)
+class Calibrate(Common):
+    """Find an environment and a base policy that show a regime.
+
+    Attributes:
+        regime: shares of all-zero, single-hit and multi-hit groups.
+        group_size: rollouts a prompt.
+        convergence: of the base policy.
+    """
+
+    regime: tuple[float, float, float] = (0.85, 0.13, 0.02)
+    group_size: int = 32
+    convergence: float = 1.0
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+
+def calibrate_world(command: Calibrate) -> None:
+    found = calibrate(
+        command.regime, command.group_size, command.environment, command.policy, command.convergence, command.seed
+    )
+    result = {"environment": asdict(found.config), "regime": found.regime, "beta_fit": found.beta_fit}
+    if command.out is not None:
+        command.out.mkdir(parents=True, exist_ok=True)
+        write_json(command.out / "calibration.json", result)
+    finish(command, result, lambda console: console.print(result))

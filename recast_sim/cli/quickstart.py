@@ -1,0 +1,47 @@
+"""`recast-sim quickstart`: the laboratory in about two minutes."""
+
+import os
+import time
+from dataclasses import asdict, dataclass
+
+from recast_sim.cli.shared import finish, folder, open_run
+from recast_sim.configio import Common, Flag, progress
+from recast_sim.study import StudyConfig, run_study
+from recast_sim.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Quickstart(Common):
+    """Calibrated worlds, six constructors, tables and a figure.
+
+    Attributes:
+        seeds: number of worlds.
+        steps: training steps of 64 prompts.
+        convergence: of the base policy: 1 is the early-stopped optimum, below 1 under-trained.
+        group_size: rollouts a prompt.
+        workers: local processes.
+        resume: go on with the study in --out.
+    """
+
+    seeds: int = 5
+    steps: int = 100
+    convergence: float = 1.0
+    group_size: int = 32
+    workers: int = min(2, os.cpu_count() or 1)
+    resume: Flag = False
+
+
+def quickstart(command: Quickstart) -> None:
+    from analysis.study import draw_study, print_study, summarise_study
+
+    begun = time.perf_counter()
+    training = TrainingConfig(steps=command.steps, group_size=command.group_size)
+    config = StudyConfig(seeds=command.seeds, convergence=command.convergence, training=training)
+    root = folder(command, "quickstart")
+    writer = open_run(root, command.resume, "quickstart", asdict(config), command.seed)
+    with progress() as report:
+        rates = run_study(config, command.seed, root, command.workers, report)
+    summary = summarise_study(root)
+    summary |= {"figure": str(draw_study(root, summary)), "seconds": round(time.perf_counter() - begun, 1)}
+    writer.close(summary=summary | {"learning_rates": rates})
+    finish(command, summary, lambda console: print_study(summary, console))

@@ -1,0 +1,57 @@
+"""`recast-sim train`: one constructor in one world."""
+
+import copy
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, ClassVar
+
+import torch
+
+from recast_sim.cli.shared import finish, folder, open_run
+from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
+from recast_sim.environment import EnvironmentConfig, make_environment
+from recast_sim.policy import PolicyConfig
+from recast_sim.pretraining import train_base
+from recast_sim.runs import read_run
+from recast_sim.training import TrainingConfig, train
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A single run: a world, a base policy and a training run. The keys of a `recast-sim train` file."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    convergence: float = 1.0
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class Train(Common):
+    """One constructor in one world, from a TOML file and options.
+
+    Attributes:
+        file: TOML file with the keys of the options; options override it.
+        resume: go on with the run in --out at its last checkpoint.
+    """
+
+    file: OptionalFile = None
+    config: Annotated[RunConfig, Nested] = field(default_factory=RunConfig, metadata={"type": RunConfig})
+    resume: Flag = False
+
+
+def train_one(command: Train) -> None:
+    torch.set_num_threads(1)  # tensors this small only lose by more
+    config = command.config
+    root = folder(command, f"train-{config.training.constructor}")
+    environment = make_environment(config.environment, command.seed)
+    base = train_base(environment, config.policy, config.convergence, command.seed).policy
+    policy = copy.deepcopy(base)
+    writer = open_run(root, command.resume, "simulation", asdict(config), command.seed)
+    with progress() as report:
+        steps = config.training.steps
+        train(policy, base, environment, config.training, command.seed, writer, lambda step: report("training", step, steps))
+    writer.close()
+    final = {**read_run(root).steps.tail(1).to_dicts()[0], **read_run(root).evals.tail(1).to_dicts()[0], "run": str(root)}
+    finish(command, final, lambda console: console.print(final))
