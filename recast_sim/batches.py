@@ -104,8 +104,10 @@ def draw_batch(
 
 def kept_leaves(batch: Batch, signal: Signal) -> Tensor:
     """Leaf of each kept row, the anchor's where one was placed, (N,)."""
-    rows, G = signal.plan.rows_N, batch.rollouts.leaf_PG.shape[1]
-    return torch.where(signal.plan.anchor_N, batch.anchor_leaf_P[rows // G], batch.rollouts.leaf_PG.reshape(-1)[rows])
+    G, sampled = signal.advantages_PG.shape[1], batch.rollouts.leaf_PG.shape[1]
+    group, row = signal.plan.rows_N // G, signal.plan.rows_N % G
+    own = batch.rollouts.leaf_PG[group, row.clamp(max=sampled - 1)]  # a row beyond the sampled ones can only be an anchor
+    return torch.where(signal.plan.anchor_N, batch.anchor_leaf_P[group], own)
 
 
 def _join(parts: Sequence[tuple[Batch, Tensor]], groups: int) -> Batch:

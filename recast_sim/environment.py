@@ -4,6 +4,7 @@ Every quantity is a parameter. Axes: I items, D context dimensions, N prompts, T
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -90,6 +91,13 @@ class Environment:
     def log_preference(self, context_ND: Tensor) -> Tensor:
         """The true log preference over items, (N, I)."""
         return _log_preference(self.config.beta, context_ND, self.item_ID, self.log_popularity_I)
+
+    @cached_property
+    def heldout_preference_NY(self) -> Tensor:
+        """Probability that each leaf is the target of each held-out prompt, for one target, (N, leaves)."""
+        preference = self.log_preference(self.heldout.context_ND).exp()
+        leaf = torch.from_numpy(self.catalog.leaf_of_item_I)
+        return preference.new_zeros(len(preference), self.catalog.leaves).index_add(1, leaf, preference)
 
 
 def make_environment(config: EnvironmentConfig, seed: int) -> Environment:

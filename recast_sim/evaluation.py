@@ -24,7 +24,7 @@ def evaluate(policy: TreePolicy, environment: Environment, k: int = 10) -> dict[
     heldout = environment.heldout
     train = environment.train.first(_TRAIN_PROMPTS)
     one_target = environment.config.targets == 1
-    expected = _expected_gain(environment) if one_target else _drawn_gain(heldout, policy.leaves)
+    expected = environment.heldout_preference_NY if one_target else _drawn_gain(heldout, policy.leaves)
     metrics = _metrics(policy, heldout.x_ND, expected, one_target, k)
     seen = _metrics(policy, train.x_ND, _drawn_gain(train, policy.leaves), one_target, k)
     return metrics | {f"train_{name}": seen[name] for name in ("pass_at_1_sampled", "pass_at_1_greedy")}
@@ -53,13 +53,6 @@ def _chunk_metrics(prob_NY: Tensor, gain_NY: Tensor, one_target: bool, k: int) -
         "recall_at_k": found_Nk.sum(1) / wanted,
         "ndcg_at_k": (found_Nk * discount).sum(1) / ideal,
     }
-
-
-def _expected_gain(environment: Environment) -> Tensor:
-    """Probability that each leaf is the target of each held-out prompt, (N, Y)."""
-    preference = environment.log_preference(environment.heldout.context_ND).exp()
-    leaf = torch.from_numpy(environment.catalog.leaf_of_item_I)
-    return preference.new_zeros(len(preference), environment.catalog.leaves).index_add(1, leaf, preference)
 
 
 def _drawn_gain(prompts: Prompts, leaves: int) -> Tensor:

@@ -1,25 +1,42 @@
 """The policy-gradient loop over the environment: sample, construct the signal, update on the kept rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from torch import Tensor
 
-from recast_sim.batches import Batch, draw_batch, kept_leaves, roll_out, signal_of
+from recast_sim.batches import Batch, draw_batch, roll_out, signal_of
 from recast_sim.environment import Environment
 from recast_sim.evaluation import evaluate
 from recast_sim.policy import TreePolicy
-from recast_sim.runs import RunWriter, derive_seed
+from recast_sim.runs import derive_seed
 from recast_sim.runs.checkpoint import latest_checkpoint, load_state, save_state
 from recast_sim.sampling import Sampler
 from recast_sim.seeding import torch_generator
-from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor, plan_objective, regime_codes
+from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor, regime_codes
+from recast_sim.update import plan_gradient_norm, update
 
 
 class TrainingError(ValueError):
-    """A bad training config, or a loss that is not finite."""
+    """A bad training config; the message names the field, the value and the mend."""
+
+
+class Recorder(Protocol):
+    """Where a run's rows go: a `RunWriter`, or a lighter one for sweeps. `path` is None where there are no checkpoints."""
+
+    @property
+    def path(self) -> Path | None: ...
+
+    def step(self, row: Mapping[str, Any]) -> None: ...
+
+    def evaluation(self, row: Mapping[str, Any]) -> None: ...
+
+    def groups(self, columns: Mapping[str, Any]) -> None: ...
+
+    def checkpoint(self, step: int) -> AbstractContextManager[Path]: ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class TrainingConfig:
         updates_per_batch: optimiser steps on one batch (off-policy from the second on).
         sampler: "iid", "beam" or "stochastic_beam".
         max_draws: batches drawn at most for one step by a constructor that redraws (dapo).
+        norm_like: rescale each gradient to the norm that this constructor's would have on the same groups; "" does not.
         evaluate_every, checkpoint_every: in steps; 0 checkpoints never.
     """
 
@@ -50,12 +68,15 @@ class TrainingConfig:
     updates_per_batch: int = 1
     sampler: Sampler = "iid"
     max_draws: int = 10
+    norm_like: str = ""
     evaluate_every: int = 10
     checkpoint_every: int = 0
 
     def __post_init__(self) -> None:
         if get_constructor(self.constructor).rollouts and self.group_size == 1:
             raise TrainingError(f"TrainingConfig.group_size: 1 is too small for {self.constructor}, which compares rollouts")
+        if self.norm_like:
+            get_constructor(self.norm_like)
         for name in ("group_size", "prompts_per_step", "steps", "updates_per_batch", "max_draws", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"TrainingConfig.{name}: {getattr(self, name)} must be at least 1")
@@ -71,7 +92,7 @@ def train(
     environment: Environment,
     config: TrainingConfig,
     seed: int,
-    writer: RunWriter,
+    writer: Recorder,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> None:
     """Train `policy` in place and write a row a step, evaluations and checkpoints; starts at the writer's last checkpoint.
@@ -79,7 +100,7 @@ def train(
     A step's randomness depends on the seed and the step alone, so a resumed run ends with the same numbers.
 
     Raises:
-        TrainingError: the loss is not finite; the last checkpoint is kept.
+        UpdateError: the loss is not finite; the last checkpoint is kept.
     """
     optimiser = _optimiser(policy, config)
     start, totals = _restore(writer, policy, optimiser)
@@ -87,7 +108,17 @@ def train(
         writer.evaluation({"step": 0, **totals, **evaluate(policy, environment)})
     for step in range(start + 1, config.steps + 1):
         batch, signal = _groups_of_step(policy, environment, config, seed, step)
-        log = update(policy, reference, environment, batch, signal, config, optimiser)
+        log = update(
+            policy,
+            reference,
+            environment,
+            batch,
+            signal,
+            optimiser,
+            config.objective,
+            config.updates_per_batch,
+            _borrowed_norm(policy, environment, batch, config, derive_seed(seed, "signal", step)),
+        )
         totals["rollouts"] += batch.rollouts_drawn
         totals["actor_rows"] += len(signal.plan.rows_N) * config.updates_per_batch
         totals["optimiser_steps"] += config.updates_per_batch if len(signal.plan.rows_N) else 0
@@ -99,41 +130,6 @@ def train(
             with writer.checkpoint(step) as folder:
                 save_state(folder, policy, optimiser, totals=totals)
         on_step(step)
-
-
-def update(
-    policy: TreePolicy,
-    reference: TreePolicy,
-    environment: Environment,
-    batch: Batch,
-    signal: Signal,
-    config: TrainingConfig,
-    optimiser: torch.optim.Optimizer,
-) -> dict[str, float]:
-    """Optimiser steps on the kept rows of a batch; the other rows reach no policy. Returns the last step's figures."""
-    log = {"loss": 0.0, "gradient_norm": 0.0, "kl": 0.0, "clip_share": 0.0}
-    if len(signal.plan.rows_N) == 0:
-        return log
-    leaf_N1 = kept_leaves(batch, signal)[:, None]
-    x_ND = environment.train.x_ND[batch.prompt_P[signal.plan.rows_N // batch.rollouts.leaf_PG.shape[1]]]
-
-    def token_logprobs(of: TreePolicy) -> Tensor:
-        return of.path_logprobs(x_ND, leaf_N1)[:, 0]
-
-    with torch.no_grad():
-        old_NL = token_logprobs(policy)
-        reference_NL = token_logprobs(reference) if config.objective.kl else None
-    for _ in range(config.updates_per_batch):
-        result = plan_objective(signal.plan, token_logprobs(policy), old_NL, reference_NL, config.objective)
-        if not bool(torch.isfinite(result.loss)):
-            raise TrainingError(f"loss: {result.loss.item()} with constructor {config.constructor}; lower learning_rate")
-        optimiser.zero_grad()
-        result.loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in policy.parameters() if p.grad is not None])
-        optimiser.step()
-        log = {"loss": float(result.loss.detach()), "gradient_norm": float(norm), "kl": result.kl}
-        log["clip_share"] = result.clip_share
-    return log
 
 
 def _groups_of_step(
@@ -149,13 +145,21 @@ def _groups_of_step(
     return batch, signal_of(batch, config.constructor, config.signal, torch_generator(of_step))
 
 
+def _borrowed_norm(
+    policy: TreePolicy, environment: Environment, batch: Batch, config: TrainingConfig, seed: int
+) -> float | None:
+    if not config.norm_like:
+        return None
+    return plan_gradient_norm(policy, environment, batch, config.norm_like, config.signal, seed)
+
+
 def _optimiser(policy: TreePolicy, config: TrainingConfig) -> torch.optim.Optimizer:
     kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.SGD
     return kind(policy.parameters(), lr=config.learning_rate)
 
 
-def _restore(writer: RunWriter, policy: TreePolicy, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, int]]:
-    folder = latest_checkpoint(writer.path)
+def _restore(writer: Recorder, policy: TreePolicy, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, int]]:
+    folder = None if writer.path is None else latest_checkpoint(writer.path)
     if folder is None:
         return 0, {"rollouts": 0, "actor_rows": 0, "optimiser_steps": 0}
     totals: Any = load_state(folder, policy, optimiser)["totals"]

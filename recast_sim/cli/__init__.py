@@ -13,8 +13,9 @@ from recast_sim.policy import PolicyError
 from recast_sim.runs import RunError
 from recast_sim.signal import SignalError
 from recast_sim.training import TrainingError
+from recast_sim.update import UpdateError
 
-_ERRORS = (SignalError, CatalogError, WorldError, PolicyError, CalibrationError, TrainingError, RunError, OSError)
+_ERRORS = (SignalError, CatalogError, WorldError, PolicyError, CalibrationError, TrainingError, UpdateError, RunError, OSError)
 _COMMANDS = {
     "quickstart": (Quickstart, quickstart),
     "train": (Train, train_one),

@@ -11,7 +11,8 @@ from recast_sim.policy import TreePolicy
 from recast_sim.runs import Run, RunWriter, read_run
 from recast_sim.seeding import torch_generator
 from recast_sim.signal import ObjectiveConfig, SignalConfig, list_constructors
-from recast_sim.training import TrainingConfig, TrainingError, train, update
+from recast_sim.training import TrainingConfig, TrainingError, train
+from recast_sim.update import UpdateError, update
 
 CONFIG = TrainingConfig(group_size=8, prompts_per_step=16, steps=6, evaluate_every=3, signal=SignalConfig(pods_width=4))
 
@@ -70,8 +71,8 @@ def test_only_kept_rows_reach_the_policy(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(TreePolicy, "path_logprobs", counting)
     optimiser = torch.optim.SGD(policy.parameters(), lr=0.1)
-    update(policy, reference, world, batch, signal, config, optimiser)
-    assert seen == [len(signal.plan.rows_N)] * 3  # old, reference, actor
+    update(policy, reference, world, batch, signal, optimiser, config.objective, updates=2)
+    assert seen == [len(signal.plan.rows_N)] * 4  # old, reference, actor twice
     assert len(signal.plan.rows_N) <= 2 * 16
 
 
@@ -85,7 +86,7 @@ def test_first_update_is_the_plan_times_the_score() -> None:
     logprob = policy.path_logprobs(world.train.x_ND[prompt], leaf[:, None]).sum((1, 2))
     expected = torch.autograd.grad((signal.plan.coefficients_N * logprob).sum(), list(policy.parameters()))
     before = [p.detach().clone() for p in policy.parameters()]
-    update(policy, policy, world, batch, signal, config, torch.optim.SGD(policy.parameters(), lr=1.0))
+    update(policy, policy, world, batch, signal, torch.optim.SGD(policy.parameters(), lr=1.0), config.objective)
     for old, new, gradient in zip(before, policy.parameters(), expected, strict=True):
         torch.testing.assert_close(new.detach() - old, gradient, rtol=1e-4, atol=1e-6)
 
@@ -136,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
         if step == 2:
             torch.nn.init.constant_(reference.biases[0], torch.nan)
 
-    with pytest.raises(TrainingError, match="loss: nan with constructor recast; lower learning_rate"):
+    with pytest.raises(UpdateError, match="loss: nan with constructor recast; lower learning_rate"):
         train(policy, reference, small_environment(), config, 0, writer, poison)
     assert read_run(tmp_path).steps["step"].to_list() == [1, 2]
     assert (tmp_path / "checkpoints" / "step-00000002" / "model.safetensors").exists()
