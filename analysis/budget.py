@@ -1,60 +1,121 @@
-"""Budget curves: how many generated rollouts a method needs to reach the baseline's final score."""
+"""Budget curves: what a method spends until it reaches another's final score, world by world.
+
+Axes: S seeds (worlds), E evaluations of a run.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from analysis.statistics import Interval, bootstrap, median
+from analysis.statistics import Interval, bootstrap, iqm
 
-_FINAL_EVALUATIONS = 3
+AXES = ("rollouts", "actor_tokens", "optimiser_steps", "seconds")
+FINAL = 3  # evaluations whose mean is a run's final score
+HOLD = 2  # evaluations that a crossing must hold for
+_LEAST = 0.01  # share of a budget below which a matched ratio does not tell costs apart
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A method's evaluations of one metric over several worlds.
+
+    Attributes:
+        seeds: S of them.
+        scores_SE: the metric at each evaluation, the first before any training.
+        spent: what was spent until each evaluation, (S, E) for each budget axis.
+    """
+
+    seeds: tuple[int, ...]
+    scores_SE: NDArray[np.float64]
+    spent: Mapping[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, frames: Mapping[int, pl.DataFrame], metric: str) -> "Curves":
+        """From each seed's evaluations. A run that broke off keeps its last score for the rest of its budget."""
+        length = max(len(frame) for frame in frames.values())
+        axes = [axis for axis in AXES if axis in next(iter(frames.values())).columns]
+
+        def table(column: str) -> NDArray[np.float64]:
+            rows = [frame[column].to_numpy().astype(np.float64) for frame in frames.values()]
+            return np.stack([np.pad(row, (0, length - len(row)), mode="edge") for row in rows])
+
+        return cls(tuple(frames), table(metric), {axis: table(axis) for axis in axes})
+
+    @property
+    def finals_S(self) -> NDArray[np.float64]:
+        """Mean of each run's last three evaluations."""
+        return self.scores_SE[:, -FINAL:].mean(1)
+
+    @property
+    def starts_S(self) -> NDArray[np.float64]:
+        """Each run's score before training."""
+        return self.scores_SE[:, 0]
 
 
 @dataclass(frozen=True)
 class BudgetRatio:
-    """Median over seeds of rollouts to the baseline's final score as a fraction of the baseline's total.
+    """Interquartile mean over seeds of what a method spends to reach the baseline's final score, over the baseline's total.
 
-    A seed is censored where the method never got there in its own budget; `median`, `low` and `high` are None where they fall
-    on censored seeds (that is, above 1).
+    A seed is censored where the method never got there in its own budget; `value`, `low` and `high` are None where a censored
+    seed enters them (that is, above 1).
     """
 
-    median: float | None
+    value: float | None
     low: float | None
     high: float | None
     seeds: int
     censored: list[int]
 
 
-def final_score(evals: pl.DataFrame, metric: str) -> float:
-    """Mean of the last three evaluations."""
-    return float(evals[metric].tail(_FINAL_EVALUATIONS).to_numpy().mean())
+def crossing(scores_E: NDArray[np.float64], spent_E: NDArray[np.float64], target: float, hold: int = HOLD) -> float:
+    """What is spent when a curve reaches the target and stays there for `hold` evaluations, or to its end; inf if never.
+
+    Linear between evaluations.
+    """
+    above = scores_E >= target
+    for at in np.flatnonzero(above):
+        if above[at : at + hold].all():
+            if at == 0:
+                return float(spent_E[0])
+            share = (target - scores_E[at - 1]) / (scores_E[at] - scores_E[at - 1])
+            return float(spent_E[at - 1] + min(max(share, 0.0), 1.0) * (spent_E[at] - spent_E[at - 1]))
+    return float("inf")
 
 
-def rollouts_to_reach(evals: pl.DataFrame, metric: str, target: float) -> float:
-    """Generated rollouts at which the metric first reaches the target, by linear interpolation; inf where it never does."""
-    scores, rollouts = evals[metric].to_numpy(), evals["rollouts"].to_numpy().astype(float)
-    reached = np.flatnonzero(scores >= target)
-    if not len(reached):
-        return float("inf")
-    at = reached[0]
-    if at == 0:
-        return float(rollouts[0])
-    share = (target - scores[at - 1]) / (scores[at] - scores[at - 1])
-    return float(rollouts[at - 1] + share * (rollouts[at] - rollouts[at - 1]))
-
-
-def budget_ratio(
-    method: Mapping[int, pl.DataFrame], baseline: Mapping[int, pl.DataFrame], metric: str = "pass_at_1_sampled"
-) -> BudgetRatio:
-    """Compare a method with the baseline, world by world; both map a seed to its evaluations."""
-    ratios = {
-        seed: rollouts_to_reach(method[seed], metric, final_score(evals, metric)) / float(evals["rollouts"][-1])
-        for seed, evals in baseline.items()
-    }
-    interval = bootstrap(list(ratios.values()), median)
-    censored = [seed for seed, ratio in ratios.items() if not np.isfinite(ratio)]
+def budget_ratio(method: Curves, baseline: Curves, axis: str = "rollouts") -> BudgetRatio:
+    """Compare a method with a baseline that was run on the same seeds."""
+    _same_seeds(method, baseline)
+    targets, totals = baseline.finals_S, baseline.spent[axis][:, -1]
+    spent = [crossing(s, x, t) for s, x, t in zip(method.scores_SE, method.spent[axis], targets, strict=True)]
+    ratios = np.array(spent) / totals
+    interval = bootstrap(ratios.tolist(), iqm)
+    censored = [seed for seed, ratio in zip(method.seeds, ratios, strict=True) if not np.isfinite(ratio)]
     return BudgetRatio(*_finite(interval), seeds=len(ratios), censored=censored)
+
+
+def matched_log_ratio(method: Curves, other: Curves, axis: str = "optimiser_steps") -> NDArray[np.float64]:
+    """log10 of the ratio of what both spend to the lower of their two final scores, for each seed.
+
+    Symmetric and never censored: below 0 the method is cheaper, by 0.5 three times. Costs under 1 % of a budget count as 1 %,
+    so the figure lies in -2 .. 2.
+    """
+    _same_seeds(method, other)
+    targets = np.minimum(method.finals_S, other.finals_S)
+
+    def cost(curves: Curves) -> NDArray[np.float64]:
+        totals = curves.spent[axis][:, -1]
+        spent = [crossing(s, x, t) for s, x, t in zip(curves.scores_SE, curves.spent[axis], targets, strict=True)]
+        return np.clip(np.minimum(spent, totals), _LEAST * totals, None)  # its own final score is reached by the end
+
+    return np.log10(cost(method) / cost(other))
+
+
+def _same_seeds(method: Curves, baseline: Curves) -> None:
+    if method.seeds != baseline.seeds:
+        raise ValueError(f"seeds: {method.seeds} and {baseline.seeds} differ; compare methods on the same worlds")
 
 
 def _finite(interval: Interval) -> list[float | None]:

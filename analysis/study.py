@@ -15,7 +15,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from analysis.budget import budget_ratio, final_score
+from analysis.budget import Curves, budget_ratio
 from analysis.statistics import bootstrap, mean
 from analysis.style import REGIME_COLOURS, apply_style, colours, save_figure
 from recast_sim.runs import Run, RunError, read_run
@@ -26,9 +26,9 @@ _NOTE = (
     "Held-out Pass@1 of the base policy: sampled {pass_at_1_sampled:.4f}, greedy {pass_at_1_greedy:.4f}; best possible "
     "{best_possible:.4f}. Gradient variance: of one group's estimate, over the squared norm of its mean; the cosine is to the "
     "exact gradient of sampled Pass@1. Budget ratio: rollouts to {baseline}'s final sampled Pass@1 (mean of its last three "
-    "evaluations) over {baseline}'s rollouts, median over seeds, 95 % bootstrap interval; a seed that never gets there is "
-    "censored (> 1). lr: best of the grid by final sampled Pass@1 in a world that is not reported; * is the grid's edge. "
-    "sft draws rollouts here only to log regimes; it needs none."
+    "evaluations) over {baseline}'s rollouts, interquartile mean over seeds, 95 % bootstrap interval; a seed that never gets "
+    "there is censored (> 1). lr: best of the grid by final sampled Pass@1 in a world that is not reported; * is the grid's "
+    "edge. sft draws rollouts here only to log regimes; it needs none."
 )
 
 
@@ -102,8 +102,12 @@ def _load(root: Path) -> tuple[Runs, list[dict[str, Any]]]:
     if not runs:
         raise RunError(f"{root}: the study has no finished run; start it again with --resume")
     seeds = sorted(next(iter(runs.values())))
-    worlds = [json.loads((root / "worlds" / f"seed-{seed}" / "world.json").read_text(encoding="utf-8")) for seed in seeds]
-    return dict(runs), worlds
+    return dict(runs), [_world(root / "worlds" / f"seed-{seed}") for seed in seeds]
+
+
+def _world(folder: Path) -> dict[str, Any]:
+    info, gradients = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("world", "gradients"))
+    return info | {"gradients": gradients}
 
 
 def _gradients(worlds: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -118,9 +122,10 @@ def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[s
     baseline = next(iter(runs))
     evals = {seed: run.evals for seed, run in runs[name].items()}
     against = {seed: run.evals for seed, run in runs[baseline].items()}
+    sampled, reference = (Curves.of(frames, "pass_at_1_sampled") for frames in (evals, against))
     scores = {}
     for metric in ("pass_at_1_sampled", "pass_at_1_greedy"):
-        interval = bootstrap([final_score(frame, metric) for frame in evals.values()], mean)
+        interval = bootstrap(Curves.of(evals, metric).finals_S.tolist(), mean)
         scores |= {metric: interval.value, f"{metric}_interval": [interval.low, interval.high]}
     return {
         "learnable": _mean(reports, "learnable"),
@@ -129,7 +134,7 @@ def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[s
         "gradient_cosine": _mean_if_known(reports, "cosine"),
         "learning_rate": next(iter(runs[name].values())).manifest["config"]["training"]["learning_rate"],
         **scores,
-        "budget_ratio": asdict(budget_ratio(evals, against)),
+        "budget_ratio": asdict(budget_ratio(sampled, reference)),
         "actor_rows": float(np.mean([frame["actor_rows"][-1] for frame in evals.values()])),
     }
 
@@ -156,7 +161,7 @@ def _constructor_table(summary: dict[str, Any]) -> Table:
 
 def ratio_text(ratio: dict[str, Any]) -> str:
     """A budget ratio with interval and censored seeds, in a few characters."""
-    value, low, high = (">1" if ratio[k] is None else f"{ratio[k]:.2f}" for k in ("median", "low", "high"))
+    value, low, high = (">1" if ratio[k] is None else f"{ratio[k]:.2f}" for k in ("value", "low", "high"))
     censored = f"; censored {','.join(map(str, ratio['censored']))}" if ratio["censored"] else ""
     return f"{value} [{low}, {high}]{censored}"
 

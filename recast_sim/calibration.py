@@ -4,7 +4,7 @@ For a chosen convergence, the sharpness beta is solved so that the all-zero shar
 taken from a short list so that the single-hit share fits as well. Nothing but the regime enters the search.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,8 @@ from recast_sim.pretraining import BasePolicy, target_logprobs, train_base
 from recast_sim.theory import fit_beta, regime_given_hit_rates
 
 _ALPHAS, _CLOSE_ENOUGH = (0.0, 0.3, 0.6, 0.9), 0.002
-_STEP, _MAX_STEPS, _BETA_STEP = 1.25, 8, 0.01  # beta: growth of the bracket, its number of steps, resolution
+_STEP, _MAX_STEPS, _BETA_STEP = 1.25, 12, 0.01  # beta: growth of the bracket, its number of steps, resolution
+_HIT_RATE_TOLERANCE = 0.1
 
 
 class CalibrationError(ValueError):
@@ -26,12 +27,13 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibrated world: its config, the regime (all_zero, single_hit, multi_hit) to expect on train prompts, and the
-    Beta(a, b) fitted to the base policy's hit rates."""
+    """A calibrated world: its config, the regime (all_zero, single_hit, multi_hit) to expect on train prompts, the base
+    policy's mean hit rate there, and the Beta(a, b) fitted to its hit rates (None where they do not vary)."""
 
     config: EnvironmentConfig
     regime: tuple[float, float, float]
-    beta_fit: tuple[float, float]
+    hit_rate: float
+    beta_fit: tuple[float, float] | None
 
 
 def calibrate(
@@ -72,33 +74,72 @@ def calibrate(
     return best
 
 
+def calibrate_hit_rate(
+    hit_rate: float, group_size: int, config: EnvironmentConfig, policy: PolicyConfig, convergence: float, seed: int
+) -> Calibration:
+    """Find the beta at which the base policy's mean hit rate on train prompts is `hit_rate`, within 10 %.
+
+    Raises:
+        CalibrationError: the hit rate is not in (0, 1), or out of reach of beta alone.
+    """
+    if not 0 < hit_rate < 1:
+        raise CalibrationError(f"hit_rate: {hit_rate} must lie between 0 and 1")
+
+    def excess(found: Calibration) -> float:
+        off = np.log(hit_rate / found.hit_rate)
+        return 0.0 if abs(off) < _HIT_RATE_TOLERANCE / 3 else off
+
+    best = _search_beta(excess, group_size, config, policy, convergence, seed)
+    if abs(best.hit_rate / hit_rate - 1) > _HIT_RATE_TOLERANCE:
+        raise CalibrationError(
+            f"hit_rate: {hit_rate:g} is out of reach of beta; nearest {best.hit_rate:.3g}; change items, alpha or convergence"
+        )
+    return best
+
+
 def _solve_beta(
     all_zero: float, group_size: int, config: EnvironmentConfig, policy: PolicyConfig, convergence: float, seed: int
 ) -> Calibration:
-    """The world of the all-zero share nearest to the target along beta; a sharper preference has fewer all-zero groups."""
-    tried: dict[float, Calibration] = {}
-
-    def excess(beta: float) -> float:
-        if beta not in tried:
-            tried[beta] = _measure(replace(config, beta=beta), policy, convergence, group_size, seed)
-        off = tried[beta].regime[0] - all_zero
+    def excess(found: Calibration) -> float:
+        off = found.regime[0] - all_zero
         return 0.0 if abs(off) < _CLOSE_ENOUGH else off
 
-    near, step = config.beta, _STEP if excess(config.beta) > 0 else 1 / _STEP
+    return _search_beta(excess, group_size, config, policy, convergence, seed)
+
+
+def _search_beta(
+    excess: Callable[[Calibration], float],
+    group_size: int,
+    config: EnvironmentConfig,
+    policy: PolicyConfig,
+    convergence: float,
+    seed: int,
+) -> Calibration:
+    """The world along beta with the smallest excess, which falls as the preference gets sharper."""
+    tried: dict[float, Calibration] = {}
+
+    def at(beta: float) -> float:
+        if beta not in tried:
+            tried[beta] = _measure(replace(config, beta=beta), policy, convergence, group_size, seed)
+        return excess(tried[beta])
+
+    near, step = config.beta, _STEP if at(config.beta) > 0 else 1 / _STEP
     for _ in range(_MAX_STEPS):
         far = near * step
-        if excess(near) * excess(far) <= 0:
-            brentq(excess, *sorted((near, far)), xtol=_BETA_STEP)
+        if at(near) * at(far) <= 0:
+            brentq(at, *sorted((near, far)), xtol=_BETA_STEP)
             break
         near = far
-    return min(tried.values(), key=lambda c: abs(c.regime[0] - all_zero))
+    return min(tried.values(), key=lambda found: abs(excess(found)))
 
 
 def _measure(config: EnvironmentConfig, policy: PolicyConfig, convergence: float, group_size: int, seed: int) -> Calibration:
     environment = make_environment(config, seed)
     rates = hit_rates(environment, train_base(environment, policy, convergence, seed))
     zero, single, multi, full = regime_given_hit_rates(rates, group_size)
-    return Calibration(config, (float(zero), float(single), float(multi + full)), fit_beta(rates))
+    varied = rates.std() > 1e-6 * rates.mean()
+    regime = (float(zero), float(single), float(multi + full))
+    return Calibration(config, regime, float(rates.mean()), fit_beta(rates) if varied else None)
 
 
 @torch.no_grad()

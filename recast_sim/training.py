@@ -121,6 +121,7 @@ def train(
         )
         totals["rollouts"] += batch.rollouts_drawn
         totals["actor_rows"] += len(signal.plan.rows_N) * config.updates_per_batch
+        totals["actor_tokens"] = totals["actor_rows"] * policy.levels
         totals["optimiser_steps"] += config.updates_per_batch if len(signal.plan.rows_N) else 0
         writer.step({"step": step, **totals, **_signal_row(signal), **log})
         writer.groups(_group_rows(step, batch, signal))
@@ -161,7 +162,7 @@ def _optimiser(policy: TreePolicy, config: TrainingConfig) -> torch.optim.Optimi
 def _restore(writer: Recorder, policy: TreePolicy, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, int]]:
     folder = None if writer.path is None else latest_checkpoint(writer.path)
     if folder is None:
-        return 0, {"rollouts": 0, "actor_rows": 0, "optimiser_steps": 0}
+        return 0, {"rollouts": 0, "actor_rows": 0, "actor_tokens": 0, "optimiser_steps": 0}
     totals: Any = load_state(folder, policy, optimiser)["totals"]
     return int(folder.name.split("-")[1]), totals
 

@@ -6,7 +6,7 @@ groups-*.parquet         one row a group, flushed at each checkpoint
 checkpoints/step-*       written to a temporary name and renamed (`recast_sim.runs.checkpoint` holds the torch side)
 """
 
-from recast_sim.runs.atomic import atomic_directory, write_json, write_text
+from recast_sim.runs.atomic import atomic_directory, atomic_file, write_json, write_text
 from recast_sim.runs.reader import Run, RunError, find_runs, read_run
 from recast_sim.runs.seeding import derive_seed
 from recast_sim.runs.writer import RunWriter
@@ -16,6 +16,7 @@ __all__ = [
     "RunError",
     "RunWriter",
     "atomic_directory",
+    "atomic_file",
     "derive_seed",
     "find_runs",
     "read_run",

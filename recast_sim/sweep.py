@@ -1,0 +1,118 @@
+"""Grids of jobs on local processes or on Ray. A job's result is one JSON file, so a sweep that was killed goes on where it was.
+
+Each job is seeded by its own arguments: neither the engine nor the number of workers changes a number.
+"""
+
+import importlib.util
+import json
+import multiprocessing
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from recast_sim.runs import write_json
+
+Engine = Literal["local", "ray"]
+Report = Callable[[str, int, int], None]
+
+
+class SweepError(RuntimeError):
+    """An engine that is not there, or a job that failed; the message names it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call `function(*arguments)` that returns a JSON-ready mapping; `names` say which, and name its file."""
+
+    names: tuple[object, ...]
+    function: Callable[..., dict[str, Any]]
+    arguments: tuple[Any, ...]
+
+    @property
+    def file_name(self) -> str:
+        text = "-".join(map(str, self.names))
+        return f"{re.sub(r'[^A-Za-z0-9.]+', '-', text)[:80]}-{blake2b(text.encode(), digest_size=5).hexdigest()}.json"
+
+
+Submit = Callable[[str, Sequence[Job]], list[dict[str, Any]]]
+
+
+@contextmanager
+def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lambda *_: None) -> Iterator[Submit]:
+    """Yield `submit(label, jobs)`: it runs the jobs that have no result in `folder` yet and returns all results in order.
+
+    Raises:
+        SweepError: no workers, Ray is asked for and not installed, or a job failed (its results so far are kept).
+    """
+    if workers < 1:
+        raise SweepError(f"workers: {workers} must be at least 1")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (_ray_pool if engine == "ray" else _local_pool)(workers) as run_all:
+
+        def submit(label: str, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+            files = [folder / job.file_name for job in jobs]
+            missing = [(job, file) for job, file in zip(jobs, files, strict=True) if not file.exists()]
+            done = len(jobs) - len(missing)
+            report(label, done, len(jobs))
+            for _ in run_all([partial(_run_job, job, file) for job, file in missing]):
+                done += 1
+                report(label, done, len(jobs))
+            return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+        yield submit
+
+
+RunAll = Callable[[Sequence[Callable[[], None]]], Iterator[None]]
+
+
+@contextmanager
+def _local_pool(workers: int) -> Iterator[RunAll]:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+
+        def run_all(calls: Sequence[Callable[[], None]]) -> Iterator[None]:
+            futures = [pool.submit(call) for call in calls]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        yield run_all
+
+
+@contextmanager
+def _ray_pool(workers: int) -> Iterator[RunAll]:
+    if importlib.util.find_spec("ray") is None:
+        raise SweepError("engine: 'ray' is not installed; pip install 'recast-rl[sweep]', or take --engine local")
+    import ray
+
+    started = not ray.is_initialized()  # a cluster that the caller is connected to is used, and left running
+    if started:
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    remote = ray.remote(num_cpus=1, max_retries=0)(lambda call: call())
+
+    def run_all(calls: Sequence[Callable[[], None]]) -> Iterator[None]:
+        waiting = [remote.remote(call) for call in calls]
+        while waiting:
+            ready, waiting = ray.wait(waiting)
+            yield ray.get(ready[0])
+
+    try:
+        yield run_all
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _run_job(job: Job, file: Path) -> None:
+    torch.set_num_threads(1)  # tensors this small only lose by more
+    write_json(file, job.function(*job.arguments))
