@@ -3,7 +3,7 @@
 Axes: S seeds (worlds), E evaluations of a run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,8 @@ class BudgetRatio:
     """Interquartile mean over seeds of what a method spends to reach the baseline's final score, over the baseline's total.
 
     A seed is censored where the method never got there in its own budget; `value`, `low` and `high` are None where a censored
-    seed enters them (that is, above 1).
+    seed enters them (that is, above 1). `trivial` counts the seeds in which the baseline ended no higher than it began, so that
+    the target was reached before any training and the ratio says nothing.
     """
 
     value: float | None
@@ -68,6 +69,7 @@ class BudgetRatio:
     high: float | None
     seeds: int
     censored: list[int]
+    trivial: int
 
 
 def crossing(scores_E: NDArray[np.float64], spent_E: NDArray[np.float64], target: float, hold: int = HOLD) -> float:
@@ -85,15 +87,27 @@ def crossing(scores_E: NDArray[np.float64], spent_E: NDArray[np.float64], target
     return float("inf")
 
 
-def budget_ratio(method: Curves, baseline: Curves, axis: str = "rollouts") -> BudgetRatio:
-    """Compare a method with a baseline that was run on the same seeds."""
+def budget_ratio(methods: Sequence[Curves], baselines: Sequence[Curves], axis: str = "rollouts") -> BudgetRatio:
+    """Compare a method with a baseline that was run on the same seeds; one pair of curves a setting, each a stratum."""
+    ratios = [_ratios(method, baseline, axis) for method, baseline in zip(methods, baselines, strict=True)]
+    interval = pooled(ratios)
+    seeds = [seed for method in methods for seed in method.seeds]
+    censored = [seed for seed, ratio in zip(seeds, np.concatenate(ratios), strict=True) if not np.isfinite(ratio)]
+    trivial = sum(int((baseline.finals_S <= baseline.starts_S).sum()) for baseline in baselines)
+    return BudgetRatio(*_finite(interval), seeds=len(seeds), censored=censored, trivial=trivial)
+
+
+def pooled(values: Sequence[NDArray[np.float64]]) -> Interval:
+    """Interquartile mean over the worlds of all settings (one array each), resampled within each setting."""
+    strata = [place for place, part in enumerate(values) for _ in part]
+    return bootstrap(np.concatenate(values).tolist(), iqm, strata=strata)
+
+
+def _ratios(method: Curves, baseline: Curves, axis: str) -> NDArray[np.float64]:
     _same_seeds(method, baseline)
-    targets, totals = baseline.finals_S, baseline.spent[axis][:, -1]
-    spent = [crossing(s, x, t) for s, x, t in zip(method.scores_SE, method.spent[axis], targets, strict=True)]
-    ratios = np.array(spent) / totals
-    interval = bootstrap(ratios.tolist(), iqm)
-    censored = [seed for seed, ratio in zip(method.seeds, ratios, strict=True) if not np.isfinite(ratio)]
-    return BudgetRatio(*_finite(interval), seeds=len(ratios), censored=censored)
+    columns = (method.scores_SE, method.spent[axis], baseline.finals_S)
+    spent = [crossing(scores, spent, target) for scores, spent, target in zip(*columns, strict=True)]
+    return np.array(spent) / baseline.spent[axis][:, -1]
 
 
 def matched_log_ratio(method: Curves, other: Curves, axis: str = "optimiser_steps") -> NDArray[np.float64]:

@@ -49,6 +49,15 @@ class Comparison:
         row = self.rates.filter(pl.col("setting") == setting, pl.col("method") == method, pl.col("metric") == metric)
         return float(row["learning_rate"][0]), bool(row["at_edge"][0])
 
+    def draws(self, method: str) -> bool:
+        """Whether the method needs rollouts at all."""
+        return bool(self.rates.filter(pl.col("method") == method)["draws"][0])
+
+    @cached_property
+    def reported_worlds(self) -> pl.DataFrame:
+        """The worlds that are reported, without those that tuned the rates."""
+        return self.worlds.join(self.runs.select("setting", "seed").unique(), on=["setting", "seed"], how="semi")
+
     def curves(self, setting: str, method: str, metric: str, at: str | None = None) -> Curves:
         """Curves of one metric at the rate tuned for it, or for the metric `at`."""
         frames = self.frames(setting, method, at or metric)

@@ -18,6 +18,7 @@ from rich.table import Table
 from analysis.budget import Curves, budget_ratio
 from analysis.statistics import bootstrap, mean
 from analysis.style import REGIME_COLOURS, apply_style, colours, save_figure
+from analysis.text import ratio_text
 from recast_sim.runs import Run, RunError, read_run
 
 _SHARES = ("all_zero", "single_hit", "multi_hit", "all_hit", "learnable")
@@ -134,7 +135,7 @@ def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[s
         "gradient_cosine": _mean_if_known(reports, "cosine"),
         "learning_rate": next(iter(runs[name].values())).manifest["config"]["training"]["learning_rate"],
         **scores,
-        "budget_ratio": asdict(budget_ratio(sampled, reference)),
+        "budget_ratio": asdict(budget_ratio([sampled], [reference])),
         "actor_rows": float(np.mean([frame["actor_rows"][-1] for frame in evals.values()])),
     }
 
@@ -157,13 +158,6 @@ def _constructor_table(summary: dict[str, Any]) -> Table:
             ratio_text(row["budget_ratio"]),
         )
     return table
-
-
-def ratio_text(ratio: dict[str, Any]) -> str:
-    """A budget ratio with interval and censored seeds, in a few characters."""
-    value, low, high = (">1" if ratio[k] is None else f"{ratio[k]:.2f}" for k in ("value", "low", "high"))
-    censored = f"; censored {','.join(map(str, ratio['censored']))}" if ratio["censored"] else ""
-    return f"{value} [{low}, {high}]{censored}"
 
 
 def _score(row: dict[str, Any], metric: str) -> str:

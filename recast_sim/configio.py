@@ -9,7 +9,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +24,7 @@ OptionalFile = tyro.conf.Positional[Path | None]
 Paths = tyro.conf.Positional[tuple[Path, ...]]
 Nested = tyro.conf.arg(name="")  # drops the prefix of this field alone: `config.rl.steps` becomes `--rl.steps`
 Positional = tyro.conf.Positional
+FileOnly = tyro.conf.Suppress  # a field that a config file sets and no option does
 
 
 class ConfigError(ValueError):
@@ -60,6 +61,27 @@ def load_config(cls: type[T], path: Path) -> T:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_problem(error)}") from error
+
+
+def override(config: T, changes: Mapping[str, Any]) -> T:
+    """A dataclass with other values at dotted keys, for example {"training.signal.w_minus": 0.3}.
+
+    Raises:
+        ConfigError: an unknown key, or a value that does not fit.
+    """
+    table = asdict(config)  # type: ignore[call-overload]
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        inner = table
+        for part in path:
+            inner = inner.get(part) if isinstance(inner, dict) else None
+        if not isinstance(inner, dict) or last not in inner:
+            raise ConfigError(f"key {key!r}: {type(config).__name__} has none; mend its name")
+        inner[last] = value
+    try:
+        return TypeAdapter(type(config)).validate_python(table)
+    except ValidationError as error:
+        raise ConfigError(f"{type(config).__name__}: {_first_problem(error)}") from error
 
 
 def run_command(

@@ -17,12 +17,14 @@ import polars as pl
 
 from recast_sim.methods import Method, parse_method
 from recast_sim.runs import RunError, atomic_file
+from recast_sim.signal import get_constructor
 from recast_sim.sweep import Job, Submit
 from recast_sim.training import TrainingError, train
 from recast_sim.update import UpdateError
 from recast_sim.worlds import Setting, calibrate_setting, draw_world, load_world
 
 METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k")
+ALL_THREE = "geometric_mean"  # of the three: a method must not buy one with another
 FINAL = 3  # evaluations whose mean is a run's final score
 _WATCHED = (
     "before_all_zero",
@@ -44,7 +46,7 @@ class Protocol:
         learning_rates: the grid of every method.
         seeds: reported worlds of a setting.
         tuning_seeds: worlds that only choose the learning rates.
-        metrics: each gets its own tuned rate.
+        metrics: each gets its own tuned rate; "geometric_mean" is that of the three default ones.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -62,6 +64,9 @@ class Protocol:
         for name in ("seeds", "tuning_seeds"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"Protocol.{name}: {getattr(self, name)} must be at least 1")
+        for metric in self.metrics:
+            if metric not in (*METRICS, ALL_THREE):
+                raise TrainingError(f"Protocol.metrics: {metric!r} must be one of {', '.join((*METRICS, ALL_THREE))}")
         names = [method.name for method in self.parsed()]
         for method in self.parsed():
             if method.rate_of and method.rate_of not in names:
@@ -88,23 +93,28 @@ def run_protocol(
     tuning = range(seed + 10_000, seed + 10_000 + protocol.tuning_seeds)
     settings, knobs = _calibrated(settings, tuning[0], submit, skip_failed)
     worlds = [(name, s) for name in settings for s in (*tuning, *reported)]
-    drawn = submit("worlds", [_world_job(root, name, settings[name], knobs[name], s) for name, s in worlds])
+    drawn = submit(f"{root.name}: worlds", [_world_job(root, name, settings[name], knobs[name], s) for name, s in worlds])
+
+    def run_job(name: str, method: Method, rate: float, s: int) -> Job:
+        return Job((root.name, "run", name, method.name, rate, s), train_run, (root, settings[name], method, rate, s, name))
+
     methods = {method.name: method for method in protocol.parsed()}
     tuned = [m for m in methods.values() if not m.rate_of]
     grid = [(name, m, lr, s) for name in settings for s in tuning for m in tuned for lr in protocol.learning_rates]
-    trials = submit("tuning learning rates", [_run_job(root, settings[name], *rest, name) for name, *rest in grid])
+    trials = submit(f"{root.name}: tuning rates", [run_job(*run) for run in grid])
     rates = _best_rates(grid, trials, protocol.metrics, methods)
     final = dict.fromkeys(
         (name, s, m, rates[name, m, k]) for name in settings for s in reported for m in methods for k in protocol.metrics
     )
     keys = [(name, methods[m], lr, s) for name, s, m, lr in final]
-    runs = submit("reported runs", [_run_job(root, settings[name], *rest, name) for name, *rest in keys])
+    runs = submit(f"{root.name}: reported runs", [run_job(*run) for run in keys])
     _write(root / "worlds.parquet", [_world_row(name, info) for (name, _), info in zip(worlds, drawn, strict=True)])
+    draws = {name: get_constructor(method.constructor).rollouts for name, method in methods.items()}
     edges = (min(protocol.learning_rates), max(protocol.learning_rates))
     _write(
         root / "rates.parquet",
         [
-            {"setting": n, "method": m, "metric": k, "learning_rate": lr, "at_edge": lr in edges}
+            {"setting": n, "method": m, "metric": k, "learning_rate": lr, "at_edge": lr in edges, "draws": draws[m]}
             for (n, m, k), lr in rates.items()
         ],
     )
@@ -121,7 +131,7 @@ def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: i
 
     A run whose loss is not finite keeps the evaluations it has; its last scores count for the rest (a diverged rate loses).
     """
-    world = load_world(_folder(root, name), setting.policy, seed)
+    world = load_world(worlds_folder(root, name), setting.policy, seed)
     config, log = method.training(setting.training, rate), EvaluationLog()
     try:
         train(copy.deepcopy(world.base), world.base, world.environment, config, seed, log)
@@ -147,7 +157,8 @@ class EvaluationLog:
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         means = {k: float(np.mean([s[k] for s in self._steps])) if self._steps else None for k in _WATCHED}
-        self.rows.append({**row, **means, "seconds": self._seconds})
+        together = float(np.prod([row[metric] for metric in METRICS]) ** (1 / len(METRICS)))
+        self.rows.append({**row, ALL_THREE: together, **means, "seconds": self._seconds})
         self._steps, self._mark = [], time.perf_counter()
 
     def groups(self, columns: Mapping[str, Any]) -> None:
@@ -182,16 +193,13 @@ def _calibrate_job(setting: Setting, seed: int, skip_failed: bool) -> dict[str, 
         return {"failed": str(error)}
 
 
-def _folder(root: Path, name: str) -> Path:
+def worlds_folder(root: Path, name: str) -> Path:
+    """Where a setting's worlds lie below a protocol's folder."""
     return root / "worlds" / Job((name,), train_run, ()).file_name.removesuffix(".json")
 
 
 def _world_job(root: Path, name: str, setting: Setting, knobs: dict[str, Any], seed: int) -> Job:
-    return Job(("world", name, seed), draw_world, (_folder(root, name), setting, knobs, seed))
-
-
-def _run_job(root: Path, setting: Setting, method: Method, rate: float, seed: int, name: str) -> Job:
-    return Job(("run", name, method.name, rate, seed), train_run, (root, setting, method, rate, seed, name))
+    return Job((root.name, "world", name, seed), draw_world, (worlds_folder(root, name), setting, knobs, seed))
 
 
 def _best_rates(

@@ -74,12 +74,13 @@ def run_study(config: StudyConfig, seed: int, root: Path, workers: int, progress
 
 def prepare_world(root: Path, config: StudyConfig, seed: int, with_gradients: bool) -> dict[str, Any]:
     """Calibrate one world, train its base policy, save both, and report its gradients."""
-    setting = Setting(config.environment, config.policy, config.convergence, config.regime, training=config.training)
+    size = config.training.group_size
+    setting = Setting(config.environment, config.policy, config.convergence, config.regime, size, training=config.training)
     info = draw_world(root / "worlds", setting, calibrate_setting(setting, seed), seed)
     if with_gradients:
         world = load_world(root / "worlds", config.policy, seed)
-        size = (config.training.group_size, config.gradient_prompts, config.gradient_groups)
-        reports = gradient_reports(world.base, world.environment, config.constructors, *size, seed, config.training.signal)
+        counts = (size, config.gradient_prompts, config.gradient_groups)
+        reports = gradient_reports(world.base, world.environment, config.constructors, *counts, seed, config.training.signal)
         write_json(root / "worlds" / f"seed-{seed}" / "gradients.json", [asdict(report) for report in reports])
     return info
 

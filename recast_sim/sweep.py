@@ -98,7 +98,8 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
     started = not ray.is_initialized()  # a cluster that the caller is connected to is used, and left running
     if started:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    remote = ray.remote(num_cpus=1, max_retries=0)(lambda call: call())
+    task: Any = ray.remote(num_cpus=1, max_retries=0)
+    remote = task(lambda call: call())
 
     def run_all(calls: Sequence[Callable[[], None]]) -> Iterator[None]:
         waiting = [remote.remote(call) for call in calls]

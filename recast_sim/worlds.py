@@ -25,7 +25,8 @@ class Setting:
 
     Attributes:
         environment, policy, convergence: the world, the policy's capacity, and how far its base is trained.
-        regime: (all_zero, single_hit, multi_hit) to calibrate the world to, at the training's group size; empty does not.
+        regime: (all_zero, single_hit, multi_hit) to calibrate the world to; empty does not.
+        regime_group_size: the group size at which the regime is asked for, and reported.
         hit_rate: mean hit rate of the base policy to calibrate to instead; 0 does not.
         training: everything but constructor and learning rate, which the protocol sets.
     """
@@ -36,6 +37,7 @@ class Setting:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     convergence: float = 1.0
     regime: tuple[float, ...] = (0.85, 0.13, 0.02)
+    regime_group_size: int = 32
     hit_rate: float = 0.0
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -59,7 +61,7 @@ def calibrate_setting(setting: Setting, seed: int) -> dict[str, Any]:
     Raises:
         CalibrationError: no world in reach shows what the setting asks for.
     """
-    size = setting.training.group_size
+    size = setting.regime_group_size
     if setting.hit_rate:
         found = calibrate_hit_rate(
             setting.hit_rate, size, setting.environment, setting.policy, setting.convergence, seed
@@ -86,7 +88,7 @@ def draw_world(folder: Path, setting: Setting, knobs: dict[str, Any], seed: int)
         "scores": evaluate(base.policy, environment),
         "best_possible": best_possible(environment),
         "hit_rate": float(rates.mean()),
-        "regime": regime_given_hit_rates(rates, setting.training.group_size).tolist(),
+        "regime": regime_given_hit_rates(rates, setting.regime_group_size).tolist(),
         "beta_fit": fit_beta(rates) if rates.std() > 1e-6 * rates.mean() else None,
     }
     with atomic_directory(folder / f"seed-{seed}") as temporary:

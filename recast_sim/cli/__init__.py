@@ -4,22 +4,31 @@ import sys
 
 from recast_sim.calibration import CalibrationError
 from recast_sim.catalog import CatalogError
+from recast_sim.cli.budget import Budget, budget
 from recast_sim.cli.calibrate import Calibrate, calibrate_world
+from recast_sim.cli.claims import Claims, claims
+from recast_sim.cli.map import Map, draw_the_map
 from recast_sim.cli.quickstart import Quickstart, quickstart
+from recast_sim.cli.theory import Theory, theory
 from recast_sim.cli.train import Train, train_one
 from recast_sim.configio import run_command
 from recast_sim.environment import WorldError
 from recast_sim.policy import PolicyError
 from recast_sim.runs import RunError
 from recast_sim.signal import SignalError
+from recast_sim.sweep import SweepError
 from recast_sim.training import TrainingError
 from recast_sim.update import UpdateError
 
-_ERRORS = (SignalError, CatalogError, WorldError, PolicyError, CalibrationError, TrainingError, UpdateError, RunError, OSError)
+_ERRORS = (SignalError, CatalogError, WorldError, PolicyError, CalibrationError, TrainingError, UpdateError, SweepError, RunError, OSError)
 _COMMANDS = {
     "quickstart": (Quickstart, quickstart),
     "train": (Train, train_one),
     "calibrate": (Calibrate, calibrate_world),
+    "theory": (Theory, theory),
+    "budget": (Budget, budget),
+    "map": (Map, draw_the_map),
+    "claims": (Claims, claims),
 }
 
 

@@ -1,15 +1,35 @@
 """What every command does with its folder and its result."""
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from recast_sim.configio import Common
+from recast_sim.configio import Common, Flag
 from recast_sim.runs import RunWriter
+from recast_sim.sweep import Engine
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+
+@dataclass(frozen=True)
+class Sweeping(Common):
+    """Options of a command that runs a sweep.
+
+    Attributes:
+        workers: processes at once; they change no number.
+        engine: local processes, or Ray (a running cluster if there is one).
+        resume: go on with the sweep in --out.
+    """
+
+    workers: int = min(2, os.cpu_count() or 1)
+    engine: Engine = "local"
+    resume: Flag = False
 
 
 def folder(command: Common, name: str) -> Path:
@@ -29,7 +49,7 @@ def finish(command: Common, result: Any, show: Callable[[Console], None]) -> Non
     if command.json:
         print(json.dumps(result, allow_nan=False))
         return
-    console = Console(width=max(165, Console().width))
+    console = Console(width=max(200, Console().width))
     show(console)
     for key in ("run", "figure", "seconds"):
         if isinstance(result, dict) and key in result:

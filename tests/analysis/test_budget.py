@@ -31,14 +31,16 @@ def test_crossing_is_interpolated_and_must_hold() -> None:
 def test_ratio_names_censored_seeds_and_never_hides_them() -> None:
     baseline = curves(*[(0.0, 0.1, 0.3, 0.3, 0.3)] * 5)
     fast, never = (0.0, 0.6, 0.6, 0.6, 0.6), (0.0, 0.1, 0.1, 0.1, 0.1)
-    ratio = budget_ratio(curves(fast, fast, fast, fast, never), baseline)
+    ratio = budget_ratio([curves(fast, fast, fast, fast, never)], [baseline])
     assert ratio.value == pytest.approx(50 / 400)
     assert ratio.censored == [4]
     assert ratio.low == pytest.approx(50 / 400)
     assert ratio.high is None
-    assert budget_ratio(curves(*[never] * 5), baseline).value is None
+    assert ratio.trivial == 0
+    assert budget_ratio([curves(fast)], [curves(never[::-1])]).trivial == 1
+    assert budget_ratio([curves(*[never] * 5)], [baseline]).value is None
     with pytest.raises(ValueError, match="seeds: "):
-        budget_ratio(curves(fast), baseline)
+        budget_ratio([curves(fast)], [baseline])
 
 
 def test_matched_ratio_is_symmetric_and_never_censored() -> None:

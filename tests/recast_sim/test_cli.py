@@ -50,7 +50,7 @@ def test_quickstart_prints_saves_and_draws(tmp_path: Path) -> None:
     assert list(result["constructors"]) == ["grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative"]
     for row in result["constructors"].values():
         assert set(row) >= {"learnable", "update_width", "gradient_variance", "gradient_cosine", "pass_at_1_sampled"}
-        assert set(row["budget_ratio"]) == {"value", "low", "high", "seeds", "censored"}
+        assert set(row["budget_ratio"]) == {"value", "low", "high", "seeds", "censored", "trivial"}
     assert result["constructors"]["recast"]["gradient_cosine"] < result["constructors"]["grpo"]["gradient_cosine"]
     assert Path(result["figure"]).stat().st_size > 20_000
     assert read_run(Path(result["run"])).status == "complete"

@@ -1,0 +1,218 @@
+"""Tables and figure of `recast-sim budget` from its folder alone."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from analysis.budget import AXES, budget_ratio, matched_log_ratio, pooled
+from analysis.comparison import Comparison
+from analysis.statistics import Interval, bootstrap, mean
+from analysis.style import apply_style, colours, save_figure
+from analysis.text import interval_text, ratio_text
+
+BASELINES = ("grpo", "sft_hard_negative")
+PARTS = {  # what is added to what, at grpo's own rate under plain SGD
+    "groups": ("repair_only rate_of=grpo", "grpo"),
+    "weight": ("recast rate_of=grpo", "recast norm_like=grpo rate_of=grpo"),
+    "direction": ("boundary_only norm_like=grpo rate_of=grpo", "grpo"),
+    "all of recast": ("recast rate_of=grpo", "grpo"),
+}
+_PART_WORDS = {
+    "groups": "groups: repair_only over grpo",
+    "weight": "weight: recast over recast at grpo's norm",
+    "direction": "direction: boundary pair over grpo, same groups and norm",
+    "all of recast": "all of it: recast over grpo",
+}
+_NOTE = (
+    "Final: mean of the last three evaluations over the base policy's score, held out. Ratios: what a method spends to reach "
+    "the baseline's final score (first crossing that holds for two evaluations) over what the baseline spent in all. All are "
+    "interquartile means over worlds with 95 % stratified-bootstrap intervals; (n/N): in n of N worlds it never got there; "
+    "no gain: the baseline ended no higher than it began. "
+    "lr: tuned for this metric on worlds that are not reported, the same grid for all; * is the grid's edge."
+)
+
+
+def summarise_budget(root: Path) -> dict[str, Any]:
+    """Every figure of a budget comparison, JSON-ready: per metric and method, and the parts of recast's gain.
+
+    Raises:
+        RunError: the comparison is not finished.
+    """
+    found = Comparison.read(root / "methods")
+    controls = root / "controls"
+    return {
+        "settings": found.settings,
+        "reported_worlds": found.reported_worlds.height,
+        "regime": {name: _world_mean(found, name) for name in ("all_zero", "single_hit", "multi_hit", "all_hit")},
+        "hit_rate": _world_mean(found, "hit_rate"),
+        "best_possible": _world_mean(found, "best_possible"),
+        "base": {metric: _base(found, metric) for metric in found.metrics},
+        "metrics": {metric: {m: _method(found, m, metric) for m in found.methods} for metric in found.metrics},
+        "parts": _parts(Comparison.read(controls)) if controls.exists() else {},
+        "run": str(root),
+    }
+
+
+def print_budget(summary: dict[str, Any], console: Console) -> None:
+    """A table a metric, then the parts of the gain."""
+    shares = " / ".join(f"{100 * summary['regime'][name]:.1f}" for name in ("all_zero", "single_hit", "multi_hit"))
+    console.print(
+        f"{summary['reported_worlds']} reported worlds in {len(summary['settings'])} setting(s): all-zero / single-hit / "
+        f"multi-hit {shares} %, mean hit rate {summary['hit_rate']:.4f}, best possible greedy {summary['best_possible']:.4f}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for metric, methods in summary["metrics"].items():
+        console.print(_metric_table(metric, methods, summary["base"][metric]))
+    console.print(_NOTE, highlight=False)
+    if summary["parts"]:
+        console.print(_parts_table(summary["parts"]))
+
+
+def draw_budget(root: Path, summary: dict[str, Any]) -> Path:
+    """Curves of each metric over generated rollouts, and the parts of the gain; returns the PNG's path."""
+    apply_style()
+    found = Comparison.read(root / "methods")
+    metrics, palette = found.metrics, colours(found.methods)
+    wide = len(metrics) + bool(summary["parts"])
+    figure, axes = plt.subplots(1, wide, figsize=(4.6 * wide, 4.6), squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=False):
+        _draw_curves(axis, found, metric, palette)
+    if summary["parts"]:
+        _draw_parts(axes[0, -1], summary["parts"])
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False, fontsize=8)
+    rows = -(-len(labels) // 4)
+    figure.suptitle(
+        f"{summary['reported_worlds']} worlds in {len(summary['settings'])} setting(s); lines are means over the base policy's "
+        "score, bands 95 % bootstrap intervals; dashed methods need no rollouts; rates tuned for each panel's metric",
+        fontsize=9,
+    )
+    figure.tight_layout(rect=(0, 0.05 * rows + 0.02, 1, 0.98))
+    return save_figure(figure, root / "figure.png")
+
+
+def _method(found: Comparison, method: str, metric: str) -> dict[str, Any]:
+    rates = [found.rate(setting, method, metric) for setting in found.settings]
+    curves = [found.curves(setting, method, metric) for setting in found.settings]
+    row: dict[str, Any] = {
+        "learning_rates": [rate for rate, _ in rates],
+        "at_edge": any(edge for _, edge in rates),
+        "final": _plain(pooled([c.finals_S for c in curves])),
+        "relative_final": _plain(pooled([c.finals_S / c.starts_S for c in curves])),
+        "budget": {},
+    }
+    for baseline in (name for name in BASELINES if name in found.methods):
+        others = [found.curves(setting, baseline, metric) for setting in found.settings]
+        gain = [c.finals_S / o.finals_S - 1 for c, o in zip(curves, others, strict=True)]
+        row[f"versus_{baseline}"] = _plain(pooled(gain))
+        row["budget"][baseline] = {axis: asdict(budget_ratio(curves, others, axis)) for axis in AXES}
+    if not found.draws(method):  # the simulator draws its rollouts for the log alone: where it gets there, it needs none
+        for ratios in row["budget"].values():
+            ratios["rollouts"] |= {k: None if ratios["rollouts"][k] is None else 0.0 for k in ("value", "low", "high")}
+    return row
+
+
+def _parts(controls: Comparison) -> dict[str, Any]:
+    """Each part of recast's gain: final score relative to the control's, and log10 of the matched budget ratio."""
+    parts: dict[str, Any] = {}
+    for metric in controls.metrics:
+        parts[metric] = {}
+        for part, (method, control) in PARTS.items():
+            pairs = [(controls.curves(s, method, metric), controls.curves(s, control, metric)) for s in controls.settings]
+            parts[metric][part] = {
+                "relative_difference": _plain(pooled([m.finals_S / c.finals_S - 1 for m, c in pairs])),
+                "log10_budget_ratio": _plain(pooled([matched_log_ratio(m, c) for m, c in pairs])),
+            }
+    return parts
+
+
+def _metric_table(metric: str, methods: dict[str, Any], base: float) -> Table:
+    table = Table(box=MARKDOWN, title=f"{metric}: base policy {base:.4f}")
+    table.add_column("method")
+    baselines = [name for name in BASELINES if name in methods]
+    columns = ["lr", "final / base", "final vs grpo", *(f"{axis.replace('_', ' ')} to grpo" for axis in AXES)]
+    columns += [f"steps to {name}" for name in baselines if name != "grpo"]
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, row in methods.items():
+        rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(row["learning_rates"]))
+        cells = [rates + ("*" if row["at_edge"] else ""), interval_text(row["relative_final"])]
+        versus = row.get("versus_grpo")
+        cells.append("" if versus is None else interval_text(versus, percent=True))
+        cells += [ratio_text(row["budget"]["grpo"][axis]) if "grpo" in row["budget"] else "" for axis in AXES]
+        cells += [ratio_text(row["budget"][b]["optimiser_steps"]) for b in baselines if b != "grpo"]
+        table.add_row(name, *cells)
+    return table
+
+
+def _parts_table(parts: dict[str, Any]) -> Table:
+    table = Table(box=MARKDOWN, title="the parts of recast's gain over grpo, plain SGD at the rate tuned for grpo")
+    table.add_column("part")
+    for metric in parts:
+        table.add_column(f"{metric}: final", justify="right")
+        table.add_column("log10 budget ratio", justify="right")
+    for part, words in _PART_WORDS.items():
+        cells = []
+        for rows in parts.values():
+            cells += [
+                interval_text(rows[part]["relative_difference"], percent=True),
+                interval_text(rows[part]["log10_budget_ratio"]),
+            ]
+        table.add_row(words, *cells)
+    table.caption = "log10 budget ratio: of steps to the lower of the two final scores; below 0 the first is cheaper."
+    return table
+
+
+def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, str]) -> None:
+    for method in found.methods:
+        curves = [found.curves(setting, method, metric) for setting in found.settings]
+        scores = np.concatenate([c.scores_SE / c.starts_S[:, None] for c in curves])
+        low, middle, high = _band(scores)
+        spent = np.concatenate([c.spent["rollouts"] for c in curves]).mean(0) / 1000
+        style = "-" if found.draws(method) else "--"  # dashed: needs no rollouts, drawn over those the others had by then
+        axis.plot(spent, middle, color=palette[method], label=method, linestyle=style)
+        axis.fill_between(spent, low, high, color=palette[method], alpha=0.15, linewidth=0)
+    axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
+    axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{metric} / base policy's", title=metric)
+
+
+def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
+    names, width = list(PARTS), 0.8 / len(parts)
+    for index, (metric, rows) in enumerate(parts.items()):
+        cells = [rows[name]["relative_difference"] for name in names]
+        middle = 100 * np.array([cell["value"] for cell in cells])
+        reach = np.abs(100 * np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
+        place = np.arange(len(names)) + width * (index - (len(parts) - 1) / 2)
+        axis.errorbar(middle, place, xerr=reach, fmt="o", capsize=2, label=metric)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set(yticks=np.arange(len(names)), yticklabels=names, xlabel="change of the final score (%)")
+    axis.set_title("Parts of recast's gain over grpo (SGD)")
+    axis.invert_yaxis()
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _band(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    intervals = [bootstrap(column.tolist(), mean) for column in scores.T]
+    low, middle, high = (np.array([getattr(i, name) for i in intervals]) for name in ("low", "value", "high"))
+    return low, middle, high
+
+
+def _world_mean(found: Comparison, column: str) -> float:
+    return float(found.reported_worlds[column].to_numpy().mean())
+
+
+def _base(found: Comparison, metric: str) -> float:
+    return float(np.concatenate([found.curves(s, found.methods[0], metric).starts_S for s in found.settings]).mean())
+
+
+def _plain(interval: Interval) -> dict[str, Any]:
+    return asdict(interval)

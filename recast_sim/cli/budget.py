@@ -1,0 +1,81 @@
+"""`recast-sim budget`: what each method spends to reach another's final score, by the protocol of docs/budget.md."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, ClassVar
+
+from recast_sim.cells import Point, named_settings
+from recast_sim.cli.shared import RECIPES, Sweeping, finish, folder, open_run
+from recast_sim.configio import FileOnly, Nested, OptionalFile, load_config, progress
+from recast_sim.protocol import Protocol, run_protocol
+from recast_sim.sweep import open_sweep
+from recast_sim.worlds import Setting
+
+# (groups) repair with grpo's weights, (weight) the pair at its own and at grpo's norm, (direction) same groups, same norm
+CONTROLS = (
+    "grpo",
+    "repair_only rate_of=grpo",
+    "recast rate_of=grpo",
+    "recast norm_like=grpo rate_of=grpo",
+    "boundary_only norm_like=grpo rate_of=grpo",
+)
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """The keys of a budget file.
+
+    Attributes:
+        setting: the base setting.
+        points: changes to it by dotted key, a compared setting each; none compares in the base alone.
+        protocol: methods, grid, seeds.
+        control_rates: learning rates (plain SGD) of the controls that split recast's gain; none leaves them out.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    setting: Setting = field(default_factory=Setting)
+    points: Annotated[tuple[Point, ...], FileOnly] = ()
+    protocol: Protocol = field(default_factory=Protocol)
+    control_rates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Budget(Sweeping):
+    """Budget ratios with intervals, curves, and the gain split into its parts.
+
+    Attributes:
+        file: TOML file with the keys of the options; default the calibrated 85/13/2 world of recipes/budget.toml.
+    """
+
+    file: OptionalFile = None
+    config: Annotated[BudgetConfig, Nested] = field(
+        default_factory=lambda: load_config(BudgetConfig, RECIPES / "budget.toml"), metadata={"type": BudgetConfig}
+    )
+
+
+def budget(command: Budget) -> None:
+    from analysis.budget_report import draw_budget, print_budget, summarise_budget
+
+    begun, config = time.perf_counter(), command.config
+    settings = named_settings(config.setting, config.points)
+    root = folder(command, "budget")
+    writer = open_run(root, command.resume, "budget", asdict(config), command.seed)
+    with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
+        run_protocol(settings, config.protocol, command.seed, root / "methods", submit)
+        if config.control_rates:
+            run_protocol(_with_sgd(settings), _controls(config), command.seed, root / "controls", submit)
+    summary = summarise_budget(root)
+    summary |= {"figure": str(draw_budget(root, summary)), "seconds": round(time.perf_counter() - begun, 1)}
+    writer.close(summary=summary)
+    finish(command, summary, lambda console: print_budget(summary, console))
+
+
+def _with_sgd(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Plain SGD, so that the norm of a gradient is the size of its step (Adam would undo every rescaling)."""
+    return {name: replace(s, training=replace(s.training, optimiser="sgd")) for name, s in settings.items()}
+
+
+def _controls(config: BudgetConfig) -> Protocol:
+    return replace(config.protocol, methods=CONTROLS, learning_rates=config.control_rates)

@@ -1,0 +1,107 @@
+"""`recast-sim claims`: the claims of the paper that a simulator can speak to, each measured, each with a verdict."""
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import polars as pl
+
+from recast_sim.cli.shared import RECIPES, Sweeping, finish, folder, open_run
+from recast_sim.configio import Nested, OptionalFile, load_config, progress
+from recast_sim.exact import gradient_reports
+from recast_sim.policy import PolicyConfig
+from recast_sim.protocol import Protocol, run_protocol, worlds_folder
+from recast_sim.runs import atomic_file
+from recast_sim.sweep import Job, Submit, open_sweep
+from recast_sim.worlds import Setting, calibrate_setting, environment_config, load_world
+
+_CONSTRUCTORS = ("grpo", "recast")
+_PROMPTS, _GROUPS = 256, 32
+
+
+@dataclass(frozen=True)
+class ClaimsConfig:
+    """The keys of a claims file.
+
+    Attributes:
+        setting: calibrated to the paper's regime, once for each convergence.
+        weak, strong: convergence of an under-trained and of a converged base policy.
+        ladder: capacities for the claim about model scale, smallest first, in one world calibrated for `setting.policy`.
+        protocol: grid, seeds; its methods must hold grpo, recast and repair_only.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    setting: Setting = field(default_factory=Setting)
+    weak: float = 0.5
+    strong: float = 1.0
+    ladder: tuple[PolicyConfig, ...] = ()
+    protocol: Protocol = field(default_factory=Protocol)
+
+
+@dataclass(frozen=True)
+class Claims(Sweeping):
+    """The paper's claims 1 to 4 and 9 to 12 in simulation: its figure, ours with an interval, the setting, a verdict.
+
+    Attributes:
+        file: TOML file with the keys of the options; default recipes/claims.toml.
+    """
+
+    file: OptionalFile = None
+    config: Annotated[ClaimsConfig, Nested] = field(
+        default_factory=lambda: load_config(ClaimsConfig, RECIPES / "claims.toml"), metadata={"type": ClaimsConfig}
+    )
+
+
+def claims(command: Claims) -> None:
+    from analysis.claims import print_claims, summarise_claims
+
+    begun, config = time.perf_counter(), command.config
+    root = folder(command, "claims")
+    writer = open_run(root, command.resume, "claims", asdict(config), command.seed)
+    starts = {name: replace(config.setting, convergence=c) for name, c in (("weak", config.weak), ("strong", config.strong))}
+    with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
+        run_protocol(starts, config.protocol, command.seed, root / "methods", submit)
+        _gradients(root, starts, config.protocol, command.seed, submit)
+        if config.ladder:
+            two = replace(config.protocol, methods=_CONSTRUCTORS)
+            run_protocol(_ladder(config, command.seed, submit), two, command.seed, root / "ladder", submit)
+    found = summarise_claims(root)
+    writer.close(summary={"claims": found, "seconds": round(time.perf_counter() - begun, 1)})
+    finish(command, found, lambda console: print_claims(found, console))
+
+
+def _ladder(config: ClaimsConfig, seed: int, submit: Submit) -> dict[str, Setting]:
+    """One calibrated world for policies of every capacity: the world does not change along the ladder."""
+    weak = replace(config.setting, convergence=config.weak)
+    (found,) = submit("ladder: calibration", [Job(("ladder", seed), _calibrate, (weak, seed))])
+    environment = environment_config(found)
+    return {
+        f"{policy.kind} {policy.width}": replace(weak, environment=environment, policy=policy, regime=())
+        for policy in config.ladder
+    }
+
+
+def _calibrate(setting: Setting, seed: int) -> dict[str, Any]:
+    return calibrate_setting(setting, seed + 10_000)
+
+
+def _gradients(root: Path, settings: dict[str, Setting], protocol: Protocol, seed: int, submit: Submit) -> None:
+    worlds = [(name, s) for name in settings for s in range(seed, seed + protocol.seeds)]
+    jobs = [Job(("gradients", *world), _variances, (root, *world, settings[world[0]])) for world in worlds]
+    rows = [
+        {"setting": name, "seed": s, "constructor": constructor, "variance": variance}
+        for (name, s), found in zip(worlds, submit("gradients", jobs), strict=True)
+        for constructor, variance in found.items()
+    ]
+    with atomic_file(root / "gradients.parquet") as temporary:
+        pl.DataFrame(rows).write_parquet(temporary)
+
+
+def _variances(root: Path, name: str, seed: int, setting: Setting) -> dict[str, float | None]:
+    """Relative variance of one group's gradient estimate at the base policy."""
+    world = load_world(worlds_folder(root / "methods", name), setting.policy, seed)
+    size = (setting.training.group_size, _PROMPTS, _GROUPS)
+    reports = gradient_reports(world.base, world.environment, _CONSTRUCTORS, *size, seed, setting.training.signal)
+    return {report.constructor: report.variance for report in reports}

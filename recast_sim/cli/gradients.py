@@ -1,0 +1,142 @@
+"""`recast-sim gradients`: bias and variance of constructors' gradient estimates in one world."""
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, ClassVar
+
+import polars as pl
+import torch
+
+from recast_sim.calibration import calibrate
+from recast_sim.cli.shared import finish, folder, open_run
+from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
+from recast_sim.environment import Environment, EnvironmentConfig, make_environment
+from recast_sim.exact import BATCHES, GradientReport, gradient_reports
+from recast_sim.policy import PolicyConfig, TreePolicy
+from recast_sim.pretraining import train_base
+from recast_sim.runs import write_json
+from recast_sim.sampling import Sampler
+from recast_sim.signal import get_constructor
+from recast_sim.training import TrainingConfig, TrainingError
+
+COMPARED = (
+    "grpo",
+    "rloo",
+    "max_rl",
+    "repair_only",
+    "boundary_only",
+    "add_gt",
+    "recast",
+    "sft",
+    "tempered_anchor",
+    "hybrid",
+    "grpo_anchor",
+)
+
+
+@dataclass(frozen=True)
+class GradientsConfig:
+    """A world, a base policy, and what is compared there. A `recast-sim train` file is one of these too.
+
+    Attributes:
+        convergence: of the base policy, see `recast-sim calibrate`.
+        training: only its group_size (the regime's, and that of the tables), signal and sampler are read.
+        regime: shares of all-zero, single-hit and multi-hit groups that the environment is calibrated to.
+        constructors: their names.
+        group_sizes: the other group sizes of the curves.
+        prompts: train prompts that the gradients are means over. A base policy fitted to all of them has a supervised gradient
+            near 0 on all of them, not on a few: on few prompts anchors point better than they do on all.
+        groups_per_prompt: sampled groups of each prompt where an estimate cannot be counted exactly, a multiple of 8.
+        sampler: of the rollouts; default the training's.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    convergence: float = 1.0
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    regime: tuple[float, float, float] = (0.85, 0.13, 0.02)
+    constructors: tuple[str, ...] = COMPARED
+    group_sizes: tuple[int, ...] = (2, 8, 32, 128)
+    prompts: int = 256
+    groups_per_prompt: int = 64
+    sampler: Sampler | None = None
+
+    def __post_init__(self) -> None:
+        if not self.constructors:
+            raise TrainingError("GradientsConfig.constructors: none given")
+        smallest = 2 if any(get_constructor(name).rollouts for name in self.constructors) else 1
+        for size in (*self.group_sizes, self.training.group_size):
+            if size < smallest:
+                raise TrainingError(f"GradientsConfig.group_sizes: {size} must be at least {smallest} for these constructors")
+        if self.prompts < 1:
+            raise TrainingError(f"GradientsConfig.prompts: {self.prompts} must be at least 1")
+        if self.groups_per_prompt < 1 or self.groups_per_prompt % BATCHES:
+            raise TrainingError(f"GradientsConfig.groups_per_prompt: {self.groups_per_prompt} must be a multiple of {BATCHES}")
+
+
+@dataclass(frozen=True)
+class Gradients(Common):
+    """Bias, variance and signal-to-noise of gradient estimates, exactly where they can be counted.
+
+    Attributes:
+        file: TOML file with the keys of the options; options override it.
+        no_calibrate: take the environment as it is, whatever its regime.
+    """
+
+    file: OptionalFile = None
+    config: Annotated[GradientsConfig, Nested] = field(default_factory=GradientsConfig, metadata={"type": GradientsConfig})
+    no_calibrate: Flag = False
+
+
+def compare_gradients(command: Gradients) -> None:
+    from analysis.gradients import draw_gradients, print_gradients
+
+    torch.set_num_threads(1)  # tensors this small only lose by more
+    begun, config = time.perf_counter(), command.config
+    root = folder(command, "gradients")
+    environment, base = _world(config, command.seed, not command.no_calibrate)
+    resolved = asdict(replace(config, environment=environment.config)) | {"calibrated": not command.no_calibrate}
+    rows = _rows(config, environment, base, command.seed)
+    writer = open_run(root, False, "gradients", resolved, command.seed)
+    result = {
+        "group_size": config.training.group_size,
+        "sampler": config.sampler or config.training.sampler,
+        "prompts": rows[0]["prompts"],
+        "reports": rows,
+        "run": str(root),
+    }
+    write_json(root / "gradients.json", result)
+    pl.json_normalize(rows, separator=".", infer_schema_length=None).write_parquet(root / "gradients.parquet")
+    result |= {"figure": str(draw_gradients(root)), "seconds": round(time.perf_counter() - begun, 1)}
+    writer.close(summary={name: result[name] for name in ("group_size", "sampler", "prompts", "figure", "seconds")})
+    finish(command, result, lambda console: print_gradients(root, console))
+
+
+def _world(config: GradientsConfig, seed: int, calibrated: bool) -> tuple[Environment, TreePolicy]:
+    knobs = config.environment
+    if calibrated:
+        knobs = calibrate(config.regime, config.training.group_size, knobs, config.policy, config.convergence, seed).config
+    environment = make_environment(knobs, seed)
+    return environment, train_base(environment, config.policy, config.convergence, seed).policy
+
+
+def _rows(config: GradientsConfig, environment: Environment, base: TreePolicy, seed: int) -> list[dict[str, Any]]:
+    """A row a constructor and group size, the tables' group size among them."""
+    sizes = sorted({*config.group_sizes, config.training.group_size})
+    rest = (config.prompts, config.groups_per_prompt, seed, config.training.signal, config.sampler or config.training.sampler)
+    rows = []
+    with progress() as report:
+        for done, size in enumerate(sizes, start=1):
+            rows += [_row(r) for r in gradient_reports(base, environment, config.constructors, size, *rest)]
+            report("group sizes", done, len(sizes))
+    return rows
+
+
+def _row(report: GradientReport) -> dict[str, Any]:
+    return asdict(report) | {
+        "snr": report.snr,
+        "snr_per_rollout": report.snr_per_rollout,
+        "variance_per_rollout": report.variance_per_rollout,
+    }

@@ -1,0 +1,75 @@
+"""`recast-sim map`: where recast, grpo and plain supervision win, over a sweep of settings."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, ClassVar
+
+import polars as pl
+
+from recast_sim.cells import Axis, map_cells
+from recast_sim.cli.shared import RECIPES, Sweeping, finish, folder, open_run
+from recast_sim.configio import FileOnly, Nested, OptionalFile, load_config, progress
+from recast_sim.protocol import Protocol, run_protocol
+from recast_sim.runs import atomic_file
+from recast_sim.sweep import open_sweep
+from recast_sim.training import TrainingError
+from recast_sim.worlds import Setting
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """The keys of a map file.
+
+    Attributes:
+        setting: the base setting, through which every slice runs.
+        axes: each a slice; `points` are changes to the base by dotted key.
+        grids: pairs of axes that are crossed.
+        protocol: methods, grid of learning rates, seeds.
+        method: the method whose place is mapped; against: what it is held against.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    setting: Setting = field(default_factory=Setting)
+    axes: Annotated[tuple[Axis, ...], FileOnly] = ()
+    grids: Annotated[tuple[tuple[str, str], ...], FileOnly] = ()
+    protocol: Protocol = field(default_factory=Protocol)
+    method: str = "recast"
+    against: tuple[str, ...] = ("grpo", "sft", "sft_hard_negative")
+
+    def __post_init__(self) -> None:
+        compared = [method.name for method in self.protocol.parsed()]
+        for name in (self.method, *self.against):
+            if name not in compared:
+                raise TrainingError(f"MapConfig.against: {name!r} is not among protocol.methods; add it there")
+
+
+@dataclass(frozen=True)
+class Map(Sweeping):
+    """A table and heat maps of the log budget ratio of a method to others, over a sweep of settings.
+
+    Attributes:
+        file: TOML file with the keys of the options; default recipes/map.toml.
+    """
+
+    file: OptionalFile = None
+    config: Annotated[MapConfig, Nested] = field(
+        default_factory=lambda: load_config(MapConfig, RECIPES / "map.toml"), metadata={"type": MapConfig}
+    )
+
+
+def draw_the_map(command: Map) -> None:
+    from analysis.map import draw_map, print_map, summarise_map
+
+    begun, config = time.perf_counter(), command.config
+    cells = map_cells(config.setting, config.axes, config.grids)
+    root = folder(command, "map")
+    writer = open_run(root, command.resume, "map", asdict(config), command.seed)
+    with atomic_file(root / "cells.parquet") as temporary:
+        pl.DataFrame([asdict(cell) for cell in cells.cells]).write_parquet(temporary)
+    with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
+        run_protocol(cells.settings, config.protocol, command.seed, root / "methods", submit, skip_failed=True)
+    summary = summarise_map(root)
+    summary |= {"figures": draw_map(root, summary), "seconds": round(time.perf_counter() - begun, 1)}
+    writer.close(summary={"seconds": summary["seconds"]})
+    finish(command, summary, lambda console: print_map(summary, console))
