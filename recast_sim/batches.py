@@ -3,8 +3,8 @@
 Axes: P prompts, G rollouts, N kept rows.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,7 +26,10 @@ from recast_sim.signal import (
 
 @dataclass(frozen=True)
 class Batch:
-    """Groups with everything the signal needs; `rollouts_drawn` counts every rollout, also those thrown away."""
+    """Groups with everything the signal needs; `rollouts_drawn` counts every rollout, also those thrown away.
+
+    `extras` are further arguments of `construct`, for the constructors that need them.
+    """
 
     prompt_P: Tensor
     rollouts: Rollouts
@@ -35,6 +38,7 @@ class Batch:
     anchor_leaf_P: Tensor
     anchor_logprob_P: Tensor
     rollouts_drawn: int
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def roll_out(
@@ -78,6 +82,7 @@ def signal_of(batch: Batch, constructor: str, config: SignalConfig, generator: t
         length_PG=torch.ones_like(batch.rollouts.leaf_PG),
         config=config,
         generator=generator,
+        **batch.extras,
     )
 
 
@@ -128,4 +133,5 @@ def _join(parts: Sequence[tuple[Batch, Tensor]], groups: int) -> Batch:
         anchor_leaf_P=rows(lambda b: b.anchor_leaf_P),
         anchor_logprob_P=rows(lambda b: b.anchor_logprob_P),
         rollouts_drawn=sum(batch.rollouts_drawn for batch, _ in parts),
+        extras={name: rows(lambda b, name=name: b.extras[name]) for name in parts[0][0].extras},
     )

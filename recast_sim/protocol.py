@@ -93,10 +93,10 @@ def run_protocol(
     tuning = range(seed + 10_000, seed + 10_000 + protocol.tuning_seeds)
     settings, knobs = _calibrated(settings, tuning[0], submit, skip_failed)
     worlds = [(name, s) for name in settings for s in (*tuning, *reported)]
-    drawn = submit(f"{root.name}: worlds", [_world_job(root, name, settings[name], knobs[name], s) for name, s in worlds])
+    drawn = submit(f"{root.name}: worlds", [_world_job(root, settings[name], knobs[name], s) for name, s in worlds])
 
     def run_job(name: str, method: Method, rate: float, s: int) -> Job:
-        return Job((root.name, "run", name, method.name, rate, s), train_run, (root, settings[name], method, rate, s, name))
+        return Job((root.name, "run", name, method.name, rate, s), train_run, (root, settings[name], method, rate, s))
 
     methods = {method.name: method for method in protocol.parsed()}
     tuned = [m for m in methods.values() if not m.rate_of]
@@ -126,12 +126,12 @@ def run_protocol(
     _write(root / "runs.parquet", rows)
 
 
-def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: int, name: str) -> dict[str, Any]:
+def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: int) -> dict[str, Any]:
     """One training run from the base policy of one world: its evaluations, or why it broke off.
 
     A run whose loss is not finite keeps the evaluations it has; its last scores count for the rest (a diverged rate loses).
     """
-    world = load_world(worlds_folder(root, name), setting.policy, seed)
+    world = load_world(worlds_folder(root, setting), setting.policy, seed)
     config, log = method.training(setting.training, rate), EvaluationLog()
     try:
         train(copy.deepcopy(world.base), world.base, world.environment, config, seed, log)
@@ -176,7 +176,7 @@ def final_score(evals: Sequence[Mapping[str, Any]], metric: str) -> float:
 def _calibrated(
     settings: Mapping[str, Setting], seed: int, submit: Submit, skip_failed: bool
 ) -> tuple[dict[str, Setting], dict[str, dict[str, Any]]]:
-    jobs = [Job(("calibration", name, seed), _calibrate_job, (s, seed, skip_failed)) for name, s in settings.items()]
+    jobs = [Job(("calibration", s.world_name, seed), _calibrate_job, (s, seed, skip_failed)) for s in settings.values()]
     found = dict(zip(settings, submit("calibration", jobs), strict=True))
     kept = {name: setting for name, setting in settings.items() if "failed" not in found[name]}
     return kept, {name: found[name]["environment"] for name in kept}
@@ -193,13 +193,14 @@ def _calibrate_job(setting: Setting, seed: int, skip_failed: bool) -> dict[str, 
         return {"failed": str(error)}
 
 
-def worlds_folder(root: Path, name: str) -> Path:
+def worlds_folder(root: Path, setting: Setting) -> Path:
     """Where a setting's worlds lie below a protocol's folder."""
-    return root / "worlds" / Job((name,), train_run, ()).file_name.removesuffix(".json")
+    return root / "worlds" / setting.world_name
 
 
-def _world_job(root: Path, name: str, setting: Setting, knobs: dict[str, Any], seed: int) -> Job:
-    return Job((root.name, "world", name, seed), draw_world, (worlds_folder(root, name), setting, knobs, seed))
+def _world_job(root: Path, setting: Setting, knobs: dict[str, Any], seed: int) -> Job:
+    names = (root.name, "world", setting.world_name, seed)
+    return Job(names, draw_world, (worlds_folder(root, setting), setting, knobs, seed))
 
 
 def _best_rates(

@@ -25,7 +25,7 @@ Report = Callable[[str, int, int], None]
 
 
 class SweepError(RuntimeError):
-    """An engine that is not there, or a job that failed; the message names it."""
+    """An engine that is not there, or no workers."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,11 @@ Submit = Callable[[str, Sequence[Job]], list[dict[str, Any]]]
 def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lambda *_: None) -> Iterator[Submit]:
     """Yield `submit(label, jobs)`: it runs the jobs that have no result in `folder` yet and returns all results in order.
 
+    Jobs of the same names are one job.
+
     Raises:
-        SweepError: no workers, Ray is asked for and not installed, or a job failed (its results so far are kept).
+        SweepError: no workers, or Ray is asked for and not installed. A job's own error comes through, with a note that names
+            the job; the results so far are kept.
     """
     if workers < 1:
         raise SweepError(f"workers: {workers} must be at least 1")
@@ -59,12 +62,11 @@ def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lamb
 
         def submit(label: str, jobs: Sequence[Job]) -> list[dict[str, Any]]:
             files = [folder / job.file_name for job in jobs]
-            missing = [(job, file) for job, file in zip(jobs, files, strict=True) if not file.exists()]
-            done = len(jobs) - len(missing)
-            report(label, done, len(jobs))
-            for _ in run_all([partial(_run_job, job, file) for job, file in missing]):
-                done += 1
-                report(label, done, len(jobs))
+            missing = {file: job for job, file in zip(jobs, files, strict=True) if not file.exists()}
+            total = len(set(files))
+            report(label, done := total - len(missing), total)
+            for _ in run_all([partial(_run_job, job, file) for file, job in missing.items()]):
+                report(label, done := done + 1, total)
             return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
         yield submit
@@ -116,4 +118,8 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
 
 def _run_job(job: Job, file: Path) -> None:
     torch.set_num_threads(1)  # tensors this small only lose by more
-    write_json(file, job.function(*job.arguments))
+    try:
+        write_json(file, job.function(*job.arguments))
+    except Exception as error:
+        error.add_note(f"in job {' '.join(map(str, job.names))}; the results of other jobs are kept in {file.parent}")
+        raise

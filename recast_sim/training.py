@@ -11,6 +11,7 @@ import torch
 from recast_sim.batches import Batch, draw_batch, roll_out, signal_of
 from recast_sim.environment import Environment
 from recast_sim.evaluation import evaluate
+from recast_sim.needs import Needs
 from recast_sim.policy import TreePolicy
 from recast_sim.runs import derive_seed
 from recast_sim.runs.checkpoint import latest_checkpoint, load_state, save_state
@@ -73,7 +74,7 @@ class TrainingConfig:
     checkpoint_every: int = 0
 
     def __post_init__(self) -> None:
-        if get_constructor(self.constructor).rollouts and self.group_size == 1:
+        if get_constructor(self.constructor).compares and self.group_size == 1:
             raise TrainingError(f"TrainingConfig.group_size: 1 is too small for {self.constructor}, which compares rollouts")
         if self.norm_like:
             get_constructor(self.norm_like)
@@ -102,12 +103,12 @@ def train(
     Raises:
         UpdateError: the loss is not finite; the last checkpoint is kept.
     """
-    optimiser = _optimiser(policy, config)
-    start, totals = _restore(writer, policy, optimiser)
+    optimiser, needs = _optimiser(policy, config), Needs(config.constructor, reference, environment)
+    start, totals = _restore(writer, policy, optimiser, needs)
     if start == 0:
         writer.evaluation({"step": 0, **totals, **evaluate(policy, environment)})
     for step in range(start + 1, config.steps + 1):
-        batch, signal = _groups_of_step(policy, environment, config, seed, step)
+        batch, signal = _groups_of_step(policy, environment, config, needs, seed, step)
         log = update(
             policy,
             reference,
@@ -119,6 +120,7 @@ def train(
             config.updates_per_batch,
             _borrowed_norm(policy, environment, batch, config, derive_seed(seed, "signal", step)),
         )
+        needs.learn(batch)
         totals["rollouts"] += batch.rollouts_drawn
         totals["actor_rows"] += len(signal.plan.rows_N) * config.updates_per_batch
         totals["actor_tokens"] = totals["actor_rows"] * policy.levels
@@ -130,16 +132,18 @@ def train(
         if config.checkpoint_every and step % config.checkpoint_every == 0:
             with writer.checkpoint(step) as folder:
                 save_state(folder, policy, optimiser, totals=totals)
+                needs.save(folder)
         on_step(step)
 
 
 def _groups_of_step(
-    policy: TreePolicy, environment: Environment, config: TrainingConfig, seed: int, step: int
+    policy: TreePolicy, environment: Environment, config: TrainingConfig, needs: Needs, seed: int, step: int
 ) -> tuple[Batch, Signal]:
     def draw(attempt: int) -> Batch:
         generator = torch_generator(seed, "step", step, attempt)
         prompt_P = torch.randint(len(environment.train.x_ND), (config.prompts_per_step,), generator=generator)
-        return roll_out(policy, environment, prompt_P, config.group_size, config.sampler, config.signal, generator)
+        batch = roll_out(policy, environment, prompt_P, config.group_size, config.sampler, config.signal, generator)
+        return needs.supply(batch)
 
     of_step = derive_seed(seed, "signal", step)
     batch = draw_batch(draw, config.constructor, config.signal, config.prompts_per_step, config.max_draws, of_step)
@@ -159,8 +163,11 @@ def _optimiser(policy: TreePolicy, config: TrainingConfig) -> torch.optim.Optimi
     return kind(policy.parameters(), lr=config.learning_rate)
 
 
-def _restore(writer: Recorder, policy: TreePolicy, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, int]]:
+def _restore(
+    writer: Recorder, policy: TreePolicy, optimiser: torch.optim.Optimizer, needs: Needs
+) -> tuple[int, dict[str, int]]:
     folder = None if writer.path is None else latest_checkpoint(writer.path)
+    needs.load(folder)
     if folder is None:
         return 0, {"rollouts": 0, "actor_rows": 0, "actor_tokens": 0, "optimiser_steps": 0}
     totals: Any = load_state(folder, policy, optimiser)["totals"]

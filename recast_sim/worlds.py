@@ -1,8 +1,9 @@
 """A setting (a place on the map) and its worlds: calibrated, drawn by seed, kept on disk with their base policies."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,6 +45,12 @@ class Setting:
     def __post_init__(self) -> None:
         if self.hit_rate and self.regime:
             raise TrainingError(f"Setting.hit_rate: {self.hit_rate} and a regime exclude each other; set regime to []")
+
+    @property
+    def world_name(self) -> str:
+        """A name of everything that makes the setting's worlds, so that settings that only train otherwise share them."""
+        made_by = asdict(replace(self, training=TrainingConfig()))
+        return blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True)

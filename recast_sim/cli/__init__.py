@@ -7,6 +7,7 @@ from recast_sim.catalog import CatalogError
 from recast_sim.cli.budget import Budget, budget
 from recast_sim.cli.calibrate import Calibrate, calibrate_world
 from recast_sim.cli.claims import Claims, claims
+from recast_sim.cli.constructors import Constructors, constructors
 from recast_sim.cli.map import Map, draw_the_map
 from recast_sim.cli.quickstart import Quickstart, quickstart
 from recast_sim.cli.theory import Theory, theory
@@ -20,11 +21,23 @@ from recast_sim.sweep import SweepError
 from recast_sim.training import TrainingError
 from recast_sim.update import UpdateError
 
-_ERRORS = (SignalError, CatalogError, WorldError, PolicyError, CalibrationError, TrainingError, UpdateError, SweepError, RunError, OSError)
+_ERRORS = (
+    SignalError,
+    CatalogError,
+    WorldError,
+    PolicyError,
+    CalibrationError,
+    TrainingError,
+    UpdateError,
+    SweepError,
+    RunError,
+    OSError,
+)
 _COMMANDS = {
     "quickstart": (Quickstart, quickstart),
     "train": (Train, train_one),
     "calibrate": (Calibrate, calibrate_world),
+    "constructors": (Constructors, constructors),
     "theory": (Theory, theory),
     "budget": (Budget, budget),
     "map": (Map, draw_the_map),

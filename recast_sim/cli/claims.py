@@ -89,7 +89,7 @@ def _calibrate(setting: Setting, seed: int) -> dict[str, Any]:
 
 def _gradients(root: Path, settings: dict[str, Setting], protocol: Protocol, seed: int, submit: Submit) -> None:
     worlds = [(name, s) for name in settings for s in range(seed, seed + protocol.seeds)]
-    jobs = [Job(("gradients", *world), _variances, (root, *world, settings[world[0]])) for world in worlds]
+    jobs = [Job(("gradients", *world), _variances, (root, world[1], settings[world[0]])) for world in worlds]
     rows = [
         {"setting": name, "seed": s, "constructor": constructor, "variance": variance}
         for (name, s), found in zip(worlds, submit("gradients", jobs), strict=True)
@@ -99,9 +99,9 @@ def _gradients(root: Path, settings: dict[str, Setting], protocol: Protocol, see
         pl.DataFrame(rows).write_parquet(temporary)
 
 
-def _variances(root: Path, name: str, seed: int, setting: Setting) -> dict[str, float | None]:
+def _variances(root: Path, seed: int, setting: Setting) -> dict[str, float | None]:
     """Relative variance of one group's gradient estimate at the base policy."""
-    world = load_world(worlds_folder(root / "methods", name), setting.policy, seed)
+    world = load_world(worlds_folder(root / "methods", setting), setting.policy, seed)
     size = (setting.training.group_size, _PROMPTS, _GROUPS)
     reports = gradient_reports(world.base, world.environment, _CONSTRUCTORS, *size, seed, setting.training.signal)
     return {report.constructor: report.variance for report in reports}

@@ -12,7 +12,7 @@ from recast_sim.runs import Run, RunWriter, read_run
 from recast_sim.seeding import torch_generator
 from recast_sim.signal import ObjectiveConfig, SignalConfig, list_constructors
 from recast_sim.training import TrainingConfig, TrainingError, train
-from recast_sim.update import UpdateError, update
+from recast_sim.update import UpdateError, plan_gradient_norm, update
 
 CONFIG = TrainingConfig(group_size=8, prompts_per_step=16, steps=6, evaluate_every=3, signal=SignalConfig(pods_width=4))
 
@@ -32,7 +32,8 @@ def test_every_constructor_trains_and_counts_its_budget(name: str, tmp_path: Pat
     assert done.steps["step"].to_list() == [1, 2, 3, 4, 5, 6]
     assert done.evals["step"].to_list() == [0, 3, 6]
     last = done.steps.tail(1).to_dicts()[0]
-    assert last["optimiser_steps"] == 6
+    assert last["optimiser_steps"] == (done.steps["update_width"] > 0).sum() > 0
+    assert last["actor_tokens"] == 3 * last["actor_rows"]
     assert any(not torch.equal(a, b) for a, b in zip(policy.parameters(), small_base().parameters(), strict=True))
     if name == "dapo":
         assert last["rollouts"] > 6 * 16 * 8  # thrown-away rollouts count
@@ -126,6 +127,41 @@ def test_same_numbers_twice_and_after_a_resume(tmp_path: Path) -> None:
     assert resumed.groups.sort("step", "prompt").equals(whole.groups.sort("step", "prompt"))
     for a, b in zip(policy.parameters(), resumed_policy.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_running_baselines_survive_a_kill(tmp_path: Path) -> None:
+    """spo's resumed run goes on with the baselines that its prompts had."""
+    config = dataclasses.replace(CONFIG, constructor="spo", steps=12, checkpoint_every=5)
+    whole, _ = run(tmp_path / "whole", config)
+    torn = RunWriter.create(tmp_path / "torn", "simulation", dataclasses.asdict(config), seed=0)
+
+    def stop(step: int) -> None:
+        if step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(copy.deepcopy(small_base()), small_base(), small_environment(), config, 0, torn, stop)
+    writer = RunWriter.resume(tmp_path / "torn", dataclasses.asdict(config), seed=0)
+    train(copy.deepcopy(small_base()), small_base(), small_environment(), config, 0, writer)
+    writer.close()
+    assert read_run(tmp_path / "torn").steps.equals(whole.steps)
+
+
+def test_a_borrowed_norm_is_the_norm_of_the_step() -> None:
+    """Under SGD at rate 1 the step is as long as the gradient that grpo would have had on the same groups."""
+    world, policy = small_environment(), copy.deepcopy(small_base())
+    batch = roll_out(policy, world, torch.arange(16), 8, "iid", CONFIG.signal, torch_generator(0))
+    signal = signal_of(batch, "recast", CONFIG.signal, torch_generator(0))
+    wanted = plan_gradient_norm(policy, world, batch, "grpo", CONFIG.signal, 0)
+    before = torch.cat([p.detach().flatten().clone() for p in policy.parameters()])
+    optimiser = torch.optim.SGD(policy.parameters(), lr=1.0)
+    update(policy, policy, world, batch, signal, optimiser, CONFIG.objective, gradient_norm=wanted)
+    after = torch.cat([p.detach().flatten() for p in policy.parameters()])
+    assert wanted > 0
+    assert (after - before).norm().item() == pytest.approx(wanted, rel=1e-3)
+    sure = roll_out(policy, world, torch.arange(16), 8, "iid", CONFIG.signal, torch_generator(0))
+    nothing = dataclasses.replace(sure, rewards_PG=torch.zeros_like(sure.rewards_PG))
+    assert plan_gradient_norm(policy, world, nothing, "grpo", CONFIG.signal, 0) == 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
