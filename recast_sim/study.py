@@ -44,7 +44,7 @@ class StudyConfig:
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    gradient_prompts: int = 256
+    gradient_prompts: int = 8192
     gradient_groups: int = 32
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from recast_sim.cli.budget import Budget, budget
 from recast_sim.cli.calibrate import Calibrate, calibrate_world
 from recast_sim.cli.claims import Claims, claims
 from recast_sim.cli.constructors import Constructors, constructors
+from recast_sim.cli.gradients import Gradients, compare_gradients
 from recast_sim.cli.map import Map, draw_the_map
 from recast_sim.cli.quickstart import Quickstart, quickstart
 from recast_sim.cli.theory import Theory, theory
@@ -38,6 +39,7 @@ _COMMANDS = {
     "train": (Train, train_one),
     "calibrate": (Calibrate, calibrate_world),
     "constructors": (Constructors, constructors),
+    "gradients": (Gradients, compare_gradients),
     "theory": (Theory, theory),
     "budget": (Budget, budget),
     "map": (Map, draw_the_map),

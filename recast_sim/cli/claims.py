@@ -17,7 +17,7 @@ from recast_sim.sweep import Job, Submit, open_sweep
 from recast_sim.worlds import Setting, calibrate_setting, environment_config, load_world
 
 _CONSTRUCTORS = ("grpo", "recast")
-_PROMPTS, _GROUPS = 256, 32
+_PROMPTS, _GROUPS = 8192, 32
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ class GradientsConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     regime: tuple[float, float, float] = (0.85, 0.13, 0.02)
     constructors: tuple[str, ...] = COMPARED
-    group_sizes: tuple[int, ...] = (2, 8, 32, 128)
-    prompts: int = 256
+    group_sizes: tuple[int, ...] = (2, 8, 32)
+    prompts: int = 8192
     groups_per_prompt: int = 64
     sampler: Sampler | None = None
 

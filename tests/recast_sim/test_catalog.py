@@ -9,13 +9,17 @@ from recast_sim.catalog import Catalog, CatalogError, synthetic_codes, zipf_popu
 CODES = hnp.arrays(np.int64, st.tuples(st.integers(1, 30), st.integers(1, 4)), elements=st.integers(0, 4))
 
 
-@given(CODES)
-def test_trie_holds_exactly_the_prefixes_of_the_items(codes: np.ndarray) -> None:
-    catalog = Catalog.from_codes(codes)
+@given(CODES, st.sampled_from([5, 10**6]))  # few possible codes are ranked in a table of all of them, many by sorting
+def test_trie_holds_exactly_the_prefixes_of_the_items(codes: np.ndarray, size: int) -> None:
+    catalog = Catalog.from_codes(codes, (size,) * codes.shape[1])
     for level in range(1, catalog.levels + 1):
         expected = sorted({tuple(row[:level]) for row in codes.tolist()})
         assert len(catalog.node_code[level]) == len(expected)
         assert catalog.node_code[level].tolist() == [prefix[-1] for prefix in expected]
+        above = sorted({prefix[:-1] for prefix in expected})
+        assert catalog.node_parent[level].tolist() == [above.index(prefix[:-1]) for prefix in expected]
+        firsts = [sum(prefix[:-1] < parent for prefix in expected) for parent in above]
+        assert catalog.child_offset[level - 1].tolist() == [*firsts, len(expected)]
     assert (catalog.leaf_codes[catalog.leaf_of_item_I] == codes).all()
     assert (catalog.find_leaf(codes) == catalog.leaf_of_item_I).all()
 
