@@ -8,31 +8,65 @@ from hypothesis import strategies as st
 
 from recast_sim.signal import (
     SignalConfig,
+    append_row,
     get_constructor,
     group_state,
 )
 
 facts = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 
-TWELVE = (
+SHIPPED = (  # every row of the table, and ours
     "grpo",
     "dr_grpo",
     "rloo",
+    "reinforce_pp",
+    "reinforce_pp_baseline",
+    "gpg",
     "dapo",
     "max_rl",
+    "bnpo",
+    "pass_at_k",
+    "w_reinforce",
+    "psr",
+    "nsr",
+    "ngrpo",
+    "rank_reward",
     "pods",
     "add_gt",
+    "two_grpo",
+    "care",
+    "luffy",
+    "visurf",
+    "wpauc",
+    "spo",
     "repair_only",
     "boundary_only",
     "recast",
     "sft",
     "sft_hard_negative",
+    "s_dpo",
+    "tempered_anchor",
+    "hybrid",
+    "grpo_anchor",
+    "rloo_anchor",
+    "near_miss",
 )
-CENTRED = ("grpo", "dr_grpo", "rloo", "dapo", "max_rl", "pods", "add_gt", "repair_only")
-ANCHORED = ("add_gt", "repair_only", "recast", "sft", "sft_hard_negative")
-WIDE = ("grpo", "dr_grpo", "rloo", "max_rl", "add_gt", "repair_only")
-LOGPROB = SignalConfig(tie_rule="highest_logprob", pods_width=2)
-WIDTH_TWO = SignalConfig(pods_width=2)
+SAME_ROWS = tuple(n for n in SHIPPED if n != "visurf")  # the signal has the batch's rows
+BATCHWISE = ("reinforce_pp", "reinforce_pp_baseline", "gpg", "bnpo", "spo")  # a group depends on its neighbours
+BY_SLOT = ("add_gt", "luffy", "two_grpo")  # the order of a group's rows matters
+OWN_ANCHOR_WEIGHT = ("luffy", "tempered_anchor")
+CENTRED = (
+    *("grpo", "dr_grpo", "rloo", "dapo", "max_rl", "pods", "add_gt", "repair_only", "reinforce_pp_baseline", "gpg"),
+    *("pass_at_k", "rank_reward", "two_grpo", "luffy", "visurf", "wpauc", "s_dpo"),
+)
+ANCHORED = tuple(n for n in SHIPPED if get_constructor(n).off_policy)
+WIDE = (
+    *("grpo", "dr_grpo", "rloo", "max_rl", "add_gt", "repair_only", "reinforce_pp", "reinforce_pp_baseline", "gpg"),
+    *("pass_at_k", "w_reinforce", "psr", "nsr", "ngrpo", "rank_reward", "luffy", "wpauc", "spo"),
+)
+# small groups: pods keeps two rows, pass_at_k asks for one
+LOGPROB = SignalConfig(tie_rule="highest_logprob", pods_width=2, pass_k=1)
+WIDTH_TWO = SignalConfig(pods_width=2, pass_k=1)
 
 
 @st.composite
@@ -60,12 +94,17 @@ def batches(draw, *, rewards="binary", distinct_scores=False, padding="any", anc
         valid = rows(True, True, True, False)
         assume(all(any(row) for row in valid))
     values = {"binary": (0.0, 1.0), "graded": (0.0, 0.25, 1.0, 2.0)}
+    logprob = tensor(distinct(-1.0))
     return {
         "rewards_PG": tensor(distinct(0.5) if rewards == "distinct" else rows(*values[rewards])),
         "structural_PG": tensor(distinct(1 / 8) if distinct_scores else rows(0.0, 0.01, 0.1, 1.0)),
         "valid_PG": torch.tensor(valid),
         "has_anchor_P": torch.tensor([anchors == "all" or draw(st.booleans()) for _ in range(P)]),
-        "logprob_PG": tensor(distinct(-1.0)),
+        "logprob_PG": logprob,
+        "anchor_logprob_P": -0.3 - torch.arange(P, dtype=torch.float64),
+        "baseline_P": 0.2 * torch.arange(P, dtype=torch.float64),
+        "reference_logprob_PG": 0.6 * logprob - 0.1,
+        "anchor_reference_logprob_P": -0.5 - torch.arange(P, dtype=torch.float64).square(),
     }
 
 
@@ -75,12 +114,23 @@ def tensor(values) -> torch.Tensor:
 
 def one_group(*rewards, **changes):
     scores = tensor([[1.0 if r > 0 else 0.01 * g for g, r in enumerate(rewards)]])
-    return {"rewards_PG": tensor([rewards]), "structural_PG": scores, "has_anchor_P": torch.tensor([True])} | changes
+    logprobs = tensor([[-0.5 * (g + 1) for g in range(len(rewards))]])
+    return {
+        "rewards_PG": tensor([rewards]),
+        "structural_PG": scores,
+        "has_anchor_P": torch.tensor([True]),
+        "logprob_PG": logprobs,
+        "anchor_logprob_P": tensor([-2.0]),
+        "baseline_P": tensor([0.25]),
+        "reference_logprob_PG": logprobs,
+        "anchor_reference_logprob_P": tensor([-2.0]),
+    } | changes
 
 
 def final_state(name, batch, config=None):
     """The state that a constructor leaves, which shows the rewards and the scores it used."""
-    return get_constructor(name).apply(group_state(**batch, config=config))
+    state = group_state(**batch, config=config)
+    return get_constructor(name).apply(append_row(state) if get_constructor(name).appends else state)
 
 
 def permuted(batch, order):

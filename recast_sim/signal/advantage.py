@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal.config import SignalError
-from recast_sim.signal.state import GroupState, pick, rows_mask
+from recast_sim.signal.state import GroupState, rows_mask
 
 
 def centred(state: GroupState) -> GroupState:
     """Dr. GRPO (arXiv 2503.20783): r - m."""
-    return state.with_(advantages_PG=_deviation(state)[0])
+    return state.with_(advantages_PG=centred_rewards(state)[0])
 
 
 def standardised(state: GroupState) -> GroupState:
@@ -20,7 +20,7 @@ def standardised(state: GroupState) -> GroupState:
 
     A group with one active row gets 0, or its raw reward where `singleton` is "raw" (verl).
     """
-    deviation, _, n = _deviation(state)
+    deviation, _, n = centred_rewards(state)
     variance = deviation.square().sum(1, keepdim=True) / (n - state.config.std_ddof).clamp(min=1)
     advantages = deviation / (variance.sqrt() + state.config.std_eps)
     if state.config.singleton == "raw":
@@ -30,7 +30,7 @@ def standardised(state: GroupState) -> GroupState:
 
 def leave_one_out(state: GroupState) -> GroupState:
     """RLOO (arXiv 2402.14740): r minus the mean of the other rows, which is n / (n - 1) (r - m); 0 where n = 1."""
-    deviation, _, n = _deviation(state)
+    deviation, _, n = centred_rewards(state)
     return state.with_(advantages_PG=deviation * (n / (n - 1).clamp(min=1)))
 
 
@@ -42,50 +42,84 @@ def mean_scaled(state: GroupState) -> GroupState:
     """
     if bool((bad := (state.rewards_PG < 0) & state.active_PG).any()):
         raise SignalError(f"rewards_PG: prompt {int(bad.any(1).nonzero()[0])} has a reward below 0; max_rl needs 0 or more")
-    deviation, mean, _ = _deviation(state)
+    deviation, mean, _ = centred_rewards(state)
     scale = torch.where(mean == 0, torch.inf, mean + state.config.mean_eps)
     return state.with_(advantages_PG=deviation / scale)
 
 
-def boundary_contrast(state: GroupState) -> GroupState:
-    """ReCast's pair (arXiv 2604.22169): +w_plus on the best hit, -w_minus on the valid miss with the highest score.
+def virtual_maximum(state: GroupState) -> GroupState:
+    """NGRPO (arXiv 2509.18851; its code): grpo with mean and std over the group's rewards and one more, `virtual_reward`.
 
-    A group without a hit or without a valid miss gets nothing.
+    An all-zero group of n rows is pushed down by 1 / sqrt(n + 1) each (ddof 1), an all-hit group gets 0. Its asymmetric clip
+    belongs to the objective.
     """
-    positive_P = pick(state, state.rewards_PG, state.hits_PG)
-    negative_P = pick(state, state.scores_PG(), state.misses_PG)
-    both = (positive_P >= 0) & (negative_P >= 0)
-    return _pair(state, torch.where(both, positive_P, -1), torch.where(both, negative_P, -1))
+    virtual, config = state.config.virtual_reward, state.config
+    active, rewards = state.active_PG, state.rewards_PG
+    n = active.sum(1, keepdim=True).to(rewards.dtype)
+    mean = (rewards.masked_fill(~active, 0.0).sum(1, keepdim=True) + virtual) / (n + 1)
+    varied = ((rewards != virtual) & active).any(1, keepdim=True)
+    deviation = torch.where(active & varied, rewards - mean, 0.0)
+    total = deviation.square().sum(1, keepdim=True) + (virtual - mean).square()
+    std = (total / (n + 1 - config.std_ddof)).sqrt()
+    return state.with_(advantages_PG=deviation / (std + config.std_eps))
 
 
-def anchor_alone(state: GroupState) -> GroupState:
-    """Supervised gradient: +w_plus on the anchor, nothing else."""
-    return _pair(state, state.anchor_slot_P, torch.full_like(state.anchor_slot_P, -1))
+def at_least_one_of_k(state: GroupState) -> GroupState:
+    """Pass@k training (arXiv 2508.10751, analytic derivation): each row's mean advantage over the `pass_k`-subsets with it.
+
+    A subset's reward is 1 if it holds a hit. Over all subsets its mean is R = 1 - C(M, k) / C(n, k) for M misses, its std
+    s = sqrt(R (1 - R)) (+ std_eps). A hit gets (1 - R) / s, a miss (1 - R - C(M - 1, k - 1) / C(n - 1, k - 1)) / s. Sums to 0.
+
+    Raises:
+        SignalError: a group has fewer valid rows than `pass_k`.
+    """
+    k, hits, misses = state.config.pass_k, state.hits_PG, state.misses_PG
+    n, M = (mask.sum(1, keepdim=True).to(state.rewards_PG.dtype) for mask in (state.valid_PG, misses))
+    if bool((small := n < k).any()):
+        p = int(small.nonzero()[0, 0])
+        raise SignalError(f"pass_k: {k} is more than the {int(n[p])} valid rollouts of prompt {p}")
+    fail = _subset_share(M, n, k)
+    std = (fail * (1 - fail)).sqrt() + state.config.std_eps
+    missed = fail - _subset_share(M - 1, n - 1, k - 1)
+    varied = (M > 0) & (n > M)
+    advantages = torch.where(hits, fail, torch.where(misses, missed, 0.0)) / std
+    return state.with_(advantages_PG=torch.where(varied, advantages, 0.0))
 
 
-def anchor_against_hardest(state: GroupState) -> GroupState:
-    """Supervision with one on-policy hard negative: +w_plus on the anchor, -w_minus on the hardest miss, if any."""
-    hardest_P = pick(state, state.scores_PG(), state.misses_PG)
-    return _pair(state, state.anchor_slot_P, torch.where(state.anchor_slot_P >= 0, hardest_P, -1))
+def signed(state: GroupState, positive: float, negative: float) -> GroupState:
+    """Decomposed REINFORCE (arXiv 2506.01347): `positive` times the reward on hits, -`negative` on misses, no baseline."""
+    numbers = torch.where(state.hits_PG, positive * state.rewards_PG, -negative)
+    return state.with_(advantages_PG=numbers.masked_fill(~state.valid_PG, 0.0))
 
 
-def _pair(state: GroupState, positive_P: Tensor, negative_P: Tensor) -> GroupState:
-    width = state.rewards_PG.shape[1]
-    if state.config.w_minus == 0:
-        negative_P = torch.full_like(negative_P, -1)
-    plus, minus = rows_mask(positive_P, width), rows_mask(negative_P, width)
-    advantages = torch.zeros_like(state.rewards_PG)
-    advantages = advantages.masked_fill(plus, state.config.w_plus).masked_fill(minus, -state.config.w_minus)
-    return state.with_(advantages_PG=advantages, positive_P=positive_P, negative_P=negative_P)
+def smoothed_anchor(state: GroupState) -> GroupState:
+    """ViSurf (arXiv 2510.10606): grpo, where an anchor beside a sampled hit counts with the mean reward of the sampled rows.
+
+    So its own advantage is 0 there: the anchor fades out as the policy learns.
+    """
+    anchor = rows_mask(state.anchor_slot_P, state.rewards_PG.shape[1])
+    sampled = state.active_PG & ~anchor
+    mean = state.rewards_PG.masked_fill(~sampled, 0.0).sum(1, keepdim=True) / sampled.sum(1, keepdim=True).clamp(min=1)
+    faded = anchor & (state.hits_PG & sampled).any(1, keepdim=True)
+    smoothed = state.with_(rewards_PG=torch.where(faded, mean, state.rewards_PG))
+    return state.with_(advantages_PG=standardised(smoothed).advantages_PG.masked_fill(faded, 0.0))
 
 
-def _deviation(state: GroupState) -> tuple[Tensor, Tensor, Tensor]:
+def centred_rewards(state: GroupState) -> tuple[Tensor, Tensor, Tensor]:
     """r - m over the active rows, m, and n. Exactly 0 where all rewards of a group are equal, whatever the rounding."""
     active, rewards = state.active_PG, state.rewards_PG
     n = active.sum(1, keepdim=True).to(rewards.dtype)
     mean = rewards.masked_fill(~active, 0.0).sum(1, keepdim=True) / n.clamp(min=1)
     varied = has_variance(state)[:, None]
     return torch.where(active & varied, rewards - mean, 0.0), mean, n
+
+
+def _subset_share(M: Tensor, n: Tensor, k: int) -> Tensor:
+    """C(M, k) / C(n, k): the share of k-subsets that hold misses alone."""
+    share = torch.ones_like(M)
+    for i in range(k):
+        share = share * ((M - i).clamp(min=0) / (n - i).clamp(min=1))
+    return share
 
 
 def has_variance(state: GroupState) -> Tensor:

@@ -1,7 +1,7 @@
 """Every number and rule that a constructor may use, as explicit fields at the defaults of their sources."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, get_args
 
 TieRule = Literal["first", "random", "highest_logprob"]
@@ -17,6 +17,23 @@ _CHOICES = {
     "anchor_weighting": get_args(AnchorWeighting),
     "normaliser": get_args(Normaliser),
 }
+_POSITIVE = (
+    "std_eps",
+    "whiten_eps",
+    "gpg_norm",
+    "bnpo_max_weight",
+    "positive_weight",
+    "rank_weight",
+    "window_span",
+    "care_scale",
+    "care_delta",
+    "sdpo_beta",
+    "w_plus",
+    "w_anchor",
+    "luffy_gamma",
+)
+_NOT_NEGATIVE = ("mean_eps", "window_low", "w_minus", "anchor_power")
+_WHOLE = {"pass_k": 1, "care_negatives": 1, "sdpo_negatives": 1, "pods_width": 2}
 
 
 @dataclass(frozen=True)
@@ -29,8 +46,22 @@ class SignalConfig:
         std_eps, std_ddof: grpo's denominator is std(ddof) + eps (arXiv 2402.03300; verl uses 1e-6 and 1, TRL 1e-4).
         singleton: what grpo gives the only valid rollout of a group: "zero", or its "raw" reward (verl).
         mean_eps: max_rl's denominator is mean + eps (arXiv 2602.02710).
+        whiten_eps: over the batch reinforce_pp divides by sqrt(var + eps) (verl's masked_whiten), spo by std + eps.
+        gpg_norm: gpg divides by it (verl's f_norm).
+        bnpo_max_weight: bnpo's factor 1 / Beta density is at most this (its code).
+        pass_k: k of pass_at_k (arXiv 2508.10751).
+        positive_weight: w_reinforce's lambda on hits (arXiv 2506.01347).
+        virtual_reward: reward of ngrpo's virtual row (arXiv 2509.18851).
+        rank_weight: weight of ReRe's ranking reward beside the task reward (arXiv 2510.12211).
+        window_low, window_span: wpauc's window of false-positive rates, alpha and d of arXiv 2604.22504 (defaults ours).
+        care_negatives, care_scale, care_delta: negatives of a subgroup, the factor on them, and the pseudo reward of the
+            rescue (arXiv 2512.19554).
+        sdpo_negatives, sdpo_beta: negatives of each target and beta of s_dpo (arXiv 2406.09215).
         pods_width: rows that pods keeps of each group (arXiv 2504.13818).
         w_plus, w_minus: weights of the boundary pair (arXiv 2604.22169 uses 1 and 1).
+        w_anchor: advantage of an anchor that stands alone in an all-zero group (hybrid, grpo_anchor, rloo_anchor; ours).
+        anchor_power: tempered_anchor weighs the anchor by pi(anchor) to this power (ours): 1 is the policy gradient of
+            Pass@1, 0 is sft.
         tie_rule: which of several equally good rows is taken; "random" needs a generator, "highest_logprob" log-probs.
         anchor_choice: which of a prompt's targets becomes the anchor.
         anchor_weighting: factor on an anchor's row, which no policy sampled: "ratio_one" (1, as the paper),
@@ -49,9 +80,25 @@ class SignalConfig:
     std_ddof: int = 1
     singleton: Singleton = "zero"
     mean_eps: float = 1e-6
+    whiten_eps: float = 1e-8
+    gpg_norm: float = 1.0
+    bnpo_max_weight: float = 1e6
+    pass_k: int = 4
+    positive_weight: float = 0.1
+    virtual_reward: float = 1.0
+    rank_weight: float = 1.0
+    window_low: float = 0.0
+    window_span: float = 0.5
+    care_negatives: int = 4
+    care_scale: float = 0.5
+    care_delta: float = 0.1
+    sdpo_negatives: int = 3
+    sdpo_beta: float = 1.0
     pods_width: int = 8
     w_plus: float = 1.0
     w_minus: float = 1.0
+    w_anchor: float = 0.3
+    anchor_power: float = 1.0
     tie_rule: TieRule = "first"
     anchor_choice: AnchorChoice = "first"
     anchor_weighting: AnchorWeighting = "ratio_one"
@@ -62,18 +109,22 @@ class SignalConfig:
     def __post_init__(self) -> None:
         for name, values in _CHOICES.items():
             _require(getattr(self, name) in values, name, getattr(self, name), f"must be one of {', '.join(values)}")
-        for name in ("hit_above", "anchor_reward", "std_eps", "mean_eps", "w_plus", "w_minus", "anchor_floor", "luffy_gamma"):
-            _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "must be finite")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float):
+                _require(math.isfinite(value), field.name, value, "must be finite")
         _require(self.anchor_reward > self.hit_above, "anchor_reward", self.anchor_reward, "must be above hit_above")
-        _require(self.std_eps > 0, "std_eps", self.std_eps, "must be positive")
+        for name in _POSITIVE:
+            _require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
+        for name in _NOT_NEGATIVE:
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
+        for name, least in _WHOLE.items():
+            value = getattr(self, name)
+            _require(isinstance(value, int) and value >= least, name, value, f"must be a whole number of at least {least}")
         _require(self.std_ddof in (0, 1), "std_ddof", self.std_ddof, "must be 0 or 1")
-        _require(self.mean_eps >= 0, "mean_eps", self.mean_eps, "must not be negative")
-        width = self.pods_width
-        _require(isinstance(width, int) and width >= 2, "pods_width", width, "must be a whole number of at least 2")
-        _require(self.w_plus > 0, "w_plus", self.w_plus, "must be positive")
-        _require(self.w_minus >= 0, "w_minus", self.w_minus, "must be 0 or more")
+        _require(self.window_low < 1, "window_low", self.window_low, "must be below 1")
+        _require(self.window_low + self.window_span <= 1, "window_span", self.window_span, "must end the window at 1 or below")
         _require(0 < self.anchor_floor <= 1, "anchor_floor", self.anchor_floor, "must lie in (0, 1]")
-        _require(self.luffy_gamma > 0, "luffy_gamma", self.luffy_gamma, "must be positive")
 
 
 def _require(ok: bool, field: str, value: object, mend: str) -> None:

@@ -6,12 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recast_sim.signal.anchor_weight import anchor_weight
 from recast_sim.signal.config import SignalConfig, SignalError
 from recast_sim.signal.regime import Regime, regime_shares
 from recast_sim.signal.registry import Constructor, get_constructor
-from recast_sim.signal.state import GroupState, as_tensor, check_shape, group_state
+from recast_sim.signal.state import GroupState, append_row, as_tensor, check_shape, group_state
 
-_ROUNDING = 1e-4  # a log-probability may exceed 0 by this much
+_MISSING = {
+    "structural_PG": "orders rollouts by it; pass scores in [0, 1]",
+    "has_anchor_P": "injects anchors, say which prompts have one",
+    "logprob_PG": "needs the rollouts' log-probabilities",
+    "anchor_logprob_P": "needs log pi(anchor)",
+    "baseline_P": "needs the running mean reward of each prompt",
+    "reference_logprob_PG": "needs the rollouts' log-probabilities under the reference policy",
+    "anchor_reference_logprob_P": "needs the anchors' log-probabilities under the reference policy",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class UpdatePlan:
 
 @dataclass(frozen=True)
 class Signal:
-    """What a constructor makes of a batch (axes P prompts, G rollouts).
+    """What a constructor makes of a batch (axes P prompts, G rollouts; one row more where the constructor appends).
 
     `learnable_P` is true where a group has a non-zero advantage, `repaired_P` where it was given an anchor;
     `regime_before` and `regime_after` describe the hits as sampled and after anchors were placed. `anchor_slot_P`,
@@ -65,6 +74,11 @@ class Signal:
     regime_after: Regime
     plan: UpdatePlan
 
+    @property
+    def group_size(self) -> int:
+        """Rows of a group, by which `plan.rows_N` counts: p * group_size + g."""
+        return self.advantages_PG.shape[1]
+
 
 def construct(
     constructor: str | Constructor,
@@ -76,6 +90,9 @@ def construct(
     logprob_PG: Any = None,
     anchor_logprob_P: Any = None,
     length_PG: Any = None,
+    baseline_P: Any = None,
+    reference_logprob_PG: Any = None,
+    anchor_reference_logprob_P: Any = None,
     config: SignalConfig | None = None,
     generator: torch.Generator | None = None,
 ) -> Signal:
@@ -84,21 +101,34 @@ def construct(
     Args:
         constructor: a registered name ("grpo", "recast", ...) or a `Constructor`.
         rewards_PG, structural_PG, valid_PG, has_anchor_P, logprob_PG: see `group_state`.
-        anchor_logprob_P: log pi of each prompt's anchor, needed by anchor_weighting "clipped" and "luffy".
-        length_PG: tokens of each row (an anchor's slot counts with the anchor's length), needed by normaliser "tokens".
+        anchor_logprob_P: log pi of each prompt's anchor, needed by anchor_weighting "clipped" and "luffy" and by the
+            constructors that say so in `needs`.
+        length_PG: tokens of each row (an anchor's slot counts with the anchor's length), needed by normaliser "tokens";
+            (P, G + 1) for a constructor that appends a row.
+        baseline_P, reference_logprob_PG, anchor_reference_logprob_P: what some constructors list in `needs`.
         config: every rule and number; the defaults are the sources'.
         generator: for tie_rule "random".
 
     Raises:
-        SignalError: unknown name, bad or missing input, or G = 1 for a constructor that compares rollouts.
+        SignalError: unknown name, bad or missing input, or a group size that the constructor does not take.
     """
     chosen = get_constructor(constructor) if isinstance(constructor, str) else constructor
-    before = group_state(rewards_PG, structural_PG, valid_PG, has_anchor_P, logprob_PG, config, generator)
-    if chosen.rollouts and before.rewards_PG.shape[1] < 2:
+    optional = {
+        "structural_PG": structural_PG,
+        "has_anchor_P": has_anchor_P,
+        "logprob_PG": logprob_PG,
+        "anchor_logprob_P": anchor_logprob_P,
+        "baseline_P": baseline_P,
+        "reference_logprob_PG": reference_logprob_PG,
+        "anchor_reference_logprob_P": anchor_reference_logprob_P,
+    }
+    for name in chosen.inputs:
+        if optional[name] is None:
+            raise SignalError(f"{name}: missing; {chosen.name} {_MISSING[name]}")
+    before = group_state(rewards_PG, valid_PG=valid_PG, config=config, generator=generator, **optional)
+    if chosen.rollouts and chosen.compares and before.rewards_PG.shape[1] < 2:
         raise SignalError(f"rewards_PG: group size 1 is too small for {chosen.name}, which compares rollouts; use 2 or more")
-    if chosen.anchors != "never" and has_anchor_P is None:
-        raise SignalError(f"has_anchor_P: missing; {chosen.name} injects anchors, say which prompts have one")
-    after = chosen.apply(before)
+    after = chosen.apply(append_row(before) if chosen.appends else before)
     hits_before, hits_after = before.hits_PG.sum(1), after.hits_PG.sum(1)
     return Signal(
         constructor=chosen.name,
@@ -114,16 +144,16 @@ def construct(
         hits_after_P=hits_after,
         regime_before=regime_shares(hits_before, before.valid_PG.sum(1)),
         regime_after=regime_shares(hits_after, after.valid_PG.sum(1)),
-        plan=_plan(after, (hits_before > 0).to(before.rewards_PG.dtype).mean(), anchor_logprob_P, length_PG),
+        plan=_plan(after, (hits_before > 0).to(before.rewards_PG.dtype).mean(), length_PG),
     )
 
 
-def _plan(state: GroupState, hit_share: Tensor, anchor_logprob_P: Any, length_PG: Any) -> UpdatePlan:
+def _plan(state: GroupState, hit_share: Tensor, length_PG: Any) -> UpdatePlan:
     G = state.rewards_PG.shape[1]
     rows = state.active_PG.reshape(-1).nonzero()[:, 0]
     prompt = rows // G
     anchor = state.anchor_slot_P[prompt] == rows % G
-    weight_P = _anchor_weight(state, hit_share, anchor_logprob_P)
+    weight_P = anchor_weight(state, hit_share)
     return UpdatePlan(
         rows_N=rows,
         advantages_N=state.advantages_PG.reshape(-1)[rows],
@@ -131,26 +161,6 @@ def _plan(state: GroupState, hit_share: Tensor, anchor_logprob_P: Any, length_PG
         anchor_N=anchor,
         normaliser=max(1.0, _normaliser(state, rows, length_PG)),
     )
-
-
-def _anchor_weight(state: GroupState, hit_share: Tensor, anchor_logprob_P: Any) -> Tensor:
-    ones, config = state.rewards_PG.new_ones(len(state.rewards_PG)), state.config
-    if config.anchor_weighting == "ratio_one" or not bool((state.anchor_slot_P >= 0).any()):
-        return ones
-    if config.anchor_weighting == "annealed":
-        return ones * (1 - hit_share)
-    if anchor_logprob_P is None:
-        raise SignalError(f"anchor_logprob_P: missing; anchor_weighting {config.anchor_weighting!r} needs log pi(anchor)")
-    logprob = as_tensor(anchor_logprob_P, "anchor_logprob_P", ones.device)
-    check_shape(logprob, "anchor_logprob_P", ones.shape)
-    if bool((bad := (state.anchor_slot_P >= 0) & ~(logprob <= _ROUNDING)).any()):
-        p = int(bad.nonzero()[0])
-        raise SignalError(f"anchor_logprob_P: prompt {p} is {logprob[p].item()}; a log-probability is 0 or less")
-    probability = logprob.to(ones.dtype).exp()
-    if config.anchor_weighting == "clipped":
-        return probability.clamp(min=config.anchor_floor)
-    # d/dlog(pi) of pi / (pi + gamma)
-    return config.luffy_gamma * probability / (probability + config.luffy_gamma).square()
 
 
 def _normaliser(state: GroupState, rows_N: Tensor, length_PG: Any) -> float:

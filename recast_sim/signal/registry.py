@@ -9,6 +9,8 @@ from recast_sim.signal.state import GroupState
 
 Apply = Callable[[GroupState], GroupState]
 Anchors = Literal["never", "all_zero", "always"]
+AllZero = Literal["0", "negative", "-baseline", "repaired", "target", "rescued", "redrawn"]
+_NEEDS = ("logprob_PG", "anchor_logprob_P", "baseline_P", "reference_logprob_PG", "anchor_reference_logprob_P")
 _REGISTRY: dict[str, "Constructor"] = {}
 
 
@@ -20,12 +22,18 @@ class Constructor:
         name: its key in the registry.
         apply: the composition of steps.
         source: paper id or code base it follows.
-        width: rows of a group that the actor sees, in words ("G", "2", "pods_width", ...).
-        all_zero: what an all-zero group yields, in words.
+        width: rows of a group that the actor sees at most: a number, "G", "G + 1", a config field, "1 + " one of them.
+        all_zero: what an all-zero group (that has an anchor) yields: "0" nothing; "negative" every row is pushed down, so
+            long as the batch has a hit; "-baseline" every row gets minus its prompt's baseline; "repaired" an anchor up and
+            sampled rows down; "target" the anchor alone; "rescued" one sampled miss up, others down; "redrawn" no rows, the
+            group is drawn anew.
         anchors: "never", "all_zero" (repairs groups without a hit) or "always" (every group gets its target).
         structural: orders rollouts by structural score.
         rollouts: needs sampled rollouts at all (plain supervision does not).
         redraws: marks groups to be replaced by newly drawn ones; their rollouts count in the budget.
+        needs: arguments of `construct` that it reads beyond scores and anchors ("logprob_PG", "baseline_P", ...).
+        appends: puts the anchor into a row of its own, G; the signal has G + 1 rows a group.
+        compares: sets a group's rollouts against each other, so that it needs two of them.
     """
 
     name: str
@@ -37,6 +45,20 @@ class Constructor:
     structural: bool = False
     rollouts: bool = True
     redraws: bool = False
+    needs: tuple[str, ...] = ()
+    appends: bool = False
+    compares: bool = True
+
+    @property
+    def off_policy(self) -> bool:
+        """Rows that no policy sampled may reach the actor."""
+        return self.anchors != "never"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every argument of `construct` that the caller must supply besides the rewards."""
+        scores, anchors = ("structural_PG",) * self.structural, ("has_anchor_P",) * self.off_policy
+        return (*scores, *anchors, *self.needs)
 
 
 def register(
@@ -49,19 +71,25 @@ def register(
     structural: bool = False,
     rollouts: bool = True,
     redraws: bool = False,
+    needs: tuple[str, ...] = (),
+    appends: bool = False,
+    compares: bool = True,
 ) -> Callable[[Apply], Apply]:
     """Decorator: register a function from state to state under `name`; fields as in `Constructor`.
 
     Raises:
-        SignalError: the name is taken, or `anchors` is none of its values.
+        SignalError: the name is taken, or `anchors`, `all_zero` or an entry of `needs` is none of the known words.
     """
 
     def decorate(apply: Apply) -> Apply:
-        if anchors not in get_args(Anchors):
-            raise SignalError(f"register: anchors {anchors!r} must be one of {', '.join(get_args(Anchors))}")
+        _require("anchors", anchors, get_args(Anchors))
+        _require("all_zero", all_zero, get_args(AllZero))
+        for argument in needs:
+            _require("needs", argument, _NEEDS)
         if name in _REGISTRY:
             raise SignalError(f"register: constructor {name!r} exists already; choose another name")
-        _REGISTRY[name] = Constructor(name, apply, source, width, all_zero, anchors, structural, rollouts, redraws)
+        flags = (structural, rollouts, redraws, needs, appends, compares)
+        _REGISTRY[name] = Constructor(name, apply, source, width, all_zero, anchors, *flags)
         return apply
 
     return decorate
@@ -83,3 +111,8 @@ def get_constructor(name: str) -> Constructor:
 def list_constructors() -> list[Constructor]:
     """All registered constructors in order of registration."""
     return list(_REGISTRY.values())
+
+
+def _require(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SignalError(f"register: {field} {value!r} must be one of {', '.join(known)}")

@@ -24,7 +24,10 @@ def repair_all_zero(state: GroupState) -> GroupState:
 
 
 def inject_last(state: GroupState) -> GroupState:
-    """MiniOneRec's `add_gt`: the last slot of every group that has an anchor becomes the anchor."""
+    """MiniOneRec's `add_gt`: the last slot of every group that has an anchor becomes the anchor.
+
+    After `append_row` that slot is empty, and no rollout is lost to the anchor.
+    """
     last_P = torch.full_like(state.anchor_slot_P, state.rewards_PG.shape[1] - 1)
     return _place(state, last_P, state.has_anchor_P)
 
@@ -37,6 +40,15 @@ def inject_target(state: GroupState) -> GroupState:
     """
     score = torch.zeros_like(state.rewards_PG) if state.structural_PG is None else state.structural_PG
     return _place(state, _cheapest_row(state, score.masked_fill(state.hits_PG, -0.5)), state.has_anchor_P)
+
+
+def inject_all_zero(state: GroupState) -> GroupState:
+    """An anchor in every group without a hit, blind to scores: in the first row that is not valid, else the tie rule's.
+
+    For constructors that keep only the anchor there, so that no row is lost to it.
+    """
+    slot_P = _cheapest_row(state, torch.zeros_like(state.rewards_PG))
+    return _place(state, slot_P, state.has_anchor_P & ~state.hits_PG.any(1))
 
 
 def choose_anchor(

@@ -11,6 +11,16 @@ from torch import Tensor
 
 from recast_sim.signal.config import SignalConfig, SignalError
 
+_ROWS = (
+    "rewards_PG",
+    "structural_PG",
+    "valid_PG",
+    "logprob_PG",
+    "advantages_PG",
+    "active_PG",
+    "reference_logprob_PG",
+)
+
 
 @dataclass(frozen=True)
 class GroupState:
@@ -27,6 +37,11 @@ class GroupState:
         anchor_slot_P: int64 row that holds an anchor, -1 where none.
         positive_P, negative_P: int64 rows of a contrastive pair, -1 where none.
         redraw_P: bool; groups that the constructor wants replaced by newly drawn ones.
+        anchor_logprob_P: log pi of each prompt's anchor, or None; read through `anchor_weight.anchor_logprob`.
+        anchor_weight_P: factor on the anchor's row that the constructor itself has set; None leaves it to
+            `config.anchor_weighting`.
+        baseline_P: the caller's running estimate of each prompt's mean reward, or None.
+        reference_logprob_PG, anchor_reference_logprob_P: the reference policy's log-probabilities, or None.
     """
 
     rewards_PG: Tensor
@@ -42,6 +57,11 @@ class GroupState:
     redraw_P: Tensor
     config: SignalConfig
     generator: torch.Generator | None
+    anchor_logprob_P: Tensor | None = None
+    anchor_weight_P: Tensor | None = None
+    baseline_P: Tensor | None = None
+    reference_logprob_PG: Tensor | None = None
+    anchor_reference_logprob_P: Tensor | None = None
 
     @property
     def hits_PG(self) -> Tensor:
@@ -71,6 +91,11 @@ def group_state(
     logprob_PG: Any = None,
     config: SignalConfig | None = None,
     generator: torch.Generator | None = None,
+    *,
+    anchor_logprob_P: Any = None,
+    baseline_P: Any = None,
+    reference_logprob_PG: Any = None,
+    anchor_reference_logprob_P: Any = None,
 ) -> GroupState:
     """Check a batch of groups and wrap it as the first state.
 
@@ -80,6 +105,9 @@ def group_state(
         valid_PG: (P, G) bool, default all true. What a row that is not valid holds is never read.
         has_anchor_P: (P,) bool, default all false.
         logprob_PG: (P, G) floats, optional; needed by tie_rule "highest_logprob".
+        anchor_logprob_P, anchor_reference_logprob_P: (P,) floats, optional; where a prompt gets no anchor they are never read.
+        baseline_P: (P,) finite floats, optional.
+        reference_logprob_PG: (P, G) floats, optional.
 
     Raises:
         SignalError: wrong shape, a value that is not finite or out of range, or a group without a valid row.
@@ -103,7 +131,7 @@ def group_state(
         structural_PG=None if structural_PG is None else _score(structural_PG, rewards, valid),
         valid_PG=valid,
         has_anchor_P=no_P if has_anchor_P is None else _bool(has_anchor_P, "has_anchor_P", shape[:1], device),
-        logprob_PG=None if logprob_PG is None else _finite(_float(logprob_PG, "logprob_PG", rewards), "logprob_PG", valid),
+        logprob_PG=_rows(logprob_PG, "logprob_PG", rewards, valid),
         advantages_PG=torch.zeros_like(rewards),
         active_PG=valid,
         anchor_slot_P=none_P,
@@ -112,7 +140,20 @@ def group_state(
         redraw_P=no_P,
         config=config or SignalConfig(),
         generator=generator,
+        anchor_logprob_P=_prompts(anchor_logprob_P, "anchor_logprob_P", rewards),
+        baseline_P=_baseline(baseline_P, rewards),
+        reference_logprob_PG=_rows(reference_logprob_PG, "reference_logprob_PG", rewards, valid),
+        anchor_reference_logprob_P=_prompts(anchor_reference_logprob_P, "anchor_reference_logprob_P", rewards),
     )
+
+
+def append_row(state: GroupState) -> GroupState:
+    """One more row at the end of every group, (P, G + 1): not valid and without content, room for an anchor."""
+
+    def padded(rows_PG: Tensor | None) -> Any:
+        return None if rows_PG is None else torch.nn.functional.pad(rows_PG, (0, 1))
+
+    return state.with_(**{name: padded(getattr(state, name)) for name in _ROWS})
 
 
 def pick(state: GroupState, score_PG: Tensor, candidates_PG: Tensor) -> Tensor:
@@ -123,6 +164,15 @@ def pick(state: GroupState, score_PG: Tensor, candidates_PG: Tensor) -> Tensor:
         masked = _tie_key(state).masked_fill(~tied, -torch.inf)
     # torch.argmax returns the first maximum, which is the tie rule "first"
     return torch.where(candidates_PG.any(1), masked.argmax(1), -1)
+
+
+def pick_best(state: GroupState, score_PG: Tensor, candidates_PG: Tensor, count: int) -> Tensor:
+    """Bool (P, G): the `count` best-scored candidates of each group, or all where there are fewer; ties as in `pick`."""
+    key = torch.zeros_like(score_PG) if state.config.tie_rule == "first" else _tie_key(state)
+    order = key.argsort(dim=1, descending=True, stable=True)
+    masked = score_PG.masked_fill(~candidates_PG, -torch.inf).gather(1, order)
+    order = order.gather(1, masked.argsort(dim=1, descending=True, stable=True))
+    return candidates_PG & (order.argsort(dim=1) < count)
 
 
 def rows_mask(index_P: Tensor, width: int) -> Tensor:
@@ -144,6 +194,22 @@ def _float(value: Any, name: str, like: Tensor) -> Tensor:
     tensor = as_tensor(value, name, like.device).to(like.dtype)
     check_shape(tensor, name, like.shape)
     return tensor
+
+
+def _rows(value: Any, name: str, rewards: Tensor, valid: Tensor) -> Tensor | None:
+    return None if value is None else _finite(_float(value, name, rewards), name, valid)
+
+
+def _prompts(value: Any, name: str, rewards: Tensor) -> Tensor | None:
+    return None if value is None else _float(value, name, rewards[:, 0])
+
+
+def _baseline(value: Any, rewards: Tensor) -> Tensor | None:
+    baseline = _prompts(value, "baseline_P", rewards)
+    if baseline is not None and bool((bad := ~baseline.isfinite()).any()):
+        p = int(bad.nonzero()[0])
+        raise SignalError(f"baseline_P: prompt {p} is {baseline[p].item()}; values must be finite")
+    return baseline
 
 
 def _bool(value: Any, name: str, shape: torch.Size, device: torch.device) -> Tensor:

@@ -22,6 +22,11 @@ def keep_varied_groups(state: GroupState) -> GroupState:
     return state.with_(active_PG=state.active_PG & varied[:, None], redraw_P=~varied)
 
 
+def keep_first_two(state: GroupState) -> GroupState:
+    """The first two active rows of each group, which is a group of two wherever rollouts are exchangeable."""
+    return state.with_(active_PG=state.active_PG & (state.active_PG.cumsum(1) <= 2))
+
+
 def keep_max_variance(state: GroupState) -> GroupState:
     """PODS (arXiv 2504.13818): the `pods_width` rows of each group whose rewards have the largest variance.
 

@@ -14,10 +14,15 @@ from recast_sim.signal import (
     choose_anchor,
     construct,
     get_constructor,
+    group_state,
     keep_nonzero,
     list_constructors,
     register,
+    softmax_preference,
+    tempered,
+    tracked_baseline,
     unregister,
+    windowed,
 )
 
 
@@ -29,6 +34,10 @@ def batch(**changes):
         "valid_PG": torch.ones(4, 3, dtype=torch.bool),
         "has_anchor_P": torch.ones(4, dtype=torch.bool),
         "logprob_PG": torch.full((4, 3), -1.0),
+        "anchor_logprob_P": torch.full((4,), -2.0),
+        "baseline_P": torch.full((4,), 0.1),
+        "reference_logprob_PG": torch.full((4, 3), -1.5),
+        "anchor_reference_logprob_P": torch.full((4,), -2.5),
     }
     return good | changes
 
@@ -70,6 +79,12 @@ EMPTY_TWO = [(p, g) for p in (2, 3) for g in range(3)]
         ({"valid_PG": torch.ones(4, dtype=torch.bool)}, r"valid_PG: shape \(4,\) .* \(4, 3\)"),
         ({"has_anchor_P": torch.ones(3, dtype=torch.bool)}, r"has_anchor_P: shape \(3,\) .* \(4,\)"),
         ({"logprob_PG": torch.zeros(3, 4)}, r"logprob_PG: shape \(3, 4\) .* \(4, 3\)"),
+        ({"reference_logprob_PG": torch.zeros(3, 4)}, r"reference_logprob_PG: shape \(3, 4\) .* \(4, 3\)"),
+        ({"reference_logprob_PG": filled(math.nan, *BOTH)}, "reference_logprob_PG: prompt 1, rollout 2 is nan"),
+        ({"anchor_logprob_P": torch.zeros(3)}, r"anchor_logprob_P: shape \(3,\) .* \(4,\)"),
+        ({"anchor_reference_logprob_P": torch.zeros(3)}, r"anchor_reference_logprob_P: shape \(3,\) .* \(4,\)"),
+        ({"baseline_P": torch.zeros(3)}, r"baseline_P: shape \(3,\) .* \(4,\)"),
+        ({"baseline_P": torch.tensor([0.0, math.nan, math.inf, 0.0])}, "baseline_P: prompt 1 is nan"),
         ({"valid_PG": torch.ones(4, 3)}, "valid_PG: dtype torch.float32 must be bool"),
         ({"valid_PG": torch.ones(4, 3, dtype=torch.int64)}, "valid_PG: dtype torch.int64 must be bool"),
         ({"has_anchor_P": [1, 1, 1, 1]}, "has_anchor_P: dtype torch.int64 must be bool"),
@@ -104,23 +119,74 @@ def test_a_bad_value_in_a_padded_row_is_no_error(argument):
     assert signal.learnable_P.all()
 
 
-@pytest.mark.parametrize("name", [c.name for c in list_constructors() if c.rollouts])
+def only_one():
+    """The good batch's first rollout of its first prompt."""
+    return {name: value[:1, :1] if value.ndim == 2 else value[:1] for name, value in batch().items()}
+
+
+@pytest.mark.parametrize("name", [c.name for c in list_constructors() if c.rollouts and c.compares])
 def test_a_group_of_one_is_too_small_to_compare(name):
-    small = batch(rewards_PG=[[0.0]], structural_PG=[[0.0]], valid_PG=None, has_anchor_P=[True], logprob_PG=None)
     with pytest.raises(SignalError, match=f"^rewards_PG: group size 1 .* {name}"):
-        construct(name, **small)
+        construct(name, **only_one())
 
 
-@pytest.mark.parametrize("name", [c.name for c in list_constructors() if c.anchors != "never"])
-def test_constructors_that_inject_want_to_know_the_anchors(name):
-    with pytest.raises(SignalError, match=f"^has_anchor_P: missing; {name}"):
-        construct(name, **batch(has_anchor_P=None))
+@pytest.mark.parametrize("name", [c.name for c in list_constructors() if not (c.rollouts and c.compares)])
+def test_a_group_of_one_serves_those_that_do_not_compare(name):
+    assert construct(name, **only_one()).advantages_PG.shape == (1, 1)
 
 
-@pytest.mark.parametrize("name", [c.name for c in list_constructors() if c.structural])
-def test_constructors_that_order_want_scores(name):
-    with pytest.raises(SignalError, match=r"^structural_PG: missing"):
-        construct(name, **batch(structural_PG=None))
+NEEDS = [(c.name, argument) for c in list_constructors() for argument in c.inputs]
+
+
+@pytest.mark.parametrize(("name", "argument"), NEEDS)
+def test_a_missing_input_is_named_with_the_constructor_that_needs_it(name, argument):
+    with pytest.raises(SignalError, match=f"^{argument}: missing; {name} "):
+        construct(name, **batch(**{argument: None}), config=SignalConfig(pods_width=2, pass_k=1))
+
+
+@pytest.mark.parametrize("constructor", list_constructors(), ids=lambda c: c.name)
+def test_the_declared_inputs_are_enough(constructor):
+    given = {name: value for name, value in batch().items() if name in ("rewards_PG", *constructor.inputs)}
+    construct(constructor, **given, config=SignalConfig(pods_width=2, pass_k=1))
+
+
+@pytest.mark.parametrize("argument", ["logprob_PG", "baseline_P", "reference_logprob_PG", "anchor_logprob_P"])
+def test_a_step_used_alone_names_its_missing_input_too(argument):
+    step = {"logprob_PG": windowed, "baseline_P": tracked_baseline, "anchor_logprob_P": tempered}.get(
+        argument, softmax_preference
+    )
+    with pytest.raises(SignalError, match=f"^{argument}: missing; this constructor"):
+        step(group_state(**batch(**{argument: None})))
+
+
+@pytest.mark.parametrize(("name", "argument"), [(n, a) for n, a in NEEDS if a.startswith("anchor_")])
+@pytest.mark.parametrize("bad", [math.nan, 0.5])
+def test_a_bad_log_probability_of_a_placed_anchor_is_named(name, argument, bad):
+    logprob = torch.tensor([-1.0, bad, -1.0, bad])
+    with pytest.raises(SignalError, match=f"^{argument}: prompt 1 "):
+        construct(name, **batch(**{argument: logprob}))
+    anchors = torch.tensor([True, False, True, False])
+    assert construct(name, **batch(**{argument: logprob, "has_anchor_P": anchors})).plan.weights_N.isfinite().all()
+
+
+def test_pass_at_k_wants_k_valid_rollouts():
+    with pytest.raises(SignalError, match=r"^pass_k: 4 is more than the 3 valid rollouts of prompt 0"):
+        construct("pass_at_k", **batch())
+    with pytest.raises(SignalError, match=r"^pass_k: 3 is more than the 2 valid rollouts of prompt 1"):
+        construct("pass_at_k", **batch(valid_PG=masked(*BOTH)), config=SignalConfig(pass_k=3))
+
+
+@pytest.mark.parametrize("value", [-1.0, 4.0])
+def test_bnpo_wants_mean_rewards_that_are_probabilities(value):
+    with pytest.raises(SignalError, match=r"^rewards_PG: prompt 1 has a mean reward of"):
+        construct("bnpo", **batch(rewards_PG=filled(value, *BOTH)))
+
+
+def test_an_appended_row_wants_its_length():
+    config = SignalConfig(normaliser="tokens")
+    with pytest.raises(SignalError, match=r"^length_PG: shape \(4, 3\) .* \(4, 4\)"):
+        construct("visurf", **batch(length_PG=torch.full((4, 3), 5)), config=config)
+    assert construct("visurf", **batch(length_PG=torch.full((4, 4), 5)), config=config).plan.normaliser == 80
 
 
 NANS, LONG = torch.tensor([-1.0, math.nan, -1.0, math.nan]), torch.full((4, 3), 5)
@@ -133,8 +199,8 @@ NANS, LONG = torch.tensor([-1.0, math.nan, -1.0, math.nan]), torch.full((4, 3), 
         ({"tie_rule": "highest_logprob"}, {"logprob_PG": None}, "logprob_PG: missing"),
         ({"normaliser": "tokens"}, {}, "length_PG: missing"),
         ({"normaliser": "tokens"}, {"length_PG": LONG[:, :2]}, r"length_PG: shape \(4, 2\) .* \(4, 3\)"),
-        ({"anchor_weighting": "clipped"}, {}, "anchor_logprob_P: missing.*clipped"),
-        ({"anchor_weighting": "luffy"}, {}, "anchor_logprob_P: missing.*luffy"),
+        ({"anchor_weighting": "clipped"}, {"anchor_logprob_P": None}, "anchor_logprob_P: missing.*clipped"),
+        ({"anchor_weighting": "luffy"}, {"anchor_logprob_P": None}, "anchor_logprob_P: missing.*luffy"),
         ({"anchor_weighting": "luffy"}, {"anchor_logprob_P": NANS[:3]}, r"anchor_logprob_P: shape \(3,\) .* \(4,\)"),
         ({"anchor_weighting": "clipped"}, {"anchor_logprob_P": NANS}, "anchor_logprob_P: prompt 1"),
         ({"anchor_weighting": "luffy"}, {"anchor_logprob_P": NANS}, "anchor_logprob_P: prompt 1"),
@@ -152,7 +218,7 @@ def test_rules_that_miss_their_input(config, changes, message):
 def test_lists_serve_as_well_as_tensors(argument):
     lists = {"length_PG": [[5, 5, 5]] * 4, "anchor_logprob_P": [-1.0] * 4}
     config = {"length_PG": SignalConfig(normaliser="tokens"), "anchor_logprob_P": SignalConfig(anchor_weighting="luffy")}
-    signal = construct("recast", **batch(), **{argument: lists[argument]}, config=config[argument])
+    signal = construct("recast", **batch(**{argument: lists[argument]}), config=config[argument])
     assert len(signal.plan.rows_N) == 8
 
 
@@ -160,6 +226,12 @@ def test_lists_serve_as_well_as_tensors(argument):
 def test_pods_must_drop_something(width):
     with pytest.raises(SignalError, match=f"^pods_width: {width} must be below the group size 3"):
         construct("pods", **batch(), config=SignalConfig(pods_width=width))
+
+
+POSITIVE = (
+    *("whiten_eps", "gpg_norm", "bnpo_max_weight", "positive_weight", "rank_weight", "window_span"),
+    *("care_scale", "care_delta", "sdpo_beta", "w_anchor"),
+)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +267,24 @@ def test_pods_must_drop_something(width):
         ("normaliser", "rows"),
         ("singleton", "one"),
         ("pods_width", 2.5),
+        *((name, 0) for name in ("pass_k", "care_negatives", "sdpo_negatives")),
+        *((name, 1.5) for name in ("pass_k", "care_negatives", "sdpo_negatives")),
+        *((name, value) for name in POSITIVE for value in (0.0, -1.0, math.nan, math.inf)),
+        *((name, value) for name in ("window_low", "anchor_power") for value in (-0.1, math.nan, math.inf)),
+        ("window_low", 1.0),
+        ("window_span", 1.01),
+        ("virtual_reward", math.nan),
+        ("virtual_reward", math.inf),
     ],
 )
 def test_bad_config_fields(field, value):
     with pytest.raises(SignalError, match=rf"^SignalConfig\.{field}: {value}"):
         SignalConfig(**{field: value})
+
+
+def test_a_window_may_not_end_above_one():
+    with pytest.raises(SignalError, match=r"^SignalConfig\.window_span: 0.5 must end the window at 1 or below"):
+        SignalConfig(window_low=0.6)
 
 
 def test_an_unknown_config_field_is_refused():
@@ -258,6 +343,14 @@ def test_a_taken_name_is_refused_and_keeps_its_owner(only_the_best):
         with pytest.raises(SignalError, match=f"^register: constructor '{name}' exists already"):
             register(name, source="test")(lambda state: state)
         assert get_constructor(name) is owner
+
+
+@pytest.mark.parametrize("field", ["anchors", "all_zero", "needs"])
+def test_metadata_outside_the_known_words_is_refused(field):
+    value = ("sometimes",) if field == "needs" else "sometimes"
+    with pytest.raises(SignalError, match=rf"^register: {field} 'sometimes' must be one of "):
+        register("mine", source="test", **{field: value})(centred)
+    assert "mine" not in [c.name for c in list_constructors()]
 
 
 @pytest.mark.parametrize("call", [get_constructor, unregister, lambda name: construct(name, [[0, 1]])])

@@ -56,7 +56,7 @@ def test_on_policy_the_gradient_is_the_plans_coefficients(rule):
 
 def test_weights_scale_the_surrogate_and_not_the_kl():
     config = SignalConfig(anchor_weighting="clipped", anchor_floor=0.25)
-    signal = construct("sft", **one_group(0.0, 0.0), anchor_logprob_P=tensor([-20.0]), config=config)
+    signal = construct("sft", **one_group(0.0, 0.0, anchor_logprob_P=tensor([-20.0])), config=config)
     new, reference = tensor([[-1.0, -2.0]]), tensor([[-1.5, -1.0]])
     result = plan_objective(signal.plan, new, new, reference, ObjectiveConfig(kl=2.0))
     kl = float(low_variance_kl(new, reference).sum())

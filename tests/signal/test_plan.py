@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from signal_cases import TWELVE, WIDTH_TWO, batches, facts, mask, tensor
+from signal_cases import OWN_ANCHOR_WEIGHT, SHIPPED, WIDTH_TWO, batches, facts, mask, tensor
 
 from recast_sim.signal import (
     SignalConfig,
@@ -16,19 +16,19 @@ from recast_sim.signal import (
 pytestmark = pytest.mark.property
 
 
-@pytest.mark.parametrize("name", TWELVE)
+@pytest.mark.parametrize("name", SHIPPED)
 @facts
-@given(batch=batches(rewards="graded"))
+@given(batch=batches())
 def test_the_plan_lists_the_active_rows_in_order(name, batch):
     signal = construct(name, **batch, config=WIDTH_TWO)
-    plan, G = signal.plan, batch["rewards_PG"].shape[1]
+    plan, G = signal.plan, signal.group_size
     assert plan.rows_N.tolist() == [p * G + g for p, g in signal.active_PG.nonzero().tolist()]
     assert plan.advantages_N.tolist() == signal.advantages_PG[signal.active_PG].tolist()
     assert torch.equal(plan.anchor_N, mask(signal.anchor_slot_P, G)[signal.active_PG])
-    assert (plan.weights_N == 1).all()
+    assert (plan.weights_N[~plan.anchor_N if name in OWN_ANCHOR_WEIGHT else slice(None)] == 1).all()
     assert plan.normaliser == max(1, len(plan.rows_N))
     assert torch.equal(signal.learnable_P, (signal.advantages_PG != 0).any(1))
-    torch.testing.assert_close(plan.coefficients_N, plan.advantages_N / plan.normaliser)
+    torch.testing.assert_close(plan.coefficients_N, plan.weights_N * plan.advantages_N / plan.normaliser)
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("groups", 2), ("active_rows", 4), ("all_rows", 6), ("tokens", 18)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from signal_cases import TWELVE, WIDE, WIDTH_TWO, batches, facts, mask, tensor
+from signal_cases import SHIPPED, WIDE, WIDTH_TWO, batches, facts, mask, tensor
 from signal_oracle import grpo_group
 
 from recast_sim.signal import (
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.property
 @facts
 @given(batch=batches(rewards="graded"))
 def test_wide_constructors_keep_every_valid_row(name, batch):
-    signal = construct(name, **batch)
+    signal = construct(name, **batch, config=WIDTH_TWO)
     assert torch.equal(signal.active_PG, batch["valid_PG"] | mask(signal.anchor_slot_P, batch["valid_PG"].shape[1]))
 
 
@@ -35,7 +35,7 @@ def test_dapo_keeps_whole_groups_with_variance_and_marks_the_others(batch):
     assert torch.equal(signal.advantages_PG, construct("grpo", **batch).advantages_PG)
 
 
-@pytest.mark.parametrize("name", [n for n in TWELVE if n != "dapo"])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n != "dapo"])
 @facts
 @given(batch=batches())
 def test_only_dapo_asks_for_redraws(name, batch):
@@ -120,7 +120,13 @@ def test_recast_is_sft_with_a_hard_negative_where_a_prompt_has_one_target(batch,
         assert events[1] == ([(False, -minus), (True, plus)] if learns else [(True, plus)])
 
 
-@pytest.mark.parametrize(("name", "most"), [("recast", 2), ("boundary_only", 2), ("sft_hard_negative", 2), ("sft", 1)])
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        *(("recast", 2), ("boundary_only", 2), ("sft_hard_negative", 2), ("sft", 1), ("tempered_anchor", 1), ("hybrid", 2)),
+        *(("near_miss", 2), ("care", 5), ("s_dpo", 4)),
+    ],
+)
 @facts
 @given(batch=batches(rewards="graded"))
 def test_narrow_constructors_keep_exactly_their_non_zero_rows(name, most, batch):

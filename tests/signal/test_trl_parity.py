@@ -1,4 +1,4 @@
-"""grpo and dr_grpo give the advantages that TRL's GRPOTrainer itself computes from the same rewards in a real step on CPU."""
+"""grpo, dr_grpo and rloo give the advantages that TRL's own trainers compute from the same rewards in a real step on CPU."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def rewards():
 
 @pytest.fixture(scope="module")
 def trl_advantages(tmp_path_factory):
-    """Function from scale_rewards to the (P, G) advantages of one training step with scripted rewards."""
+    """Function from a trainer's name and options to the (P, G) advantages of one training step with scripted rewards."""
     trl = pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
     tokenizers = pytest.importorskip("tokenizers")
@@ -31,19 +31,22 @@ def trl_advantages(tmp_path_factory):
     size = {"hidden_size": 16, "intermediate_size": 16, "head_dim": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
     shape = transformers.Qwen3Config(vocab_size=4, num_hidden_layers=1, max_position_embeddings=16, **size)
 
-    class Recorder(trl.GRPOTrainer):
-        def _generate_and_score_completions(self, inputs):
-            output = super()._generate_and_score_completions(inputs)
-            self.recorded = output["advantages"].clone().reshape(P, G)  # before _prepare_inputs shuffles the rows
-            return output
+    def recorder(base):
+        class Recorder(base):
+            def _generate_and_score_completions(self, inputs):
+                output = super()._generate_and_score_completions(inputs)
+                self.recorded = output["advantages"].clone().reshape(P, G)  # before _prepare_inputs shuffles the rows
+                return output
 
-    def step(scale_rewards):
-        trainer = Recorder(
+        return Recorder
+
+    def step(method, **options):
+        trainer = recorder(getattr(trl, f"{method}Trainer"))(
             model=transformers.Qwen3ForCausalLM(shape),
             processing_class=transformers.PreTrainedTokenizerFast.from_pretrained(folder),
             reward_funcs=lambda completions, **_: rewards().flatten().tolist(),
             train_dataset=datasets.Dataset.from_dict({"prompt": ["a b"] * P}),
-            args=trl.GRPOConfig(
+            args=getattr(trl, f"{method}Config")(
                 output_dir=str(folder / "run"),
                 use_cpu=True,
                 bf16=False,
@@ -51,7 +54,8 @@ def trl_advantages(tmp_path_factory):
                 num_generations=G,
                 max_completion_length=2,
                 max_steps=1,
-                scale_rewards=scale_rewards,
+                beta=0.0,
+                **options,
                 report_to="none",
                 save_strategy="no",
                 logging_strategy="no",
@@ -64,9 +68,12 @@ def trl_advantages(tmp_path_factory):
     return step
 
 
-@pytest.mark.parametrize(("name", "scale_rewards"), [("grpo", "group"), ("dr_grpo", "none")])
-def test_advantages_are_trls_own(trl_advantages, name, scale_rewards):
+@pytest.mark.parametrize(
+    ("name", "method", "options"),
+    [("grpo", "GRPO", {"scale_rewards": "group"}), ("dr_grpo", "GRPO", {"scale_rewards": "none"}), ("rloo", "RLOO", {})],
+)
+def test_advantages_are_trls_own(trl_advantages, name, method, options):
     ours = construct(name, rewards(), config=SignalConfig(std_eps=1e-4, std_ddof=1)).advantages_PG
-    theirs = trl_advantages(scale_rewards)
+    theirs = trl_advantages(method, **options)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert (theirs.abs() > 0.1).any(1).sum() == P - 2  # all groups but the two without variance carry a signal

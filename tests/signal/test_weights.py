@@ -34,7 +34,7 @@ def grad_p(targets):
 
 
 def signal_of(name, leaves_PG, targets, scores=STRUCTURAL, **fields):
-    config = SignalConfig(**({"std_eps": TINY, "mean_eps": TINY, "pods_width": 2} | fields))
+    config = SignalConfig(**({"std_eps": TINY, "mean_eps": TINY, "pods_width": 2, "pass_k": 2} | fields))
     rewards = torch.isin(leaves_PG, torch.tensor(targets)).double()
     anchors = torch.ones(len(leaves_PG), dtype=torch.bool)
     return construct(name, rewards, scores[leaves_PG], has_anchor_P=anchors, config=config)
@@ -84,6 +84,47 @@ def repair_weight(p, G):
     return (G - 1) / G**1.5 * (1 - p) ** G / (p * (1 - p))
 
 
+def by_hit_count(p, G, numbers):
+    """E[K a_hit / p - (G - K) a_miss / (1 - p)] / G for (a_hit, a_miss) = numbers(K)."""
+    total = 0.0
+    for K, chance in enumerate(binomial(p, G).tolist()):
+        hit, miss = numbers(K)
+        total += chance * (K * hit / p - (G - K) * miss / (1 - p)) / G
+    return total
+
+
+def ngrpo_weight(p, G):
+    """Mean (K + 1)/(G + 1) and std (ddof 1) sqrt((K + 1)(G - K) / (G (G + 1))) with the virtual hit."""
+    return by_hit_count(
+        p,
+        G,
+        lambda K: (
+            (0.0, 0.0)
+            if K == G
+            else (
+                math.sqrt(G / (G + 1)) * math.sqrt((G - K) / (K + 1)),
+                -math.sqrt(G / (G + 1)) * math.sqrt((K + 1) / (G - K)),
+            )
+        ),
+    )
+
+
+def passk_weight(p, G, k=2):
+    def numbers(K):
+        fail = math.comb(G - K, k) / math.comb(G, k)
+        if fail in (0.0, 1.0):
+            return 0.0, 0.0
+        missed = math.comb(G - K - 1, k - 1) / math.comb(G - 1, k - 1)
+        return fail / math.sqrt(fail * (1 - fail)), (fail - missed) / math.sqrt(fail * (1 - fail))
+
+    return by_hit_count(p, G, numbers)
+
+
+def anchor_alone_weight(p, G, w_anchor=0.3):
+    """What the anchor alone adds, one target: w_anchor grad p / p in the all-zero groups; G divides as everywhere here."""
+    return w_anchor * (1 - p) ** G / (p * G)
+
+
 WEIGHTS = {  # dapo's is per drawn group: the dropped ones count as zero gradients
     "grpo": grpo_weight,
     "dapo": grpo_weight,
@@ -91,7 +132,16 @@ WEIGHTS = {  # dapo's is per drawn group: the dropped ones count as zero gradien
     "rloo": lambda p, G: 1.0,
     "max_rl": lambda p, G: (1 - (1 - p) ** G) / p - (1 - p) ** (G - 1),
     "repair_only": lambda p, G: grpo_weight(p, G) + repair_weight(p, G),
+    "w_reinforce": lambda p, G: 1.1,  # lambda from the hits, 1 from the misses
+    "psr": lambda p, G: 1.0,
+    "nsr": lambda p, G: 1.0,
+    "ngrpo": ngrpo_weight,
+    "pass_at_k": passk_weight,
+    "two_grpo": lambda p, G: math.sqrt(0.5) * 2 / G,  # two of G rows are read
+    "grpo_anchor": lambda p, G: grpo_weight(p, G) + anchor_alone_weight(p, G),
+    "rloo_anchor": lambda p, G: 1.0 + anchor_alone_weight(p, G),
 }
+ONE_TARGET = ("repair_only", "grpo_anchor", "rloo_anchor")  # their anchor is one leaf and not a mixture of the targets
 
 
 def hardest_miss(G, without_hit=False):
@@ -110,25 +160,29 @@ def hardest_miss(G, without_hit=False):
 # Over the hit count
 
 
-@pytest.mark.parametrize("name", ["grpo", "dapo", "dr_grpo", "rloo", "max_rl"])
+@pytest.mark.parametrize(
+    "name",
+    ["grpo", "dapo", "dr_grpo", "rloo", "max_rl", "w_reinforce", "psr", "nsr", "ngrpo", "pass_at_k"],
+)
 @pytest.mark.parametrize("G", [2, 3, 8, 32])
 @pytest.mark.parametrize("p", [0.0054, 0.1, 0.5, 0.97])
 def test_weight_by_enumeration_over_the_hit_count(name, G, p):
     """A hit is grad p / p and a miss -grad p / (1 - p) on average, so K decides the weight."""
     K = torch.arange(G + 1)
     rewards = (torch.arange(G) < K[:, None]).double()
-    advantages = construct(name, rewards, config=SignalConfig(std_eps=TINY, mean_eps=TINY)).advantages_PG
+    advantages = construct(name, rewards, config=SignalConfig(std_eps=TINY, mean_eps=TINY, pass_k=2)).advantages_PG
     on_hits, on_misses = (advantages * rewards).sum(1), (advantages * (1 - rewards)).sum(1)
     weight = (binomial(p, G) * (on_hits / p - on_misses / (1 - p))).sum() / G
     assert weight.item() == pytest.approx(WEIGHTS[name](p, G), rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["grpo", "two_grpo"])
 @pytest.mark.parametrize(("ddof", "weight"), [(0, 1.0), (1, math.sqrt(0.5))])
 @pytest.mark.parametrize("p", [0.0054, 0.3, 0.9])
-def test_grpo_of_two_weighs_the_same_at_every_hit_rate(ddof, weight, p):
+def test_grpo_of_two_weighs_the_same_at_every_hit_rate(name, ddof, weight, p):
     """Two-GRPO's fact: the weight is exactly 1 with ddof 0 (and sqrt(1/2) with ddof 1), whatever p."""
     config = SignalConfig(std_eps=TINY, std_ddof=ddof)
-    hit, miss = construct("grpo", [[1.0, 0.0]], config=config).advantages_PG[0].double().tolist()
+    hit, miss = construct(name, [[1.0, 0.0]], config=config).advantages_PG[0].double().tolist()
     assert 2 * p * (1 - p) * (hit / p - miss / (1 - p)) / 2 == pytest.approx(weight, rel=1e-6)
     assert grpo_weight(p, 2, ddof) == pytest.approx(weight, rel=1e-12)
 
@@ -148,8 +202,7 @@ def test_the_papers_numbers_for_repair_without_contrast():
 
 @pytest.mark.parametrize(
     ("name", "targets"),
-    # an anchor among several targets is one leaf and not their mixture, so repair_only has its weight with one target only
-    [(name, targets) for name in WEIGHTS for targets in (ONE, TWO) if (name, targets) != ("repair_only", TWO)],
+    [(name, targets) for name in WEIGHTS for targets in (ONE, TWO) if name not in ONE_TARGET or targets == ONE],
 )
 @pytest.mark.parametrize("G", [2, 3, 4])
 def test_expected_gradient_over_all_groups(name, targets, G):
@@ -186,6 +239,47 @@ def test_recasts_positive_half_is_the_anchors_own_gradient_in_each_group_with_a_
     positive = on_leaves(signal, leaves, signal.advantages_PG.clamp(min=0)) * G @ SCORE_VECTORS
     expected = (leaves != ONE[0]).any(1, keepdim=True) * 0.7 * grad_p(ONE) / hit_rate(ONE)
     torch.testing.assert_close(positive, expected)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
+def test_tempered_anchor_at_power_1_is_the_exact_gradient_of_pass_at_1(power):
+    """pi^power grad log pi = pi^(power - 1) grad pi, in every group, whatever was sampled: no variance, no rollout."""
+    leaves, _ = all_groups(2)
+    rewards = (leaves == ONE[0]).double()
+    logprob = PI[ANCHOR].log().expand(len(leaves))
+    plan = construct(
+        "tempered_anchor",
+        rewards,
+        has_anchor_P=torch.ones(len(leaves), dtype=torch.bool),
+        anchor_logprob_P=logprob,
+        config=SignalConfig(anchor_power=power),
+    ).plan
+    gradient = (plan.weights_N * plan.advantages_N)[:, None] * SCORE_VECTORS[ANCHOR]
+    expected = grad_p(ONE) * hit_rate(ONE) ** (power - 1)
+    torch.testing.assert_close(gradient, expected.expand(len(leaves), -1))
+    theta = PI.log().clone().requires_grad_()
+    (exact,) = torch.autograd.grad(theta.softmax(0)[ONE[0]], theta)
+    torch.testing.assert_close(grad_p(ONE), exact)
+
+
+@pytest.mark.parametrize("G", [2, 3, 4])
+def test_hybrids_halves_over_all_groups(G):
+    """The pair where a hit and a miss were sampled, the anchor alone at .3 where no hit was."""
+    leaves, probability = all_groups(G)
+    signal = signal_of("hybrid", leaves, ONE, w_anchor=0.3)
+    p = hit_rate(ONE)
+    halves = [probability @ on_leaves(signal, leaves, signal.advantages_PG.clamp(*side)) * G for side in ((0,), (None, 0))]
+    share = 1 - p**G - (1 - p) ** G + 0.3 * (1 - p) ** G
+    torch.testing.assert_close(halves[0] @ SCORE_VECTORS, share * grad_p(ONE) / p)
+    torch.testing.assert_close(halves[1], hardest_miss(G, without_hit=True) - hardest_miss(G))
+
+
+@pytest.mark.parametrize("G", [2, 3, 4])
+def test_near_miss_spares_the_close_misses_over_all_groups(G):
+    leaves, probability = all_groups(G)
+    signal = signal_of("near_miss", leaves, ONE)
+    negative = probability @ on_leaves(signal, leaves, signal.advantages_PG.clamp(max=0)) * G
+    torch.testing.assert_close(negative, -(1 - STRUCTURAL) * hardest_miss(G))
 
 
 @pytest.mark.parametrize("name", ["recast", "sft_hard_negative"])
@@ -239,8 +333,10 @@ def monte_carlo(name, G, targets, scores=STRUCTURAL, groups=20_000):
     return gradients.mean(0), gradients.std(0) / math.sqrt(groups)
 
 
-@pytest.mark.parametrize("name", list(WEIGHTS))
-@pytest.mark.parametrize("G", [2, 8])
+@pytest.mark.parametrize(
+    ("name", "G"),
+    [(name, G) for name in WEIGHTS for G in (2, 8) if (name, G) != ("pass_at_k", 2)],  # the one pair of two rows tells nothing
+)
 def test_expected_gradient_by_monte_carlo(name, G):
     mean, error = monte_carlo(name, G, ONE, scores=FLAT)
     expected = WEIGHTS[name](hit_rate(ONE).item(), G) * grad_p(ONE)

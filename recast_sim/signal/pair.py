@@ -1,0 +1,62 @@
+"""Step 2 of 3, the narrow kind: numbers for an anchor or a pair of rows, 0 for every other row of the group."""
+
+import torch
+from torch import Tensor
+
+from recast_sim.signal.repair import inject_all_zero
+from recast_sim.signal.state import GroupState, pick, rows_mask
+
+
+def boundary_contrast(state: GroupState) -> GroupState:
+    """ReCast's pair (arXiv 2604.22169): +w_plus on the best hit, -w_minus on the valid miss with the highest score.
+
+    A group without a hit or without a valid miss gets nothing.
+    """
+    positive_P = pick(state, state.rewards_PG, state.hits_PG)
+    negative_P = pick(state, state.scores_PG(), state.misses_PG)
+    both = (positive_P >= 0) & (negative_P >= 0)
+    return _pair(state, torch.where(both, positive_P, -1), torch.where(both, negative_P, -1))
+
+
+def soften_near_misses(state: GroupState) -> GroupState:
+    """Negative advantages times 1 - structural score: the more of the target a miss shares, the lighter it is pushed down.
+
+    Ours. A miss of score 1 gets 0 and is no negative any more.
+    """
+    softened = state.advantages_PG * (1 - state.scores_PG())
+    advantages = torch.where(state.advantages_PG < 0, softened, state.advantages_PG)
+    pushed_P = (advantages < 0).any(1)
+    return state.with_(advantages_PG=advantages, negative_P=torch.where(pushed_P, state.negative_P, -1))
+
+
+def anchor_alone(state: GroupState) -> GroupState:
+    """Supervised gradient: +w_plus on the anchor, nothing else."""
+    return _pair(state, state.anchor_slot_P, torch.full_like(state.anchor_slot_P, -1))
+
+
+def anchor_against_hardest(state: GroupState) -> GroupState:
+    """Supervision with one on-policy hard negative: +w_plus on the anchor, -w_minus on the hardest miss, if any."""
+    hardest_P = pick(state, state.scores_PG(), state.misses_PG)
+    return _pair(state, state.anchor_slot_P, torch.where(state.anchor_slot_P >= 0, hardest_P, -1))
+
+
+def rescue_with_anchor(state: GroupState) -> GroupState:
+    """In groups without a hit the anchor alone, with +w_anchor, and no other row; what the other groups got stays. Ours."""
+    placed = inject_all_zero(state)
+    anchor, rescued = rows_mask(placed.anchor_slot_P, state.rewards_PG.shape[1]), placed.anchor_slot_P >= 0
+    return placed.with_(
+        advantages_PG=state.advantages_PG.masked_fill(rescued[:, None], 0.0).masked_fill(anchor, state.config.w_anchor),
+        active_PG=torch.where(rescued[:, None], anchor, state.active_PG),
+        positive_P=torch.where(rescued, placed.anchor_slot_P, state.positive_P),
+        negative_P=state.negative_P.masked_fill(rescued, -1),
+    )
+
+
+def _pair(state: GroupState, positive_P: Tensor, negative_P: Tensor) -> GroupState:
+    width = state.rewards_PG.shape[1]
+    if state.config.w_minus == 0:
+        negative_P = torch.full_like(negative_P, -1)
+    plus, minus = rows_mask(positive_P, width), rows_mask(negative_P, width)
+    advantages = torch.zeros_like(state.rewards_PG)
+    advantages = advantages.masked_fill(plus, state.config.w_plus).masked_fill(minus, -state.config.w_minus)
+    return state.with_(advantages_PG=advantages, positive_P=positive_P, negative_P=negative_P)
