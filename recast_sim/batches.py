@@ -109,9 +109,8 @@ def draw_batch(
 
 def kept_leaves(batch: Batch, signal: Signal) -> Tensor:
     """Leaf of each kept row, the anchor's where one was placed, (N,)."""
-    G, sampled = signal.advantages_PG.shape[1], batch.rollouts.leaf_PG.shape[1]
-    group, row = signal.plan.rows_N // G, signal.plan.rows_N % G
-    own = batch.rollouts.leaf_PG[group, row.clamp(max=sampled - 1)]  # a row beyond the sampled ones can only be an anchor
+    group, row = signal.plan.rows_N // signal.group_size, signal.plan.rows_N % signal.group_size
+    own = batch.rollouts.leaf_PG[group, row.clamp(max=batch.rollouts.leaf_PG.shape[1] - 1)]  # beyond the sampled: an anchor
     return torch.where(signal.plan.anchor_N, batch.anchor_leaf_P[group], own)
 
 

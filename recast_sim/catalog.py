@@ -53,23 +53,15 @@ class Catalog:
             CatalogError: no items, not two axes, or a code outside its level.
         """
         codes, sizes = _checked(np.asarray(codes_IL), sizes)
-        order = np.lexsort(codes.T[::-1])
-        ordered = codes[order]
-        new_IL = np.ones(codes.shape, dtype=bool)  # the row starts a new node of level l + 1
-        new_IL[1:] = np.logical_or.accumulate(ordered[1:] != ordered[:-1], axis=1)
-        node_of_row = new_IL.cumsum(0) - 1
         node_code, node_parent, child_offset = [np.array([-1])], [np.array([-1])], []
-        parent_of_row = np.zeros(len(codes), dtype=np.int64)
-        for level in range(codes.shape[1]):
-            first = np.flatnonzero(new_IL[:, level])
-            node_code.append(ordered[first, level])
-            node_parent.append(parent_of_row[first])
-            counts = np.bincount(parent_of_row[first], minlength=len(node_code[level]))
-            child_offset.append(np.concatenate([[0], counts.cumsum()]))
-            parent_of_row = node_of_row[:, level]
-        leaf_of_item = np.empty(len(codes), dtype=np.int64)
-        leaf_of_item[order] = node_of_row[:, -1]
-        return cls(codes, sizes, tuple(node_code), tuple(node_parent), tuple(child_offset), leaf_of_item)
+        node_I, nodes = np.zeros(len(codes), dtype=np.int64), 1
+        for level, size in enumerate(sizes):
+            keys, node_I = _ranked(node_I * size + codes[:, level], nodes * size)
+            node_code.append(keys % size)
+            node_parent.append(keys // size)
+            child_offset.append(np.searchsorted(node_parent[-1], np.arange(nodes + 1)))
+            nodes = len(keys)
+        return cls(codes, sizes, tuple(node_code), tuple(node_parent), tuple(child_offset), node_I)
 
     @property
     def levels(self) -> int:
@@ -156,6 +148,15 @@ def zipf_popularity(items: int, alpha: float, rng: np.random.Generator) -> NDArr
         raise CatalogError(f"alpha: {alpha} must be 0 or more")
     weight = np.arange(1, items + 1, dtype=np.float64) ** -alpha
     return (weight / weight.sum())[rng.permutation(items)]
+
+
+def _ranked(key_I: Ints, room: int) -> tuple[Ints, Ints]:
+    """Distinct keys, ascending, and the place of each key among them; keys lie in 0 .. room - 1."""
+    if room > 8 * len(key_I):
+        return np.unique(key_I, return_inverse=True)
+    seen = np.zeros(room, dtype=bool)  # a table of all keys costs less than sorting the keys, where it is not much longer
+    seen[key_I] = True
+    return np.flatnonzero(seen), (seen.cumsum() - 1)[key_I]
 
 
 def _checked(codes: NDArray[np.integer], sizes: Sequence[int] | None) -> tuple[Ints, tuple[int, ...]]:

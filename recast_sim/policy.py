@@ -1,17 +1,28 @@
 """Policies of the laboratory: a hierarchical softmax over the catalog's trie, of any capacity.
 
 The logit of a child is h(x) . v_child + b_child; h is the identity (linear), a projection of rank k, or an MLP. Axes:
-P prompts, R rows of a prompt, B children of a node (padded), L levels, D context dimension, H dimension of h.
+P prompts, R rows of a prompt, B children of a node (padded), N nodes of a level, L levels, D context dimension, H dimension
+of h, Y leaves, V nodes of all levels 1..L one after the other, W nodes of all levels 0..L-1 (those that have children).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import cross_entropy, embedding, embedding_bag, pad
 
 from recast_sim.catalog import Catalog
+
+_SMALL_TREE = 4096  # nodes up to which tables over all levels at once are kept
+_FEW = 2**18  # logits so few that scoring nodes nobody asked for costs less than the calls that pick out the others
+_SAFE_LOGIT = 80.0  # exp neither overflows nor underflows in float32 below it, so no maximum has to be taken out
+# Numbers gathered at once when children are packed (16 MiB): bounds the memory on the side. Once a block of this size has been
+# freed, glibc keeps up to twice as much for reuse; below that the sampler's tables would go back to the kernel at each step and
+# be faulted in anew, which doubles its cost.
+_GATHERED = 2**22
+_PROBE = torch.randn(4096, generator=torch.Generator().manual_seed(0))
 
 
 class PolicyError(ValueError):
@@ -40,54 +51,191 @@ class TreePolicy(nn.Module):
         self.levels, self.leaves = catalog.levels, catalog.leaves
         self.encoder, width = _encoder(config, dim, generator)
         counts = [len(codes) for codes in catalog.node_code[1:]]
+        self.nodes = sum(counts)
         self.vectors = nn.ParameterList(nn.Parameter(torch.zeros(n, width)) for n in counts)
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(n)) for n in counts)
         for level in range(self.levels):
-            self.register_buffer(f"children_{level}", torch.from_numpy(catalog.children(level)), persistent=False)
-        self.register_buffer("leaf_nodes", torch.from_numpy(catalog.leaf_nodes), persistent=False)
+            self._constant(f"children_{level}", catalog.children(level))
+            self._constant(f"offset_{level}", catalog.child_offset[level])
+            self._constant(f"parent_{level}", catalog.node_parent[level + 1])
+        self._constant("leaf_nodes", catalog.leaf_nodes)
+        inner = np.cumsum([0] + [len(offset) - 1 for offset in catalog.child_offset])
+        start = np.cumsum([0, *counts])
+        self._constant("parent_V", np.concatenate([p + i for p, i in zip(catalog.node_parent[1:], inner, strict=False)]))
+        firsts = [offset[:-1] + s for offset, s in zip(catalog.child_offset, start, strict=False)]
+        self._constant("offset_W", np.concatenate([*firsts, [self.nodes]]))
+        self.widths = [self.child_nodes(level).shape[1] for level in range(self.levels)]
+        if self.nodes <= _SMALL_TREE:
+            children_WB, parent_YL, slot_YL = _flat_tree(catalog)
+            self._constant("flat_children", children_WB)
+            self._constant("flat_parent", parent_YL)
+            self._constant("flat_slot", slot_YL)
+        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
 
     def encode(self, x_PD: Tensor) -> Tensor:
         """h(x), (P, H)."""
         return self.encoder(x_PD)
 
     def child_nodes(self, level: int) -> Tensor:
-        """Children of each node of `level`, int64 (N, B), -1 where padded."""
+        """Children of each node of `level`, int64 (N, B), -1 where padded; those of a node are consecutive."""
         return self.get_buffer(f"children_{level}")
+
+    def first_child(self, level: int) -> Tensor:
+        """First child of each node of `level`, int64 (N,)."""
+        return self.get_buffer(f"offset_{level}")[:-1]
 
     def child_logprobs(self, h_PH: Tensor, level: int, node_PR: Tensor) -> Tensor:
         """Log-probabilities of the children of given nodes of `level`, (P, R, B), -inf where padded."""
         child_PRB = self.child_nodes(level)[node_PR]
         vectors, bias = self.vectors[level], self.biases[level]
+        if len(bias) <= max(_FEW // max(1, len(h_PH)), child_PRB.shape[1:].numel()):  # score every node, gather no vectors
+            logits = _with_padding(torch.addmm(bias, h_PH, vectors.T))  # column -1
+            logits = logits.gather(1, (child_PRB % logits.shape[1]).flatten(1)).view_as(child_PRB)
+            return logits.log_softmax(2)
         safe = child_PRB.clamp(min=0)
-        if len(bias) <= child_PRB[0].numel():  # cheaper to score every node of the level than to gather vectors
-            logits = (h_PH @ vectors.T + bias).gather(1, safe.flatten(1)).view_as(safe)
-        else:
-            # embedding, not indexing: its backward sums rows without sorting them
-            logits = torch.einsum("ph,prbh->prb", h_PH, embedding(safe, vectors)) + embedding(safe, bias[:, None])[..., 0]
+        # embedding, not indexing: its backward sums rows without sorting them
+        logits = torch.einsum("ph,prbh->prb", h_PH, embedding(safe, vectors)) + embedding(safe, bias[:, None])[..., 0]
         return logits.masked_fill(child_PRB < 0, -torch.inf).log_softmax(2)
 
     def path_logprobs(self, x_PD: Tensor, leaf_PR: Tensor) -> Tensor:
         """Log-probability of each step on the way to given leaves, (P, R, L); their sum is log pi(leaf | x)."""
-        h, nodes = self.encode(x_PD), self.get_buffer("leaf_nodes")[leaf_PR]
-        parent, steps = torch.zeros_like(leaf_PR), []
+        h = self.encode(x_PD)
+        prompts, rows = leaf_PR.shape
+        if self.nodes <= min(_SMALL_TREE, max(_FEW // max(1, prompts), rows * sum(self.widths))):
+            return self._flat_path_logprobs(h, leaf_PR)
+        nodes, parent, steps = self.get_buffer("leaf_nodes")[leaf_PR], torch.zeros_like(leaf_PR), []
         for level in range(self.levels):
             node = nodes[..., level]
-            slot = node - self.child_nodes(level)[parent][..., 0]  # children of a node are consecutive
+            slot = node - self.first_child(level)[parent]
             steps.append(self.child_logprobs(h, level, parent).gather(2, slot[..., None])[..., 0])
             parent = node
         return torch.stack(steps, dim=2)
 
     def leaf_logprobs(self, x_PD: Tensor) -> Tensor:
         """log pi of every leaf, (P, leaves): the enumeration that exact analysis and ranking use."""
-        h_HP = self.encode(x_PD).T  # prompts last: sums over children then run along contiguous prompts
-        total_NP = h_HP.new_zeros(1, h_HP.shape[1])
-        for level in range(self.levels):
-            child_NB = self.child_nodes(level)
-            logits = self.vectors[level] @ h_HP + self.biases[level][:, None]
-            padded = logits[child_NB.clamp(min=0)].masked_fill((child_NB < 0)[..., None], -torch.inf)
-            before = total_NP - padded.logsumexp(1)
-            total_NP = logits + before.repeat_interleave((child_NB >= 0).sum(1), dim=0)  # nodes lie parent by parent
+        return self.leaf_logprobs_of(self.encode(x_PD))
+
+    def leaf_logprobs_of(self, h_PH: Tensor) -> Tensor:
+        """`leaf_logprobs` from h(x)."""
+        # prompts last: sums over children then run along contiguous prompts
+        logits_VP = torch.addmm(torch.cat(list(self.biases))[:, None], torch.cat(list(self.vectors)), h_PH.T)
+        local_VP = _ChildLogSoftmax.apply(logits_VP, self.get_buffer("parent_V"), self.get_buffer("offset_W"))
+        total_NP, *deeper = local_VP.split([len(bias) for bias in self.biases])
+        for level, local_NP in enumerate(deeper, start=1):
+            total_NP = local_NP + _ToChildren.apply(
+                total_NP, *(self.get_buffer(f"{name}_{level}") for name in ("parent", "offset"))
+            )
         return total_NP.T
+
+    @torch.no_grad()
+    def child_table(self, level: int) -> Tensor:
+        """`pack_children` of all nodes of `level`, kept until the level's parameters change."""
+        mark = torch.cat([_mark(self.vectors[level]), _mark(self.biases[level])])
+        if level not in self._tables or not self._tables[level][0].equal(mark):
+            self._tables[level] = mark, self.pack_children(level, torch.arange(len(self.child_nodes(level))))
+        return self._tables[level][1]
+
+    @torch.no_grad()
+    def pack_children(self, level: int, node_N: Tensor) -> Tensor:
+        """Child vectors dimension by dimension, then the biases (-inf where padded): (N * (H + 1), B).
+
+        The logits of a node's children are then a weighted sum of H + 1 consecutive rows, the weights being h and 1.
+        """
+        vectors, bias, child_NB = self.vectors[level], self.biases[level], self.child_nodes(level)
+        table = vectors.new_empty(len(node_N), vectors.shape[1] + 1, child_NB.shape[1])
+        step = max(1, _GATHERED // (vectors.shape[1] * child_NB.shape[1]))
+        for part, of in zip(table.split(step), node_N.split(step), strict=True):
+            child = child_NB[of]
+            part[:, :-1] = vectors[child.clamp(min=0)].transpose(1, 2)
+            part[:, -1] = bias[child.clamp(min=0)].masked_fill(child < 0, -torch.inf)
+        return table.flatten(0, 1)
+
+    def _flat_path_logprobs(self, h_PH: Tensor, leaf_PR: Tensor) -> Tensor:
+        """`path_logprobs` of a small tree: all nodes of all levels scored at once, then the siblings of each step."""
+        logits_PV = _with_padding(torch.addmm(torch.cat(list(self.biases)), h_PH, torch.cat(list(self.vectors)).T))
+        leaf = leaf_PR.flatten()  # index_select below: it copies whole rows, indexing goes number by number
+        parent, slot = (self.get_buffer(f"flat_{name}").index_select(0, leaf).flatten() for name in ("parent", "slot"))
+        sibling = self.get_buffer("flat_children").index_select(0, parent)  # (P * R * L, B)
+        logits = logits_PV.gather(1, sibling.view(len(h_PH), leaf_PR.shape[1] * self.levels * sibling.shape[1])).view_as(
+            sibling
+        )
+        return -cross_entropy(logits, slot, reduction="none").view(*leaf_PR.shape, self.levels)
+
+    def _constant(self, name: str, array: Any) -> None:
+        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
+
+
+def _mark(parameter: Tensor) -> Tensor:
+    """Tells whether a parameter has changed: autograd's version, and random projections of the values, 4096 at a time.
+
+    The version alone does not: fused optimisers and writes through `.data` leave it as it was (torch 2.13). The projections
+    read the parameter once, a tenth of packing it; only changes in float32's last digits escape them.
+    """
+    values = parameter.detach().flatten()
+    whole = len(values) // len(_PROBE) * len(_PROBE)
+    rest = values[whole:] * _PROBE[: len(values) - whole].to(values)
+    version = values.new_tensor([parameter._version])
+    return torch.cat([version, values[:whole].view(-1, len(_PROBE)) @ _PROBE.to(values), rest])
+
+
+class _ChildLogSoftmax(torch.autograd.Function):
+    """Log-softmax over the children of each node, (V, P) from logits (V, P); children of a node lie next to each other."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_VP: Tensor, parent_V: Tensor, offset_W: Tensor) -> Tensor:
+        if logits_VP.numel() and not bool(logits_VP.abs().amax() < _SAFE_LOGIT):
+            logits_VP = logits_VP - _over_children(logits_VP, offset_W, "max").index_select(0, parent_V)
+        result = logits_VP - _over_children(logits_VP.exp(), offset_W, "sum").log().index_select(0, parent_V)
+        ctx.save_for_backward(result, parent_V, offset_W)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        result, parent_V, offset_W = ctx.saved_tensors
+        of_parent = _over_children(gradients[0], offset_W, "sum").index_select(0, parent_V)
+        return torch.addcmul(gradients[0], result.exp(), of_parent, value=-1), None, None
+
+
+class _ToChildren(torch.autograd.Function):
+    """Each node's row handed to all its children: (N of the next level, P) from (N, P)."""
+
+    @staticmethod
+    def forward(ctx: Any, value_NP: Tensor, parent_N: Tensor, offset: Tensor) -> Tensor:
+        ctx.save_for_backward(offset)
+        return value_NP.index_select(0, parent_N)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return _over_children(gradients[0], ctx.saved_tensors[0], "sum"), None, None
+
+
+def _over_children(value_NP: Tensor, offset: Tensor, mode: str) -> Tensor:
+    """Sum or maximum over the children of each node; an embedding bag is torch's fast sum over consecutive rows."""
+    rows = torch.arange(len(value_NP), device=value_NP.device)
+    return embedding_bag(rows, value_NP.contiguous(), offset, mode=mode, include_last_offset=True)
+
+
+def _with_padding(logits_PN: Tensor) -> Tensor:
+    """One more column, -inf, for the children that are not there."""
+    return pad(logits_PN, (0, 1), value=-torch.inf)
+
+
+def _flat_tree(catalog: Catalog) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tables over all levels: children of every inner node (W, B), numbers of V, len(V) where padded; of each leaf's steps,
+    the parent's number among W and the place among the parent's children, both (Y, L)."""
+    tables = [catalog.children(level) for level in range(catalog.levels)]
+    width, start = max(table.shape[1] for table in tables), np.cumsum([0] + [len(codes) for codes in catalog.node_code[1:]])
+    children = [
+        np.pad(np.where(t < 0, start[-1], t + s), ((0, 0), (0, width - t.shape[1])), constant_values=start[-1])
+        for t, s in zip(tables, start, strict=False)
+    ]
+    nodes_YL = catalog.leaf_nodes
+    parent_YL = np.concatenate([np.zeros((len(nodes_YL), 1), dtype=np.int64), nodes_YL[:, :-1]], axis=1)
+    slot_YL = np.stack(
+        [nodes_YL[:, level] - catalog.child_offset[level][parent_YL[:, level]] for level in range(catalog.levels)], axis=1
+    )
+    inner = np.cumsum([0] + [len(table) for table in tables[:-1]])
+    return np.concatenate(children), parent_YL + inner, slot_YL
 
 
 def _encoder(config: PolicyConfig, dim: int, generator: torch.Generator) -> tuple[nn.Module, int]:

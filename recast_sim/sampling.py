@@ -1,17 +1,24 @@
-"""Rollouts from a tree policy: i.i.d., beam and stochastic beam (Gumbel top-k), level by level, never enumerating leaves.
+"""Rollouts from a tree policy: i.i.d., beam and stochastic beam (Gumbel top-k), level by level.
 
-Axes: P prompts, G rollouts, B children of a node.
+Only i.i.d. draws from a small tree enumerate its leaves, where that is less work. Axes: P prompts, G rollouts, B children of a
+node, Y leaves, L levels, H dimension of h, N the rollouts of a chunk of prompts one after the other.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag, pad
 
 from recast_sim.policy import TreePolicy
 
 Sampler = Literal["iid", "beam", "stochastic_beam"]
+
+_CHUNK = (
+    2**21
+)  # numbers in a chunk's table of children (8 MiB): larger leaves the cache, smaller reads the same vectors more often
+_CACHED = 2**18  # numbers of a table that any order of reading finds in the cache
 
 
 @dataclass(frozen=True)
@@ -42,18 +49,92 @@ def sample(policy: TreePolicy, x_PD: Tensor, group_size: int, sampler: Sampler, 
 
 @torch.no_grad()
 def sample_iid(policy: TreePolicy, x_PD: Tensor, group_size: int, generator: torch.Generator) -> Rollouts:
-    """Independent draws by inverse CDF, one uniform a level."""
-    h = policy.encode(x_PD)
-    node = torch.zeros(len(h), 1, dtype=torch.int64)
-    logprob = torch.zeros(len(h), group_size)
-    for level in range(policy.levels):
-        logprobs = policy.child_logprobs(h, level, node)
-        cdf = logprobs.exp().cumsum(2)
-        u = torch.rand(len(h), group_size, 1, generator=generator) * cdf[..., -1:]
-        slot = (cdf <= u).sum(2, keepdim=True).clamp(max=cdf.shape[2] - 1)
-        logprob = logprob + logprobs.expand(-1, group_size, -1).gather(2, slot)[..., 0]
-        node = policy.child_nodes(level)[node].expand(-1, group_size, -1).gather(2, slot)[..., 0]
-    return Rollouts(node, logprob, torch.ones_like(node, dtype=torch.bool))
+    """Independent draws by inverse CDF: over all leaves of a small tree, else level by level, one uniform a level."""
+    h_PH = policy.encode(x_PD)
+    if policy.nodes <= group_size * sum(policy.widths):  # scoring every node is less work than scoring each rollout's
+        leaf, logprob = _from_leaves(policy, h_PH, group_size, generator)
+    else:
+        leaf, logprob = _down_the_tree(policy, h_PH, group_size, generator)
+    return Rollouts(leaf, logprob, torch.ones_like(leaf, dtype=torch.bool))
+
+
+def _from_leaves(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    logprob_PY = policy.leaf_logprobs_of(h_PH)
+    uniform_PG = torch.rand(len(h_PH), group_size, generator=generator, dtype=torch.float64)
+    leaf_PG = _invert(logprob_PY.exp().cumsum(1, dtype=torch.float64), uniform_PG)
+    return leaf_PG, logprob_PY.gather(1, leaf_PG)
+
+
+def _down_the_tree(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """In chunks of prompts. All uniforms are drawn first, prompt by prompt, so the chunks' size changes no draw."""
+    uniform_PLG = torch.rand(len(h_PH), policy.levels, group_size, generator=generator)
+    chunk = max(1, _CHUNK // (group_size * max(policy.widths)))
+    chunks = zip(h_PH.split(chunk), uniform_PLG.split(chunk), strict=True)
+    leaf, logprob = zip(*(_chunk_down(policy, h, u, len(h_PH) * group_size) for h, u in chunks), strict=True)
+    return torch.cat(leaf), torch.cat(logprob)
+
+
+def _chunk_down(policy: TreePolicy, h_PH: Tensor, uniform_PLG: Tensor, rollouts: int) -> tuple[Tensor, Tensor]:
+    """Leaves and their log-probabilities, (P, G)."""
+    prob_PB = torch.addmm(policy.biases[0], h_PH, policy.vectors[0].T).softmax(1)  # one root for all rollouts of a prompt
+    node_PG = _invert(prob_PB.cumsum(1), uniform_PLG[:, 0])
+    logprob_N, node_N = prob_PB.gather(1, node_PG).log().flatten(), node_PG.flatten()
+    weight_PH = pad(h_PH, (0, 1), value=1.0)
+    prompt_N = torch.arange(len(h_PH))[:, None].expand(node_PG.shape).reshape(-1)
+    for level in range(1, policy.levels):
+        node_N, prob_N = _step(policy, level, weight_PH, prompt_N, node_N, uniform_PLG[:, level].reshape(-1), rollouts)
+        logprob_N = logprob_N + prob_N.log()
+    return node_N.view_as(node_PG), logprob_N.view_as(node_PG)
+
+
+def _step(
+    policy: TreePolicy, level: int, weight_PH: Tensor, prompt_N: Tensor, node_N: Tensor, uniform_N: Tensor, rollouts: int
+) -> tuple[Tensor, Tensor]:
+    """A child of each node of `level` and its probability; all nodes are packed where `rollouts` of the batch are no fewer."""
+    nodes = len(policy.child_nodes(level))
+    if rollouts < nodes:
+        visited, place_N = node_N.unique(return_inverse=True)
+        table = policy.pack_children(level, visited)
+    else:
+        table, place_N = policy.child_table(level), node_N
+    rows = _Rows(policy.first_child(level)[node_N], place_N, prompt_N, uniform_N)
+    if table.numel() <= _CACHED:
+        return _choose(table, weight_PH, rows)
+    order = _reading_order(place_N, nodes)
+    chosen = _choose(table, weight_PH, _Rows(*(column.index_select(0, order) for column in rows)))
+    child_N, prob_N = (torch.empty_like(value).scatter_(0, order, value) for value in chosen)
+    return child_N, prob_N
+
+
+class _Rows(NamedTuple):
+    """Rollouts at a level: the first child of each one's node, the node's place in the table, its prompt, its uniform."""
+
+    first_N: Tensor
+    place_N: Tensor
+    prompt_N: Tensor
+    uniform_N: Tensor
+
+
+def _choose(table: Tensor, weight_PH: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
+    width = weight_PH.shape[1]
+    row_NH = rows.place_N.int()[:, None] * width + torch.arange(width, dtype=torch.int32)
+    weight_NH = weight_PH.index_select(0, rows.prompt_N)
+    # an embedding bag multiplies a node's vectors with h where they lie; copying them out first costs more than all the rest
+    logit_NB = embedding_bag(row_NH, table, mode="sum", per_sample_weights=weight_NH)
+    prob_NB = logit_NB.softmax(1)
+    slot_N1 = _invert(torch.cumsum(prob_NB, 1, out=logit_NB), rows.uniform_N[:, None])
+    return rows.first_N + slot_N1[:, 0], prob_NB.gather(1, slot_N1)[:, 0]
+
+
+def _invert(cdf: Tensor, uniform: Tensor) -> Tensor:
+    """First place in each row where the CDF (not normalised) exceeds uniform * its end: a place of positive probability."""
+    return torch.searchsorted(cdf, uniform * cdf[:, -1:], right=True)
+
+
+def _reading_order(node_N: Tensor, nodes: int) -> Tensor:
+    """Order in which rows of the same node lie together (roughly, beyond 2^15 nodes); a radix sort of 16 bits."""
+    key = (node_N >> max(0, (nodes - 1).bit_length() - 15)).short()
+    return torch.from_numpy(key.numpy().argsort(kind="stable"))
 
 
 @torch.no_grad()
@@ -87,7 +168,7 @@ def stochastic_beam(policy: TreePolicy, x_PD: Tensor, width: int, generator: tor
     weight = torch.where(score > -torch.inf, score.exp() / inclusion, 0.0)
     rollouts = _padded(node, score, width)
     extra = width - weight.shape[1]
-    return Rollouts(rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG, torch.nn.functional.pad(weight, (0, extra)))
+    return Rollouts(rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG, pad(weight, (0, extra)))
 
 
 def _conditional_gumbel(logprobs: Tensor, parent_gumbel: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,7 +189,7 @@ def _best(children: Tensor, score: Tensor, width: int) -> tuple[Tensor, Tensor]:
 
 def _padded(node: Tensor, score: Tensor, width: int) -> Rollouts:
     extra = width - node.shape[1]
-    node = torch.nn.functional.pad(node, (0, extra), value=-1)
-    score = torch.nn.functional.pad(score, (0, extra), value=-torch.inf)
+    node = pad(node, (0, extra), value=-1)
+    score = pad(score, (0, extra), value=-torch.inf)
     valid = (node >= 0) & (score > -torch.inf)
     return Rollouts(node.masked_fill(~valid, 0), score.masked_fill(~valid, 0.0), valid)

@@ -75,7 +75,7 @@ class _KeptRows:
     """The kept rows laid side by side, a group a line, so that a policy reads each group's context once."""
 
     def __init__(self, environment: Environment, batch: Batch, signal: Signal) -> None:
-        group_N = signal.plan.rows_N // signal.advantages_PG.shape[1]
+        group_N = signal.plan.rows_N // signal.group_size
         groups, self.line_N, counts = torch.unique_consecutive(group_N, return_inverse=True, return_counts=True)
         self.column_N = torch.arange(len(group_N)) - (counts.cumsum(0) - counts)[self.line_N]
         self.leaf_PR = torch.zeros(len(groups), int(counts.max()), dtype=torch.int64)

@@ -99,8 +99,9 @@ def signal_of(groups: Groups, constructor: str, config: SignalConfig, seed: int)
 
 def kept_leaves(groups: Groups, signal: Signal) -> Tensor:
     """Leaf of each kept row, the target's where it is an anchor, (N,)."""
-    rows, G = signal.plan.rows_N, groups.leaf_PG.shape[1]
-    return torch.where(signal.plan.anchor_N, groups.target_leaf_P[rows // G], groups.leaf_PG.reshape(-1)[rows])
+    group, row = signal.plan.rows_N // signal.group_size, signal.plan.rows_N % signal.group_size
+    own = groups.leaf_PG[group, row.clamp(max=groups.leaf_PG.shape[1] - 1)]  # a row beyond the sampled ones is an anchor
+    return torch.where(signal.plan.anchor_N, groups.target_leaf_P[group], own)
 
 
 def _draw(
@@ -115,7 +116,7 @@ def _draw(
     tokens, target_P = train.tokens.take(prompt_P), train.target_leaf_N[prompt_P]
     on_device = tokens.to(model.device)
     anchor_logprob_P = None
-    if config.anchor_weighting in ("clipped", "luffy"):
+    if "anchor_logprob_P" in constructor.needs or config.anchor_weighting in ("clipped", "luffy"):
         with torch.no_grad():
             rows = torch.arange(len(prompt_P), device=model.device)
             anchor_logprob_P = packed_logprobs(model, on_device, rows, target_P.to(model.device)).sum(1).cpu()

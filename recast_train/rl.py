@@ -159,7 +159,7 @@ class _Step:
             groups.tokens.to(device),
             _plan_to(signal.plan, device),
             kept_leaves(groups, signal).to(device),
-            groups.leaf_PG.shape[1],
+            signal.group_size,
             self.optimiser,
             config.objective,
             config.updates_per_batch,
