@@ -64,7 +64,8 @@ def _learning(found: Comparison, setting: str, metric: str) -> list[Row]:
     recast, grpo = (found.curves(setting, name, metric) for name in ("recast", "grpo"))
     gain = pooled([recast.finals_S / grpo.finals_S - 1])
     ratio = budget_ratio([recast], [grpo])
-    interval = Interval(*(np.inf if v is None else v for v in (ratio.value, ratio.low, ratio.high)), ratio.seeds)
+    value, low, high = (np.inf if v is None else v for v in (ratio.value, ratio.low, ratio.high))
+    interval = Interval(value, low, high, ratio.seeds)
     where = f"{setting} base, {metric}"
     note = f"; censored in {len(ratio.censored)} of {ratio.seeds} worlds" if ratio.censored else ""
     note += "; grpo itself gains nothing, so there is no budget to save" if 2 * ratio.trivial > ratio.seeds else ""

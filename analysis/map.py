@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
@@ -120,7 +121,7 @@ def _cell_text(row: dict[str, Any]) -> str:
     return interval_text(ratio) + ("" if row["significant"] else " (ns)")
 
 
-def _slices_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> plt.Figure:
+def _slices_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> Figure:
     cells = _by_cell(rows)
     pairs = list(dict.fromkeys((row["metric"], row["against"]) for row in rows))
     figure, axis = plt.subplots(figsize=(2.2 + 1.25 * len(pairs), 1.6 + 0.27 * len(cells)))
@@ -134,7 +135,7 @@ def _slices_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> plt.F
     return figure
 
 
-def _grid_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> plt.Figure:
+def _grid_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> Figure:
     metrics, others = (list(dict.fromkeys(row[key] for row in rows)) for key in ("metric", "against"))
     xs, ys = (list(dict.fromkeys(row[key] for row in rows)) for key in ("x_label", "y_label"))
     shape = (len(others), len(metrics))
@@ -168,7 +169,7 @@ def _value(row: dict[str, Any] | None) -> float:
     return row["log10_budget_ratio"]["value"] if row is not None and row["someone_gains"] else np.nan
 
 
-def _title(figure: plt.Figure, summary: dict[str, Any]) -> None:
+def _title(figure: Figure, summary: dict[str, Any]) -> None:
     words = f"log10 budget ratio of {summary['method']}: blue it is cheaper, red dearer; (not significant); - nobody gains"
     figure.suptitle(f"{words}\n{summary['seeds']} worlds a cell, rates tuned for each metric on other worlds", fontsize=9)
     figure.tight_layout()

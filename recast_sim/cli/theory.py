@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from recast_sim import theory as forms
+from recast_sim import weights
 from recast_sim.cli.shared import finish, folder, open_run
 from recast_sim.configio import Common, ConfigError
 from recast_sim.runs.atomic import atomic_file
@@ -78,7 +79,7 @@ def _checked(command: Theory) -> tuple[str, ...]:
         raise ConfigError(f"group: {command.group} must be a whole number from 2 to {_LARGEST}")
     if not 0 <= command.prompt_cost < np.inf:
         raise ConfigError(f"prompt_cost: {command.prompt_cost:g} must be 0 or more, in rollouts")
-    fit = tuple(name for name, form in forms.WEIGHTS.items() if form.least <= command.group)
+    fit = tuple(name for name, form in weights.WEIGHTS.items() if form.least <= command.group)
     for name in command.constructors:
         if name not in fit:
             raise ConfigError(
@@ -118,13 +119,13 @@ def _summary(hit_rate: float, beta: tuple[float, float], G: int, names: tuple[st
 
 
 def _weight(name: str, hit_rate: float, G: int) -> dict[str, Any]:
-    form = forms.WEIGHTS[name]
-    return {"weight": float(forms.weight(name, hit_rate, G)), "per": form.per, "formula": form.formula}
+    form = weights.WEIGHTS[name]
+    return {"weight": float(weights.weight(name, hit_rate, G)), "per": form.per, "formula": form.formula}
 
 
 def _curves(hit_rate: float, beta: tuple[float, float], G: int, names: tuple[str, ...]) -> pl.DataFrame:
     """Rows (curve, constructor, group_size, p, value): weights over p at G, learnable fractions and dapo's cost over G."""
-    frames = [_frame("weight", name, G, _RATES_P, forms.weight(name, _RATES_P, G)) for name in names]
+    frames = [_frame("weight", name, G, _RATES_P, weights.weight(name, _RATES_P, G)) for name in names]
     cost = forms.rollouts_per_kept_group(forms.learnable_fraction(_RATES_P, G), G)
     frames.append(_frame("rollouts_per_kept_group", "dapo", G, _RATES_P, cost))
     sizes = np.array(_SIZES_DRAWN)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from recast_sim import theory
+from recast_sim import theory, weights
 from recast_sim.cli.theory import Theory
 from recast_sim.cli.theory import theory as run_theory
 from recast_sim.configio import run_command
@@ -30,10 +30,10 @@ REGISTERED = {constructor.name for constructor in list_constructors()}
 SIZES = {"two_grpo": (2,), "pods": (9, 32)}  # sorted rows are no sample of the first two, so two_grpo is seen at G = 2
 CASES = [
     (name, G)
-    for name in theory.weight_names()
+    for name in weights.weight_names()
     if name in REGISTERED
     for G in SIZES.get(name, (2, 3, 8, 32))
-    if theory.WEIGHTS[name].least <= G
+    if weights.WEIGHTS[name].least <= G
 ]
 
 
@@ -61,7 +61,7 @@ def enumerated_weight(name: str, p: float, G: int, config: SignalConfig) -> floa
     positive |= torch.arange(rows) == signal.anchor_slot_P[:, None]
     chance = torch.from_numpy(binom.pmf(K.numpy(), G - overwritten, p))
     on_hits, on_misses = (float(chance @ (advantages * mask).sum(1)) for mask in (positive, ~positive))
-    if theory.WEIGHTS[name].per == "group":
+    if weights.WEIGHTS[name].per == "group":
         return on_hits / p
     return (on_hits / p - on_misses / (1 - p)) / (config.pods_width if name == "pods" else rows)
 
@@ -71,7 +71,7 @@ def enumerated_weight(name: str, p: float, G: int, config: SignalConfig) -> floa
 def test_weights_by_enumeration_over_the_hit_count(name: str, G: int) -> None:
     config = SignalConfig(std_eps=TINY, mean_eps=TINY)
     expected = [enumerated_weight(name, p, G, config) for p in RATES]
-    np.testing.assert_allclose(theory.weight(name, RATES, G), expected, rtol=1e-6)
+    np.testing.assert_allclose(weights.weight(name, RATES, G), expected, rtol=1e-6)
 
 
 @pytest.mark.property
@@ -88,7 +88,7 @@ def test_weights_by_enumeration_over_the_hit_count(name: str, G: int) -> None:
 def test_weights_take_the_fields_of_the_signal_config(name: str, parameters: dict[str, float]) -> None:
     config = SignalConfig(std_eps=TINY, mean_eps=TINY, **parameters)  # type: ignore[arg-type]
     expected = [enumerated_weight(name, p, 8, config) for p in RATES]
-    np.testing.assert_allclose(theory.weight(name, RATES, 8, **parameters), expected, rtol=1e-6)
+    np.testing.assert_allclose(weights.weight(name, RATES, 8, **parameters), expected, rtol=1e-6)
 
 
 @pytest.mark.property
@@ -99,26 +99,26 @@ def test_dapos_weight_given_that_the_group_is_kept() -> None:
     signal = construct("dapo", rewards, config=SignalConfig(std_eps=TINY))
     chance = torch.from_numpy(binom.pmf(np.arange(G + 1), G, p)) * ~signal.redraw_P
     on_hits, on_misses = ((chance @ (signal.advantages_PG * r).sum(1)) / chance.sum() for r in (rewards, 1 - rewards))
-    assert theory.weight("dapo_kept", p, G) == pytest.approx(float(on_hits / p - on_misses / (1 - p)) / G, rel=1e-6)
+    assert weights.weight("dapo_kept", p, G) == pytest.approx(float(on_hits / p - on_misses / (1 - p)) / G, rel=1e-6)
 
 
 @pytest.mark.property
 def test_weights_known_in_one_line() -> None:
     p = np.array([0.0, 0.0054, 0.3, 1.0])
-    np.testing.assert_allclose(theory.weight("max_rl", p[1:], 32), (1 - (1 - p[1:]) ** 31) / p[1:])
-    np.testing.assert_allclose(theory.weight("max_rl", 0.0, 32), 31)  # the limit, not a division by 0
-    np.testing.assert_allclose(theory.weight("grpo", p, 2, std_ddof=0), 1)
-    np.testing.assert_allclose(theory.weight("grpo", 0.0, 32, std_ddof=0), np.sqrt(31))
-    np.testing.assert_allclose(theory.weight("rloo", p, 32), theory.weight("dr_grpo", p, 32) * 32 / 31)
-    np.testing.assert_allclose(theory.weight("tempered_anchor", p[1:], 32), 1)
-    np.testing.assert_allclose(theory.weight("pass_at_k", p, 8, pass_k=1), theory.weight("grpo", p, 8, std_ddof=0))
-    np.testing.assert_allclose(theory.weight("two_grpo", p, 32, std_ddof=0), 1)
-    added = theory.weight("repair_only", 0.0054, 32, std_ddof=0) - theory.weight("grpo", 0.0054, 32, std_ddof=0)
+    np.testing.assert_allclose(weights.weight("max_rl", p[1:], 32), (1 - (1 - p[1:]) ** 31) / p[1:])
+    np.testing.assert_allclose(weights.weight("max_rl", 0.0, 32), 31)  # the limit, not a division by 0
+    np.testing.assert_allclose(weights.weight("grpo", p, 2, std_ddof=0), 1)
+    np.testing.assert_allclose(weights.weight("grpo", 0.0, 32, std_ddof=0), np.sqrt(31))
+    np.testing.assert_allclose(weights.weight("rloo", p, 32), weights.weight("dr_grpo", p, 32) * 32 / 31)
+    np.testing.assert_allclose(weights.weight("tempered_anchor", p[1:], 32), 1)
+    np.testing.assert_allclose(weights.weight("pass_at_k", p, 8, pass_k=1), weights.weight("grpo", p, 8, std_ddof=0))
+    np.testing.assert_allclose(weights.weight("two_grpo", p, 32, std_ddof=0), 1)
+    added = weights.weight("repair_only", 0.0054, 32, std_ddof=0) - weights.weight("grpo", 0.0054, 32, std_ddof=0)
     assert added == pytest.approx(np.sqrt(31) / 32 * (1 - 0.0054) ** 32 / (0.0054 * (1 - 0.0054)))
     assert added == pytest.approx(27, abs=0.5)  # PAPER.md
-    for name in theory.weight_names():
-        assert np.shape(theory.weight(name, 0.1, 32)) == ()
-        assert theory.weight(name, np.full((2, 3), 0.1), 32).shape == (2, 3)
+    for name in weights.weight_names():
+        assert np.shape(weights.weight(name, 0.1, 32)) == ()
+        assert weights.weight(name, np.full((2, 3), 0.1), 32).shape == (2, 3)
 
 
 @pytest.mark.property
@@ -128,7 +128,7 @@ def test_pass_at_k_before_its_division_by_the_std_follows_the_gradient_of_pass_a
     G, J, p = 8, np.arange(8), np.array(RATES)
     fail = [math.comb(G - K, k) / math.comb(G, k) for K in range(G + 1)]
     fail_given_miss = [math.comb(G - K - 1, k - 1) / math.comb(G - 1, k - 1) for K in J]
-    weight = theory.weight_from_advantages(fail[1:], np.subtract(fail[:-1], fail_given_miss), p)
+    weight = weights.weight_from_advantages(fail[1:], np.subtract(fail[:-1], fail_given_miss), p)
     np.testing.assert_allclose(weight, (1 - k / G) * (1 - p) ** (k - 1))
 
 
@@ -282,12 +282,12 @@ def test_rloos_best_width_has_the_least_variance_at_a_fixed_budget() -> None:
         (lambda: theory.learnable_fraction(0.1, 2.5), "group_size: 2.5"),  # type: ignore[arg-type]
         (lambda: theory.beta_regime(-1.0, 2.0, 8), "a: -1.0"),
         (lambda: theory.learnable_fraction_beta(1.0, np.inf, 8), "b: inf"),
-        (lambda: theory.weight("magic", 0.1, 8), "name: 'magic' has no closed form here; choose from grpo"),
-        (lambda: theory.weight("grpo", 0.1, 1), "group_size: 1"),
-        (lambda: theory.weight("grpo", 0.1, 8, std_ddof=2), "std_ddof: 2"),
-        (lambda: theory.weight("sft", [0.1, 0.0], 8), "p: 0 must be above 0"),
-        (lambda: theory.weight("dapo_kept", [0.1, 1.0], 8), "p: 1 never yields"),
-        (lambda: theory.weight("pass_at_k", 0.1, 2, pass_k=3), "pass_k: 3"),
+        (lambda: weights.weight("magic", 0.1, 8), "name: 'magic' has no closed form here; choose from grpo"),
+        (lambda: weights.weight("grpo", 0.1, 1), "group_size: 1"),
+        (lambda: weights.weight("grpo", 0.1, 8, std_ddof=2), "std_ddof: 2"),
+        (lambda: weights.weight("sft", [0.1, 0.0], 8), "p: 0 must be above 0"),
+        (lambda: weights.weight("dapo_kept", [0.1, 1.0], 8), "p: 1 never yields"),
+        (lambda: weights.weight("pass_at_k", 0.1, 2, pass_k=3), "pass_k: 3"),
         (lambda: theory.rollouts_per_kept_group(0.0, 8), "learnable: 0"),
         (lambda: theory.best_group_size(lambda G: 0.1, prompt_cost=-1), "prompt_cost: -1"),
         (lambda: theory.rloo_variance(-1.0, 1.0, 8), "z1: -1"),
@@ -437,7 +437,7 @@ def call(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_theory_needs_no_torch() -> None:
-    code = "import recast_sim.theory, recast_sim.hit_counts, sys; sys.exit('torch' in sys.modules)"
+    code = "import recast_sim.theory, recast_sim.weights, recast_sim.hit_counts, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -447,7 +447,7 @@ def test_the_command_prints_saves_and_draws(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert set(result) >= {"regimes", "learnable", "weights", "rollouts_per_kept_group", "best_group_size", "run", "figure"}
-    assert list(result["weights"]) == list(theory.weight_names())
+    assert list(result["weights"]) == list(weights.weight_names())
     assert result["weights"]["recast"]["per"] == "group"
     assert result["regimes"]["beta"]["all_zero"] == pytest.approx(0.85, abs=0.001)
     assert [row["group_size"] for row in result["learnable"]] == [8, 16, 32, 64, 128, 512]
