@@ -26,8 +26,15 @@ def evaluate(policy: TreePolicy, environment: Environment, k: int = 10) -> dict[
     one_target = environment.config.targets == 1
     expected = environment.heldout_preference_NY if one_target else _drawn_gain(heldout, policy.leaves)
     metrics = _metrics(policy, heldout.x_ND, expected, one_target, k)
-    seen = _metrics(policy, train.x_ND, _drawn_gain(train, policy.leaves), one_target, k)
-    return metrics | {f"train_{name}": seen[name] for name in ("pass_at_1_sampled", "pass_at_1_greedy")}
+    return metrics | _train_metrics(policy, train)
+
+
+def _train_metrics(policy: TreePolicy, train: Prompts) -> dict[str, float]:
+    best_N = policy.leaf_logprobs(train.x_ND).argmax(1)
+    sampled_N = policy.path_logprobs(train.x_ND, train.target_NT).sum(2).exp().sum(1)
+    greedy_N = (best_N[:, None] == train.target_NT).any(1)
+    figures = {"train_pass_at_1_sampled": sampled_N, "train_pass_at_1_greedy": greedy_N}
+    return {name: float(column.double().mean()) for name, column in figures.items()}
 
 
 def _metrics(policy: TreePolicy, x_ND: Tensor, gain_NY: Tensor, one_target: bool, k: int) -> dict[str, float]:
