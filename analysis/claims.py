@@ -38,7 +38,8 @@ def summarise_claims(root: Path) -> list[Row]:
         ladder = Comparison.read(root / "ladder")
         rows += [_scale(ladder, metric) for metric in ladder.metrics]
     rows += [row for setting in found.settings for row in _dynamics(found, setting)]
-    rows += [row for setting in found.settings for row in _stability(found, pl.read_parquet(root / "gradients.parquet"), setting)]
+    gradients = pl.read_parquet(root / "gradients.parquet")
+    rows += [row for setting in found.settings for row in _stability(found, gradients, setting)]
     rows += [_repair_alone(found, "strong", metric) for metric in found.metrics]
     return _with_where(sorted(rows, key=lambda row: row["claim"]))
 
@@ -91,7 +92,8 @@ def _scale(ladder: Comparison, metric: str) -> Row:
         recast, grpo = (ladder.curves(setting, name, metric) for name in ("recast", "grpo"))
         gains.append(np.log(recast.finals_S / grpo.finals_S))
     slopes = np.polynomial.polynomial.polyfit(np.arange(len(gains)), np.stack(gains), 1)[1]
-    ends = ", ".join(f"{name} {100 * (np.exp(iqm(gain[None])[0]) - 1):+.0f} %" for name, gain in zip(ladder.settings, gains, strict=True))
+    middles = [100 * np.expm1(iqm(gain[None])[0]) for gain in gains]
+    ends = ", ".join(f"{name} {middle:+.0f} %" for name, middle in zip(ladder.settings, middles, strict=True))
     words = f"weak base, {metric}: slope of log(recast / grpo) a rung of capacity ({ends})"
     return _row(4, "the advantage widens with model scale", bootstrap(slopes.tolist(), iqm), words, lambda i: i.low > 0)
 

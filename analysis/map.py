@@ -26,8 +26,9 @@ from recast_sim.runs import read_run
 _LIMIT = 1.0  # of the colour scale
 _NOTE = (
     "log10 budget ratio, {method} over the other: of steps to the lower of the two final scores; -0.3 is half the budget, +0.3 "
-    "twice. Interquartile mean over {seeds} worlds, 95 % bootstrap interval; (ns): the interval holds 0; (-): neither method ends "
-    "above its base policy, so there is no budget to compare. Rates are tuned for each metric, method and cell on other worlds."
+    "twice. Interquartile mean over {seeds} worlds, 95 % bootstrap interval; (ns): the interval holds 0; (-): neither method "
+    "ends above its base policy, so there is no budget to compare. Rates are tuned for each metric, method and cell on other "
+    "worlds."
 )
 
 
@@ -126,7 +127,8 @@ def _slices_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> Figur
     pairs = list(dict.fromkeys((row["metric"], row["against"]) for row in rows))
     figure, axis = plt.subplots(figsize=(2.2 + 1.25 * len(pairs), 1.6 + 0.27 * len(cells)))
     _heat(axis, [[cell[pair] for pair in pairs] for cell in cells.values()])
-    axis.set_xticks(range(len(pairs)), [f"{metric}\nvs {other}" for metric, other in pairs], rotation=40, ha="right", fontsize=7)
+    words = [f"{metric}\nvs {other}" for metric, other in pairs]
+    axis.set_xticks(range(len(pairs)), words, rotation=40, ha="right", fontsize=7)
     axis.set_yticks(range(len(cells)), list(cells), fontsize=8)
     axes_of = [next(iter(cell.values()))["x"] for cell in cells.values()]
     for line in (i for i in range(1, len(axes_of)) if axes_of[i] != axes_of[i - 1]):

@@ -10,19 +10,19 @@ from torch import Tensor
 from recast_sim.environment import Environment, Prompts
 from recast_sim.policy import TreePolicy
 
-_CHUNK, _TRAIN_PROMPTS = 1024, 1024
+_CHUNK = 1024
 
 
 @torch.no_grad()
 def evaluate(policy: TreePolicy, environment: Environment, k: int = 10) -> dict[str, float]:
-    """Metrics on held-out prompts, and the first two on the first train prompts (prefix `train_`).
+    """Metrics on held-out prompts, and the first two on as many train prompts, the first ones (prefix `train_`).
 
     `pass_at_1_sampled` is the probability that one sample is a target, `pass_at_1_greedy` that of the policy's most likely
     item; `pass_at_k_beam` and `pass_at_k_iid` are the chances of a hit among the k best items and among k draws;
     `recall_at_k` and `ndcg_at_k` rank the whole catalog. All in [0, 1].
     """
     heldout = environment.heldout
-    train = environment.train.first(_TRAIN_PROMPTS)
+    train = environment.train.first(len(heldout.x_ND))
     one_target = environment.config.targets == 1
     expected = environment.heldout_preference_NY if one_target else _drawn_gain(heldout, policy.leaves)
     metrics = _metrics(policy, heldout.x_ND, expected, one_target, k)

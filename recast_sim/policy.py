@@ -18,10 +18,10 @@ from recast_sim.catalog import Catalog
 _SMALL_TREE = 4096  # nodes up to which tables over all levels at once are kept
 _FEW = 2**18  # logits so few that scoring nodes nobody asked for costs less than the calls that pick out the others
 _SAFE_LOGIT = 80.0  # exp neither overflows nor underflows in float32 below it, so no maximum has to be taken out
-# Numbers gathered at once when children are packed (16 MiB): bounds the memory on the side. Once a block of this size has been
-# freed, glibc keeps up to twice as much for reuse; below that the sampler's tables would go back to the kernel at each step and
-# be faulted in anew, which doubles its cost.
-_GATHERED = 2**22
+# Numbers gathered at once when children are packed (28 MiB): bounds the memory on the side. Once a block of this size has been
+# freed, glibc keeps up to twice as much for reuse (its own limit is 32 MiB); below that the sampler's tables would go back to
+# the kernel at each step and be faulted in anew, which doubles its cost.
+_GATHERED = 7 * 2**20
 _PROBE = torch.randn(4096, generator=torch.Generator().manual_seed(0))
 
 

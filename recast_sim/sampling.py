@@ -69,41 +69,29 @@ def _down_the_tree(policy: TreePolicy, h_PH: Tensor, group_size: int, generator:
     """In chunks of prompts. All uniforms are drawn first, prompt by prompt, so the chunks' size changes no draw."""
     uniform_PLG = torch.rand(len(h_PH), policy.levels, group_size, generator=generator)
     chunk = max(1, _CHUNK // (group_size * max(policy.widths)))
+    below = range(1, policy.levels)
+    crowded = [len(policy.child_nodes(level)) <= len(h_PH) * group_size for level in below]
+    tables = [policy.child_table(level) if most else None for level, most in zip(below, crowded, strict=True)]
     chunks = zip(h_PH.split(chunk), uniform_PLG.split(chunk), strict=True)
-    leaf, logprob = zip(*(_chunk_down(policy, h, u, len(h_PH) * group_size) for h, u in chunks), strict=True)
+    leaf, logprob = zip(*(_chunk_down(policy, tables, h, u) for h, u in chunks), strict=True)
     return torch.cat(leaf), torch.cat(logprob)
 
 
-def _chunk_down(policy: TreePolicy, h_PH: Tensor, uniform_PLG: Tensor, rollouts: int) -> tuple[Tensor, Tensor]:
-    """Leaves and their log-probabilities, (P, G)."""
+def _chunk_down(policy: TreePolicy, tables: list[Tensor | None], h_PH: Tensor, uniform_PLG: Tensor) -> tuple[Tensor, Tensor]:
+    """Leaves and their log-probabilities, (P, G); `tables` of levels 1, 2 ..., None where few of the nodes are visited."""
     prob_PB = torch.addmm(policy.biases[0], h_PH, policy.vectors[0].T).softmax(1)  # one root for all rollouts of a prompt
     node_PG = _invert(prob_PB.cumsum(1), uniform_PLG[:, 0])
     logprob_N, node_N = prob_PB.gather(1, node_PG).log().flatten(), node_PG.flatten()
     weight_PH = pad(h_PH, (0, 1), value=1.0)
     prompt_N = torch.arange(len(h_PH))[:, None].expand(node_PG.shape).reshape(-1)
-    for level in range(1, policy.levels):
-        node_N, prob_N = _step(policy, level, weight_PH, prompt_N, node_N, uniform_PLG[:, level].reshape(-1), rollouts)
+    for level, table in enumerate(tables, start=1):
+        first_N, place_N = policy.first_child(level)[node_N], node_N
+        if table is None:
+            visited, place_N = node_N.unique(return_inverse=True)
+            table = policy.pack_children(level, visited)
+        node_N, prob_N = _step(table, weight_PH, _Rows(first_N, place_N, prompt_N, uniform_PLG[:, level].reshape(-1)))
         logprob_N = logprob_N + prob_N.log()
     return node_N.view_as(node_PG), logprob_N.view_as(node_PG)
-
-
-def _step(
-    policy: TreePolicy, level: int, weight_PH: Tensor, prompt_N: Tensor, node_N: Tensor, uniform_N: Tensor, rollouts: int
-) -> tuple[Tensor, Tensor]:
-    """A child of each node of `level` and its probability; all nodes are packed where `rollouts` of the batch are no fewer."""
-    nodes = len(policy.child_nodes(level))
-    if rollouts < nodes:
-        visited, place_N = node_N.unique(return_inverse=True)
-        table = policy.pack_children(level, visited)
-    else:
-        table, place_N = policy.child_table(level), node_N
-    rows = _Rows(policy.first_child(level)[node_N], place_N, prompt_N, uniform_N)
-    if table.numel() <= _CACHED:
-        return _choose(table, weight_PH, rows)
-    order = _reading_order(place_N, nodes)
-    chosen = _choose(table, weight_PH, _Rows(*(column.index_select(0, order) for column in rows)))
-    child_N, prob_N = (torch.empty_like(value).scatter_(0, order, value) for value in chosen)
-    return child_N, prob_N
 
 
 class _Rows(NamedTuple):
@@ -115,15 +103,28 @@ class _Rows(NamedTuple):
     uniform_N: Tensor
 
 
+def _step(table: Tensor, weight_PH: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
+    """A child of each rollout's node and its probability, (N,)."""
+    if table.numel() <= _CACHED:
+        return _choose(table, weight_PH, rows)
+    order = _reading_order(rows.place_N, len(table) // weight_PH.shape[1])
+    chosen = _choose(table, weight_PH, _Rows(*(column.index_select(0, order) for column in rows)))
+    child_N, prob_N = (torch.empty_like(value).scatter_(0, order, value) for value in chosen)
+    return child_N, prob_N
+
+
 def _choose(table: Tensor, weight_PH: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
-    width = weight_PH.shape[1]
-    row_NH = rows.place_N.int()[:, None] * width + torch.arange(width, dtype=torch.int32)
-    weight_NH = weight_PH.index_select(0, rows.prompt_N)
-    # an embedding bag multiplies a node's vectors with h where they lie; copying them out first costs more than all the rest
-    logit_NB = embedding_bag(row_NH, table, mode="sum", per_sample_weights=weight_NH)
+    logit_NB = _logits(table, weight_PH, rows)
     prob_NB = logit_NB.softmax(1)
     slot_N1 = _invert(torch.cumsum(prob_NB, 1, out=logit_NB), rows.uniform_N[:, None])
     return rows.first_N + slot_N1[:, 0], prob_NB.gather(1, slot_N1)[:, 0]
+
+
+def _logits(table: Tensor, weight_PH: Tensor, rows: _Rows) -> Tensor:
+    """Logits of the children: an embedding bag multiplies vectors with h where they lie; copying them out costs far more."""
+    width = weight_PH.shape[1]
+    row_NH = rows.place_N.int()[:, None] * width + torch.arange(width, dtype=torch.int32)
+    return embedding_bag(row_NH, table, mode="sum", per_sample_weights=weight_PH.index_select(0, rows.prompt_N))
 
 
 def _invert(cdf: Tensor, uniform: Tensor) -> Tensor:
