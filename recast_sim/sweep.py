@@ -6,13 +6,16 @@ Each job is seeded by its own arguments: neither the engine nor the number of wo
 import importlib.util
 import json
 import multiprocessing
+import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +80,7 @@ RunAll = Callable[[Sequence[Callable[[], None]]], Iterator[None]]
 
 @contextmanager
 def _local_pool(workers: int) -> Iterator[RunAll]:
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_die_with_the_parent) as pool:
 
         def run_all(calls: Sequence[Callable[[], None]]) -> Iterator[None]:
             futures = [pool.submit(call) for call in calls]
@@ -89,6 +92,18 @@ def _local_pool(workers: int) -> Iterator[RunAll]:
                     future.cancel()
 
         yield run_all
+
+
+def _die_with_the_parent() -> None:
+    """Workers of a sweep that was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # an initializer runs in a child
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

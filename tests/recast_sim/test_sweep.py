@@ -1,6 +1,9 @@
 """Sweeps: local processes and a real local Ray, resumed, the same numbers for any worker count."""
 
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,40 @@ def test_a_failed_job_keeps_the_others_and_a_sweep_goes_on(tmp_path: Path) -> No
         assert submit("tasks", tasks) == [{"seed": seed} for seed in range(4)]
     assert seen[0] == ("tasks", len(kept), 4)
     assert seen[-1] == ("tasks", 4, 4)
+
+
+def sleep(folder: str, seconds: float) -> dict[str, Any]:
+    (Path(folder) / f"worker-{os.getpid()}").touch()
+    time.sleep(seconds)
+    return {}
+
+
+SLEEPER = """
+import sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+from recast_sim.sweep import Job, open_sweep
+from test_sweep import sleep
+if __name__ == "__main__":
+    with open_sweep(Path({folder!r}) / "jobs", "local", 1) as submit:
+        submit("sleeping", [Job(("sleep",), sleep, ({folder!r}, 60.0))])
+"""
+
+
+def test_workers_die_with_a_killed_sweep(tmp_path: Path) -> None:
+    script = tmp_path / "sleeper.py"
+    script.write_text(SLEEPER.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, str(script)])
+    while not (workers := list(tmp_path.glob("worker-*"))):
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    pid = int(workers[0].name.split("-")[1])
+    for _ in range(200):
+        if not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"worker {pid} outlived its sweep")
 
 
 def test_file_names_are_safe_and_differ() -> None:
