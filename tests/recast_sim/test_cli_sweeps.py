@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from recast_sim.cells import map_cells, named_settings
 from recast_sim.cli.budget import BudgetConfig
 from recast_sim.cli.claims import ClaimsConfig
 from recast_sim.cli.map import MapConfig
@@ -121,5 +122,11 @@ def test_bad_files_are_one_line_and_leave_nothing(tmp_path: Path, command: str, 
 
 def test_shipped_recipes_are_valid() -> None:
     kinds = {"map": MapConfig, "claims": ClaimsConfig}
-    for file in sorted(RECIPES.glob("*.toml")):
-        load_config(kinds.get(file.stem, BudgetConfig), file)
+    files = sorted(RECIPES.glob("*.toml"))
+    assert {file.stem for file in files} >= {"budget", "map", "claims"}
+    for file in files:
+        config = load_config(kinds.get(file.stem.split("-")[0], BudgetConfig), file)
+        if isinstance(config, MapConfig):
+            assert map_cells(config.setting, config.axes, config.grids).settings
+        if isinstance(config, BudgetConfig):
+            assert named_settings(config.setting, config.points)
