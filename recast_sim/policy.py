@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, embedding_bag, pad
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from recast_sim.catalog import Catalog
 
@@ -165,17 +166,27 @@ class TreePolicy(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
 
 
-def _mark(parameter: Tensor) -> Tensor:
-    """Tells whether a parameter has changed: autograd's version, and random projections of the values, 4096 at a time.
+_STEPS = [0]  # of any optimiser: a fused one leaves autograd's version of a parameter as it was (torch 2.13)
 
-    The version alone does not: fused optimisers and writes through `.data` leave it as it was (torch 2.13). The projections
-    read the parameter once, a tenth of packing it; only changes in float32's last digits escape them.
+
+def _count_step(*_: Any) -> None:
+    _STEPS[0] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
+def _mark(parameter: Tensor) -> Tensor:
+    """Tells whether a parameter has changed: autograd's version, optimiser steps, and random projections of some values.
+
+    The projections are for writes through `.data`, which neither of the others sees. They read one row of 4096 values in 16,
+    since reading all of a large tree costs as much as sampling from it: a write through `.data` into a few entries escapes.
     """
     values = parameter.detach().flatten()
     whole = len(values) // len(_PROBE) * len(_PROBE)
     rest = values[whole:] * _PROBE[: len(values) - whole].to(values)
-    version = values.new_tensor([parameter._version])
-    return torch.cat([version, values[:whole].view(-1, len(_PROBE)) @ _PROBE.to(values), rest])
+    seen = values.new_tensor([parameter._version, _STEPS[0]])
+    return torch.cat([seen, values[:whole].view(-1, len(_PROBE))[::16] @ _PROBE.to(values), rest])
 
 
 class _ChildLogSoftmax(torch.autograd.Function):

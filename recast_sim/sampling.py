@@ -4,8 +4,12 @@ Only i.i.d. draws from a small tree enumerate its leaves, where that is less wor
 node, Y leaves, L levels, H dimension of h, N the rollouts of a chunk of prompts one after the other.
 """
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import cache
+from threading import Barrier
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,11 +17,11 @@ from torch.nn.functional import embedding_bag, pad
 
 from recast_sim.policy import TreePolicy
 
+T, R = TypeVar("T"), TypeVar("R")
 Sampler = Literal["iid", "beam", "stochastic_beam"]
 
-_CHUNK = (
-    2**21
-)  # numbers in a chunk's table of children (8 MiB): larger leaves the cache, smaller reads the same vectors more often
+# numbers in a chunk's table of children (8 MiB): larger leaves the cache, smaller reads the same vectors more often
+_CHUNK = 2**21
 _CACHED = 2**18  # numbers of a table that any order of reading finds in the cache
 
 
@@ -68,13 +72,42 @@ def _from_leaves(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: t
 def _down_the_tree(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """In chunks of prompts. All uniforms are drawn first, prompt by prompt, so the chunks' size changes no draw."""
     uniform_PLG = torch.rand(len(h_PH), policy.levels, group_size, generator=generator)
-    chunk = max(1, _CHUNK // (group_size * max(policy.widths)))
+    chunk = min(_CHUNK // (group_size * max(policy.widths)), -(-len(h_PH) // torch.get_num_threads()))
+    chunk = max(1, chunk)
     below = range(1, policy.levels)
     crowded = [len(policy.child_nodes(level)) <= len(h_PH) * group_size for level in below]
     tables = [policy.child_table(level) if most else None for level, most in zip(below, crowded, strict=True)]
-    chunks = zip(h_PH.split(chunk), uniform_PLG.split(chunk), strict=True)
-    leaf, logprob = zip(*(_chunk_down(policy, tables, h, u) for h, u in chunks), strict=True)
+    chunks = list(zip(h_PH.split(chunk), uniform_PLG.split(chunk), strict=True))
+    leaf, logprob = zip(*_in_threads(lambda part: _chunk_down(policy, tables, *part), chunks), strict=True)
     return torch.cat(leaf), torch.cat(logprob)
+
+
+def _in_threads(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+    """`function` of each part: a part a thread, as many at once as torch may use, each on one core.
+
+    Operations this small lose more by splitting each one over the cores than by running side by side.
+    """
+    threads = torch.get_num_threads()
+    if min(threads, len(parts)) == 1:
+        return [function(part) for part in parts]
+    return list(_pool(threads).map(torch.no_grad()(function), parts))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept, since new threads would fault in all their memory anew at each call."""
+    ready = Barrier(threads + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(threads, initializer=start)
+    for _ in range(threads):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(threads)  # what a thread of the pool sets is also the default of threads to come
+    return pool
 
 
 def _chunk_down(policy: TreePolicy, tables: list[Tensor | None], h_PH: Tensor, uniform_PLG: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,7 @@ def test_map_cells_know_who_wins_and_when_nobody_gains(tmp_path: Path) -> None:
     curves = {
         "wins": {"grpo": SLOW, "recast": FAST, "sft": FAST},
         "loses": {"grpo": FAST, "recast": SLOW, "sft": SLOW},
-        "nobody": {"grpo": FALLS, "recast": (*FALLS[::-1][1:], 0.1), "sft": FALLS},
+        "nobody": {"grpo": FALLS, "recast": (0.2, 0.15, 0.1, 0.1, 0.1), "sft": FALLS},
     }
     write_comparison(tmp_path / "methods", curves)
     writer.close()
