@@ -137,12 +137,12 @@ def _parts(controls: Comparison) -> dict[str, Any]:
 
 def _metric_table(metric: str, methods: dict[str, Any], base: float) -> Table:
     table = Table(box=MARKDOWN, title=f"{metric}: base policy {base:.4f}")
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     baselines = [name for name in BASELINES if name in methods]
     columns = ["lr", "final / base", "final vs grpo", *(f"{axis.replace('_', ' ')} to grpo" for axis in AXES)]
     columns += [f"steps to {name}" for name in baselines if name != "grpo"]
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for name, row in methods.items():
         rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(row["learning_rates"]))
         cells = [rates + ("*" if row["at_edge"] else ""), interval_text(row["relative_final"])]
@@ -156,10 +156,10 @@ def _metric_table(metric: str, methods: dict[str, Any], base: float) -> Table:
 
 def _parts_table(parts: dict[str, Any]) -> Table:
     table = Table(box=MARKDOWN, title="the parts of recast's gain over grpo, plain SGD at the rate tuned for grpo")
-    table.add_column("part")
+    table.add_column("part", no_wrap=True)
     for metric in parts:
-        table.add_column(f"{metric}: final", justify="right")
-        table.add_column("log10 budget ratio", justify="right")
+        table.add_column(f"{metric}: final", justify="right", no_wrap=True)
+        table.add_column("log10 budget ratio", justify="right", no_wrap=True)
     for part, words in _PART_WORDS.items():
         cells = []
         for rows in parts.values():

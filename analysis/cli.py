@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from analysis.show import draw_run, run_summary, runs_table
+from analysis.tables import draw_again, print_again
 from recast_sim.configio import Common, Flag, Paths, run_command
 from recast_sim.runs import RunError, find_runs, read_run
 
@@ -38,5 +39,28 @@ def show(command: Show) -> None:
             print(f"figure: {picture}", file=sys.stderr)
 
 
+@dataclass(frozen=True)
+class Tables(Common):
+    """What the command of a finished run printed and drew, again.
+
+    Attributes:
+        runs: folders of quickstart, budget, map, claims, gradients or real runs.
+        figures: also draw the figures anew.
+    """
+
+    runs: Paths = ()
+    figures: Flag = False
+
+
+def tables(command: Tables) -> None:
+    if not command.runs:
+        raise RunError("runs: none given; name at least one run folder")
+    for path in command.runs:
+        print_again(path, Console(width=max(280, Console().width)))
+        for picture in draw_again(path) if command.figures else []:
+            print(f"figure: {picture}", file=sys.stderr)
+
+
 def main() -> None:
-    sys.exit(run_command("recast-report", "Tables and figures of run folders.", {"show": (Show, show)}, (RunError, OSError)))
+    commands = {"show": (Show, show), "tables": (Tables, tables)}
+    sys.exit(run_command("recast-report", "Tables and figures of run folders.", commands, (RunError, OSError)))

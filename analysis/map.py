@@ -60,7 +60,7 @@ def print_map(summary: dict[str, Any], console: Console) -> None:
     for metric in dict.fromkeys(row["metric"] for row in rows):
         table = Table(box=MARKDOWN, title=f"{metric}: log10 budget ratio of {summary['method']}")
         for column in ("cell", "all-zero", "hit rate", *(f"vs {other}" for other in others)):
-            table.add_column(column, justify="left" if column == "cell" else "right")
+            table.add_column(column, justify="left" if column == "cell" else "right", no_wrap=True)
         for name, cell in _by_cell(rows).items():
             first = cell[metric, others[0]]
             cells = [_cell_text(cell[metric, other]) for other in others]

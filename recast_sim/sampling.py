@@ -17,7 +17,8 @@ from torch.nn.functional import embedding_bag, pad
 
 from recast_sim.policy import TreePolicy
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 Sampler = Literal["iid", "beam", "stochastic_beam"]
 
 # numbers in a chunk's table of children (8 MiB): larger leaves the cache, smaller reads the same vectors more often

@@ -14,6 +14,7 @@ from recast_sim.configio import Common, Flag
 from recast_sim.runs import RunWriter
 from recast_sim.sweep import Engine
 
+WIDTH = 280  # of the widest table; a narrower terminal wraps its lines, a file keeps them whole
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
@@ -49,7 +50,7 @@ def finish(command: Common, result: Any, show: Callable[[Console], None]) -> Non
     if command.json:
         print(json.dumps(result, allow_nan=False))
         return
-    console = Console(width=max(200, Console().width))
+    console = Console(width=max(WIDTH, Console().width))
     show(console)
     for key in ("run", "figure", "seconds"):
         if isinstance(result, dict) and key in result:
