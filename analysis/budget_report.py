@@ -18,7 +18,7 @@ from analysis.statistics import Interval, bootstrap, mean
 from analysis.style import apply_style, colours, save_figure
 from analysis.text import interval_text, ratio_text
 
-BASELINES = ("grpo", "sft_hard_negative")
+BASELINES = ("grpo", "sft", "sft_hard_negative")
 PARTS = {  # what is added to what, at grpo's own rate under plain SGD
     "groups": ("repair_only rate_of=grpo", "grpo"),
     "weight": ("recast rate_of=grpo", "recast norm_like=grpo rate_of=grpo"),
@@ -136,20 +136,19 @@ def _parts(controls: Comparison) -> dict[str, Any]:
 
 
 def _metric_table(metric: str, methods: dict[str, Any], base: float) -> Table:
-    table = Table(box=MARKDOWN, title=f"{metric}: base policy {base:.4f}")
-    table.add_column("method", no_wrap=True)
     baselines = [name for name in BASELINES if name in methods]
-    columns = ["lr", "final / base", "final vs grpo", *(f"{axis.replace('_', ' ')} to grpo" for axis in AXES)]
+    table = Table(box=MARKDOWN, title=f"{metric}: base policy {base:.4f}")
+    columns = ["method", "lr", "final / base", *(f"final vs {name}" for name in baselines)]
+    columns += [f"{axis.replace('_', ' ')} to grpo" for axis in AXES if "grpo" in baselines]
     columns += [f"steps to {name}" for name in baselines if name != "grpo"]
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for name, row in methods.items():
-        rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(row["learning_rates"]))
+        rates = ", ".join(f"{rate:g}" for rate in sorted(set(row["learning_rates"])))
         cells = [rates + ("*" if row["at_edge"] else ""), interval_text(row["relative_final"])]
-        versus = row.get("versus_grpo")
-        cells.append("" if versus is None else interval_text(versus, percent=True))
-        cells += [ratio_text(row["budget"]["grpo"][axis]) if "grpo" in row["budget"] else "" for axis in AXES]
-        cells += [ratio_text(row["budget"][b]["optimiser_steps"]) for b in baselines if b != "grpo"]
+        cells += [interval_text(row[f"versus_{baseline}"], percent=True) for baseline in baselines]
+        cells += [ratio_text(row["budget"]["grpo"][axis]) for axis in AXES if "grpo" in baselines]
+        cells += [ratio_text(row["budget"][name]["optimiser_steps"]) for name in baselines if name != "grpo"]
         table.add_row(name, *cells)
     return table
 

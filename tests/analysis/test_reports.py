@@ -19,7 +19,7 @@ FALLS = (0.2, 0.1, 0.1, 0.1, 0.1)
 
 
 def shown(printer, summary) -> str:
-    console = Console(width=220, file=io.StringIO(), record=True)
+    console = Console(width=330, file=io.StringIO(), record=True)
     printer(summary, console)
     return console.export_text()
 

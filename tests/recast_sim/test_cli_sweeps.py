@@ -52,7 +52,7 @@ def test_budget_prints_ratios_with_intervals_and_the_parts_of_the_gain(tmp_path:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     row = result["metrics"]["pass_at_1_sampled"]["recast"]
-    assert set(row["budget"]) == {"grpo", "sft_hard_negative"}
+    assert set(row["budget"]) == {"grpo", "sft", "sft_hard_negative"}
     assert set(row["budget"]["grpo"]) == {"rollouts", "actor_tokens", "optimiser_steps", "seconds"}
     assert set(row["budget"]["grpo"]["rollouts"]) == {"value", "low", "high", "seeds", "censored", "trivial"}
     assert result["metrics"]["pass_at_1_sampled"]["grpo"]["versus_grpo"]["value"] == 0
