@@ -32,11 +32,11 @@ _PART_WORDS = {
     "all of recast": "all of it: recast over grpo",
 }
 _NOTE = (
-    "Final: mean of the last three evaluations over the base policy's score, held out. Ratios: what a method spends to reach "
-    "the baseline's final score (first crossing that holds for two evaluations) over what the baseline spent in all. All are "
-    "interquartile means over worlds with 95 % stratified-bootstrap intervals; (n/N): in n of N worlds it never got there; "
-    "no gain: the baseline ended no higher than it began. "
-    "lr: tuned for this metric on worlds that are not reported, the same grid for all; * is the grid's edge."
+    "Final: mean of the last three evaluations over the base policy's score, held out; mean log: of its logarithm, over the "
+    "settings. Ratios: what a method spends to reach the baseline's final score (first crossing that holds for two "
+    "evaluations) over what the baseline spent in all. All are interquartile means over worlds with 95 % stratified-bootstrap "
+    "intervals; (n/N): in n of N worlds it never got there; no gain: the baseline ended no higher than it began. lr: tuned "
+    "for this metric on worlds that are not reported, the same grid for all; * is the grid's edge."
 )
 
 
@@ -71,7 +71,7 @@ def print_budget(summary: dict[str, Any], console: Console) -> None:
         soft_wrap=True,
     )
     for metric, methods in summary["metrics"].items():
-        console.print(_metric_table(metric, methods, summary["base"][metric]))
+        console.print(_scores(metric, methods, summary["base"][metric]), _costs(metric, methods))
     console.print(_NOTE, highlight=False)
     if summary["parts"]:
         console.print(_parts_table(summary["parts"]))
@@ -108,6 +108,7 @@ def _method(found: Comparison, method: str, metric: str) -> dict[str, Any]:
         "at_edge": any(edge for _, edge in rates),
         "final": _plain(pooled([c.finals_S for c in curves])),
         "relative_final": _plain(pooled([c.finals_S / c.starts_S for c in curves])),
+        "mean_log_gain": float(np.mean([np.log(c.finals_S / c.starts_S).mean() for c in curves])),
         "budget": {},
     }
     for baseline in (name for name in BASELINES if name in found.methods):
@@ -135,21 +136,34 @@ def _parts(controls: Comparison) -> dict[str, Any]:
     return parts
 
 
-def _metric_table(metric: str, methods: dict[str, Any], base: float) -> Table:
+def _scores(metric: str, methods: dict[str, Any], base: float) -> Table:
     baselines = [name for name in BASELINES if name in methods]
-    table = Table(box=MARKDOWN, title=f"{metric}: base policy {base:.4f}")
-    columns = ["method", "lr", "final / base", *(f"final vs {name}" for name in baselines)]
-    columns += [f"{axis.replace('_', ' ')} to grpo" for axis in AXES if "grpo" in baselines]
-    columns += [f"steps to {name}" for name in baselines if name != "grpo"]
-    for column in columns:
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    columns = ("lr", "final / base", "mean log", *(f"vs {baseline}" for baseline in baselines))
+    table = _table(f"{metric}, base policy {base:.4f}: final scores", *columns)
     for name, row in methods.items():
         rates = ", ".join(f"{rate:g}" for rate in sorted(set(row["learning_rates"])))
-        cells = [rates + ("*" if row["at_edge"] else ""), interval_text(row["relative_final"])]
-        cells += [interval_text(row[f"versus_{baseline}"], percent=True) for baseline in baselines]
-        cells += [ratio_text(row["budget"]["grpo"][axis]) for axis in AXES if "grpo" in baselines]
-        cells += [ratio_text(row["budget"][name]["optimiser_steps"]) for name in baselines if name != "grpo"]
-        table.add_row(name, *cells)
+        versus = (interval_text(row[f"versus_{baseline}"], percent=True) for baseline in baselines)
+        final = (interval_text(row["relative_final"]), f"{row['mean_log_gain']:.3f}")
+        table.add_row(name, rates + ("*" if row["at_edge"] else ""), *final, *versus)
+    return table
+
+
+def _costs(metric: str, methods: dict[str, Any]) -> Table:
+    axes = AXES if "grpo" in methods else ()
+    others = [name for name in BASELINES if name in methods and name != "grpo"]
+    columns = [f"{axis.replace('_', ' ')} to grpo" for axis in axes] + [f"steps to {name}" for name in others]
+    table = _table(f"{metric}: budget ratios", *columns)
+    for name, row in methods.items():
+        ratios = [row["budget"]["grpo"][axis] for axis in axes] + [row["budget"][o]["optimiser_steps"] for o in others]
+        table.add_row(name, *map(ratio_text, ratios))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(box=MARKDOWN, title=title, title_justify="left")
+    table.add_column("method", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
