@@ -74,7 +74,9 @@ def print_budget(summary: dict[str, Any], console: Console) -> None:
         console.print(_scores(metric, methods, summary["base"][metric]), _costs(metric, methods))
     console.print(_NOTE, highlight=False)
     if summary["parts"]:
-        console.print(_parts_table(summary["parts"]))
+        console.print(_parts_table(summary["parts"], "relative_difference", "final score", percent=True))
+        words = "log10 of the steps to the lower of two final scores"
+        console.print(_parts_table(summary["parts"], "log10_budget_ratio", words, percent=False))
 
 
 def draw_budget(root: Path, summary: dict[str, Any]) -> Path:
@@ -159,29 +161,18 @@ def _costs(metric: str, methods: dict[str, Any]) -> Table:
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, first: str = "method") -> Table:
     table = Table(box=MARKDOWN, title=title, title_justify="left")
-    table.add_column("method", no_wrap=True)
+    table.add_column(first, no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
-def _parts_table(parts: dict[str, Any]) -> Table:
-    table = Table(box=MARKDOWN, title="the parts of recast's gain over grpo, plain SGD at the rate tuned for grpo")
-    table.add_column("part", no_wrap=True)
-    for metric in parts:
-        table.add_column(f"{metric}: final", justify="right", no_wrap=True)
-        table.add_column("log10 budget ratio", justify="right", no_wrap=True)
+def _parts_table(parts: dict[str, Any], figure: str, title: str, percent: bool) -> Table:
+    table = _table(f"parts of recast's gain over grpo, plain SGD at the rate tuned for grpo: {title}", *parts, first="part")
     for part, words in _PART_WORDS.items():
-        cells = []
-        for rows in parts.values():
-            cells += [
-                interval_text(rows[part]["relative_difference"], percent=True),
-                interval_text(rows[part]["log10_budget_ratio"]),
-            ]
-        table.add_row(words, *cells)
-    table.caption = "log10 budget ratio: of steps to the lower of the two final scores; below 0 the first is cheaper."
+        table.add_row(words, *(interval_text(rows[part][figure], percent=percent) for rows in parts.values()))
     return table
 
 
@@ -210,7 +201,7 @@ def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
     axis.set(yticks=np.arange(len(names)), yticklabels=names, xlabel="change of the final score (%)")
     axis.set_title("Parts of recast's gain over grpo (SGD)")
     axis.invert_yaxis()
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
 
 
 def _band(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
