@@ -34,8 +34,9 @@ lint: setup  ## style, types and layer rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: setup  ## signal construction against the per-group Python loop
+bench: setup  ## signal construction and the simulator against their plain versions
 	$(BIN)/python benchmarks/construction.py
+	$(BIN)/python benchmarks/simulator.py
 
 lab: setup  ## JupyterLab
 	$(INSTALL) --editable '.[train,dev,notebooks]'
