@@ -216,7 +216,7 @@ def _draw_gradients(axis: Axes, summary: dict[str, Any], palette: dict[str, str]
         axis.scatter(*points[names[0]][0], color=palette[names[0]], s=60, zorder=3, label=" = ".join(names))
     axis.legend(frameon=False, fontsize=8, loc="lower right")
     axis.set(xscale="log", xlabel="gradient variance of one group (relative)", ylabel="cosine to the exact gradient")
-    axis.set(ylim=(min([0, *(p[0][1] for p in points.values())]), 1.12), title="Bias and variance at the base policy")
+    axis.set(ylim=(min([0, *(p[0][1] - 0.1 for p in points.values())]), 1.12), title="Bias and variance at the base policy")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
