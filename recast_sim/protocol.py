@@ -109,21 +109,8 @@ def run_protocol(
     keys = [(name, methods[m], lr, s) for name, s, m, lr in final]
     runs = submit(f"{root.name}: reported runs", [run_job(*run) for run in keys])
     _write(root / "worlds.parquet", [_world_row(name, info) for (name, _), info in zip(worlds, drawn, strict=True)])
-    draws = {name: get_constructor(method.constructor).rollouts for name, method in methods.items()}
-    edges = (min(protocol.learning_rates), max(protocol.learning_rates))
-    _write(
-        root / "rates.parquet",
-        [
-            {"setting": n, "method": m, "metric": k, "learning_rate": lr, "at_edge": lr in edges, "draws": draws[m]}
-            for (n, m, k), lr in rates.items()
-        ],
-    )
-    rows = [
-        {"setting": name, "method": m.name, "learning_rate": lr, "seed": s, **row}
-        for (name, m, lr, s), result in zip(keys, runs, strict=True)
-        for row in result["evals"]
-    ]
-    _write(root / "runs.parquet", rows)
+    _write(root / "rates.parquet", _rate_rows(rates, methods, protocol.learning_rates))
+    _write(root / "runs.parquet", [row for run, result in zip(keys, runs, strict=True) for row in _run_rows(run, result)])
 
 
 def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: int) -> dict[str, Any]:
@@ -220,6 +207,23 @@ def _best_rates(
     followers = [m for m in methods.values() if m.rate_of]
     names = dict.fromkeys(name for name, *_ in grid)
     return best | {(n, m.name, k): best[n, m.rate_of, k] for n in names for m in followers for k in metrics}
+
+
+def _rate_rows(
+    rates: Mapping[tuple[str, str, str], float], methods: Mapping[str, Method], grid: Sequence[float]
+) -> list[dict[str, Any]]:
+    """`at_edge`: the grid's end was chosen; `draws`: the method needs rollouts at all."""
+    edges = (min(grid), max(grid))
+    draws = {name: get_constructor(method.constructor).rollouts for name, method in methods.items()}
+    return [
+        {"setting": s, "method": m, "metric": k, "learning_rate": rate, "at_edge": rate in edges, "draws": draws[m]}
+        for (s, m, k), rate in rates.items()
+    ]
+
+
+def _run_rows(run: tuple[str, Method, float, int], result: dict[str, Any]) -> list[dict[str, Any]]:
+    name, method, rate, seed = run
+    return [{"setting": name, "method": method.name, "learning_rate": rate, "seed": seed, **row} for row in result["evals"]]
 
 
 def _world_row(name: str, info: dict[str, Any]) -> dict[str, Any]:
