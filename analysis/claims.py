@@ -48,7 +48,7 @@ def print_claims(rows: Sequence[Row], console: Console) -> None:
     """A line a measurement."""
     table = Table(box=MARKDOWN, title="claims of arXiv 2604.22169 in simulation; 95 % bootstrap intervals over worlds")
     for column in ("claim", "paper", "ours", "setting", "verdict"):
-        table.add_column(column, justify="right" if column in ("claim", "ours") else "left")
+        table.add_column(column, justify="right" if column in ("claim", "ours") else "left", no_wrap=True)
     for row in rows:
         ours, low, high = (">1" if row[key] is None else f"{row[key]:.3g}" for key in ("ours", "low", "high"))
         table.add_row(str(row["claim"]), row["paper"], f"{ours} [{low}, {high}]", row["setting"], row["verdict"])
@@ -95,7 +95,10 @@ def _scale(ladder: Comparison, metric: str) -> Row:
     middles = [100 * np.expm1(iqm(gain[None])[0]) for gain in gains]
     ends = ", ".join(f"{name} {middle:+.0f} %" for name, middle in zip(ladder.settings, middles, strict=True))
     words = f"weak base, {metric}: slope of log(recast / grpo) a rung of capacity ({ends})"
-    return _row(4, "the advantage widens with model scale", bootstrap(slopes.tolist(), iqm), words, lambda i: i.low > 0)
+    ahead = bool(middles[-1] > 0)  # an advantage that is not there cannot widen
+    words += "" if ahead else "; recast is behind on the largest"
+    slope = bootstrap(slopes.tolist(), iqm)
+    return _row(4, "the advantage widens with model scale", slope, words, lambda i: i.low > 0 and ahead)
 
 
 def _dynamics(found: Comparison, setting: str) -> list[Row]:

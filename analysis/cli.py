@@ -56,7 +56,7 @@ def tables(command: Tables) -> None:
     if not command.runs:
         raise RunError("runs: none given; name at least one run folder")
     for path in command.runs:
-        print_again(path, Console(width=max(200, Console().width)))
+        print_again(path, Console(width=max(360, Console().width)))
         for picture in draw_again(path) if command.figures else []:
             print(f"figure: {picture}", file=sys.stderr)
 

@@ -14,7 +14,7 @@ from recast_sim.configio import Common, Flag
 from recast_sim.runs import RunWriter
 from recast_sim.sweep import Engine
 
-WIDTH = 200  # of the widest table; a narrower terminal wraps its lines, a file keeps them whole
+WIDTH = 360  # of the widest table; a narrower terminal wraps its lines, a file keeps them whole
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
