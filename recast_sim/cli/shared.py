@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recast_sim.configio import Common, Flag
+from recast_sim.configio import Common, ConfigError, Flag
 from recast_sim.runs import RunWriter
 from recast_sim.sweep import Engine
 
@@ -31,6 +31,10 @@ class Sweeping(Common):
     workers: int = min(2, os.cpu_count() or 1)
     engine: Engine = "local"
     resume: Flag = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"workers: {self.workers} must be at least 1")
 
 
 def folder(command: Common, name: str) -> Path:

@@ -120,6 +120,15 @@ def test_bad_files_are_one_line_and_leave_nothing(tmp_path: Path, command: str, 
     assert not (tmp_path / command).exists()
 
 
+def test_bad_options_leave_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*SIM, "budget", "--workers", "0", "--out", str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "workers: 0 must be at least 1" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_shipped_recipes_are_valid() -> None:
     kinds = {"map": MapConfig, "claims": ClaimsConfig}
     files = sorted(RECIPES.glob("*.toml"))
