@@ -114,7 +114,8 @@ def matched_log_ratio(method: Curves, other: Curves, axis: str = "optimiser_step
     """log10 of the ratio of what both spend to the lower of their two final scores, for each seed.
 
     Symmetric and never censored: below 0 the method is cheaper, by 0.5 three times. Costs under 1 % of a budget count as 1 %,
-    so the figure lies in -2 .. 2.
+    so the figure lies in -2 .. 2. Where the lower final score is no gain over the start there is nothing to reach: the figure
+    is then -2 or 2 for the one that gains, and 0 where neither does.
     """
     _same_seeds(method, other)
     targets = np.minimum(method.finals_S, other.finals_S)
@@ -124,7 +125,9 @@ def matched_log_ratio(method: Curves, other: Curves, axis: str = "optimiser_step
         spent = [crossing(s, x, t) for s, x, t in zip(curves.scores_SE, curves.spent[axis], targets, strict=True)]
         return np.clip(np.minimum(spent, totals), _LEAST * totals, None)  # its own final score is reached by the end
 
-    return np.log10(cost(method) / cost(other))
+    gains, others = method.finals_S > method.starts_S, other.finals_S > other.starts_S
+    only_one = (others.astype(float) - gains) * -np.log10(_LEAST)
+    return np.where(gains & others, np.log10(cost(method) / cost(other)), only_one)
 
 
 def _same_seeds(method: Curves, baseline: Curves) -> None:

@@ -26,9 +26,9 @@ from recast_sim.runs import read_run
 _LIMIT = 1.0  # of the colour scale
 _NOTE = (
     "log10 budget ratio, {method} over the other: of steps to the lower of the two final scores; -0.3 is half the budget, +0.3 "
-    "twice. Interquartile mean over {seeds} worlds, 95 % bootstrap interval; (ns): the interval holds 0; (-): neither method "
-    "ends above its base policy, so there is no budget to compare. Rates are tuned for each metric, method and cell on other "
-    "worlds."
+    "twice, -2 or +2 where only one of the two gains. Interquartile mean over {seeds} worlds, 95 % bootstrap interval; (ns): "
+    "the interval holds 0; (-): neither method ends above its base policy, so there is no budget to compare; equal: the same "
+    "scores. Rates are tuned for each metric, method and cell on other worlds."
 )
 
 
@@ -114,8 +114,8 @@ def _by_cell(rows: list[dict[str, Any]]) -> dict[str, dict[tuple[str, str], dict
 
 
 def _cell_text(row: dict[str, Any]) -> str:
-    ratio = row["log10_budget_ratio"]
-    if ratio["value"] == ratio["low"] == ratio["high"] == 0:
+    ratio, difference = row["log10_budget_ratio"], row["relative_difference"]
+    if difference["value"] == difference["low"] == difference["high"] == 0:
         return "equal"
     if not row["someone_gains"]:
         return "(-)"
