@@ -66,6 +66,7 @@ def print_map(summary: dict[str, Any], console: Console) -> None:
             cells = [_cell_text(cell[metric, other]) for other in others]
             table.add_row(name, f"{100 * first['all_zero']:.1f} %", f"{first['hit_rate']:.2g}", *cells)
         console.print(table)
+        console.print(*(_count(rows, metric, other) for other in others), sep="\n", highlight=False)
     console.print(_NOTE.format(**summary), highlight=False)
     if summary["missing"]:
         console.print(f"not calibrated, left out: {', '.join(summary['missing'])}", highlight=False)
@@ -120,6 +121,15 @@ def _cell_text(row: dict[str, Any]) -> str:
     if not row["someone_gains"]:
         return "(-)"
     return interval_text(ratio) + ("" if row["significant"] else " (ns)")
+
+
+def _count(rows: list[dict[str, Any]], metric: str, other: str) -> str:
+    """How many distinct settings each side wins."""
+    settings = {row["setting"]: row for row in rows if (row["metric"], row["against"]) == (metric, other)}
+    open_ones = [row["log10_budget_ratio"] for row in settings.values() if row["someone_gains"]]
+    cheaper, dearer = sum(r["high"] < 0 for r in open_ones), sum(r["low"] > 0 for r in open_ones)
+    counts = f"cheaper in {cheaper}, dearer in {dearer}"
+    return f"{metric} vs {other}: {len(open_ones)} of {len(settings)} settings where one gains; {counts}"
 
 
 def _slices_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> Figure:

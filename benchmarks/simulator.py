@@ -134,7 +134,7 @@ def measure(prompts: int, group_size: int, threads: int, repeats: int) -> dict[s
         "microseconds_per_group": cost,
         "million": million,
         "target": {name: target for name, (target, _) in TARGETS.items()},
-        "met": {name: _met(name, value) for name, value in figures.items()},
+        "met": {name: _met(name, figures[name]) for name in TARGETS},
         **_circumstances(prompts, group_size, threads, repeats),
     }
 

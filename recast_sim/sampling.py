@@ -21,8 +21,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 Sampler = Literal["iid", "beam", "stochastic_beam"]
 
-# numbers in a chunk's table of children (8 MiB): larger leaves the cache, smaller reads the same vectors more often
-_CHUNK = 2**21
+# numbers in a chunk's table of children (4 MiB): larger leaves the cache, smaller reads the same vectors more often
+_CHUNK = 2**20
 _CACHED = 2**18  # numbers of a table that any order of reading finds in the cache
 
 
