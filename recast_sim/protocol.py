@@ -91,9 +91,9 @@ def run_protocol(
     """
     reported = range(seed, seed + protocol.seeds)
     tuning = range(seed + 10_000, seed + 10_000 + protocol.tuning_seeds)
-    settings, knobs = _calibrated(settings, tuning[0], submit, skip_failed)
+    settings, knobs = _calibrated(settings, (*tuning, *reported), submit, skip_failed)
     worlds = [(name, s) for name in settings for s in (*tuning, *reported)]
-    drawn = submit(f"{root.name}: worlds", [_world_job(root, settings[name], knobs[name], s) for name, s in worlds])
+    drawn = submit(f"{root.name}: worlds", [_world_job(root, settings[name], knobs[name, s], s) for name, s in worlds])
 
     def run_job(name: str, method: Method, rate: float, s: int) -> Job:
         return Job((root.name, "run", name, method.name, rate, s), train_run, (root, settings[name], method, rate, s))
@@ -161,12 +161,19 @@ def final_score(evals: Sequence[Mapping[str, Any]], metric: str) -> float:
 
 
 def _calibrated(
-    settings: Mapping[str, Setting], seed: int, submit: Submit, skip_failed: bool
-) -> tuple[dict[str, Setting], dict[str, dict[str, Any]]]:
-    jobs = [Job(("calibration", s.world_name, seed), _calibrate_job, (s, seed, skip_failed)) for s in settings.values()]
-    found = dict(zip(settings, submit("calibration", jobs), strict=True))
-    kept = {name: setting for name, setting in settings.items() if "failed" not in found[name]}
-    return kept, {name: found[name]["environment"] for name in kept}
+    settings: Mapping[str, Setting], seeds: Sequence[int], submit: Submit, skip_failed: bool
+) -> tuple[dict[str, Setting], dict[tuple[str, int], dict[str, Any]]]:
+    """The settings that can be calibrated, and the knobs of each of their worlds, which are those of the first seed's world
+    unless a setting calibrates each."""
+    wanted = {(name, s): s if setting.calibrate_each else seeds[0] for name, setting in settings.items() for s in seeds}
+    jobs = [
+        Job(("calibration", settings[name].world_name, at), _calibrate_job, (settings[name], at, skip_failed))
+        for (name, _), at in wanted.items()
+    ]
+    found = dict(zip(wanted, submit("calibration", jobs), strict=True))
+    failed = {name for (name, _), result in found.items() if "failed" in result}
+    kept = {name: setting for name, setting in settings.items() if name not in failed}
+    return kept, {key: result["environment"] for key, result in found.items() if key[0] in kept}
 
 
 def _calibrate_job(setting: Setting, seed: int, skip_failed: bool) -> dict[str, Any]:

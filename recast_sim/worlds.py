@@ -29,6 +29,7 @@ class Setting:
         regime: (all_zero, single_hit, multi_hit) to calibrate the world to; empty does not.
         regime_group_size: the group size at which the regime is asked for, and reported.
         hit_rate: mean hit rate of the base policy to calibrate to instead; 0 does not.
+        calibrate_each: calibrate every world by itself, not once on the first tuning world (slower; no scatter of the regime).
         training: everything but constructor and learning rate, which the protocol sets.
     """
 
@@ -40,6 +41,7 @@ class Setting:
     regime: tuple[float, ...] = (0.85, 0.13, 0.02)
     regime_group_size: int = 32
     hit_rate: float = 0.0
+    calibrate_each: bool = False
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:

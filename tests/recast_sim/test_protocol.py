@@ -94,6 +94,18 @@ def test_a_setting_that_cannot_be_calibrated_stops_a_comparison_and_is_left_out_
     assert compare(tmp_path / "map", 1, settings, one, skip_failed=True).settings == ["tiny"]
 
 
+def test_each_world_can_be_calibrated_by_itself(tmp_path: Path) -> None:
+    """Knobs that differ between the worlds, and a regime nearer to what was asked for than with one calibration for all."""
+    asked = dataclasses.replace(TINY, regime=(0.8, 0.18, 0.02), regime_group_size=8)
+    one = dataclasses.replace(PROTOCOL, methods=("sft",), learning_rates=(0.01,), seeds=2, metrics=METRICS[:1])
+    once = compare(tmp_path / "once", 2, {"tiny": asked}, one).reported_worlds
+    each = compare(tmp_path / "each", 2, {"tiny": dataclasses.replace(asked, calibrate_each=True)}, one).reported_worlds
+    assert once["beta"].n_unique() == 1
+    assert each["beta"].n_unique() == 2
+    assert (each["all_zero"] - 0.8).abs().max() < 0.011
+    assert (each["all_zero"] - 0.8).abs().max() < (once["all_zero"] - 0.8).abs().max()
+
+
 def test_an_unfinished_comparison_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="go on with --resume"):
         Comparison.read(tmp_path)
