@@ -201,7 +201,7 @@ def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
     axis.set(yticks=np.arange(len(names)), yticklabels=names, xlabel="change of the final score (%)")
     axis.set_title("Parts of recast's gain over grpo (SGD)")
     axis.invert_yaxis()
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(frameon=False, fontsize=8, loc="upper right")
 
 
 def _band(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
