@@ -7,14 +7,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
 from analysis.budget import AXES, budget_ratio, matched_log_ratio, pooled
 from analysis.comparison import Comparison
-from analysis.statistics import Interval, bootstrap, mean
+from analysis.statistics import Interval, mean_band
 from analysis.style import apply_style, colours, save_figure
 from analysis.text import interval_text, ratio_text
 
@@ -180,7 +179,7 @@ def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, 
     for method in found.methods:
         curves = [found.curves(setting, method, metric) for setting in found.settings]
         scores = np.concatenate([c.scores_SE / c.starts_S[:, None] for c in curves])
-        low, middle, high = _band(scores)
+        low, middle, high = mean_band(scores)
         spent = np.concatenate([c.spent["rollouts"] for c in curves]).mean(0) / 1000
         style = "-" if found.draws(method) else "--"  # dashed: needs no rollouts, drawn over those the others had by then
         axis.plot(spent, middle, color=palette[method], label=method, linestyle=style)
@@ -202,12 +201,6 @@ def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
     axis.set_title("Parts of recast's gain over grpo (SGD)")
     axis.invert_yaxis()
     axis.legend(frameon=False, fontsize=8, loc="upper right")
-
-
-def _band(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    intervals = [bootstrap(column.tolist(), mean) for column in scores.T]
-    low, middle, high = (np.array([getattr(i, name) for i in intervals]) for name in ("low", "value", "high"))
-    return low, middle, high
 
 
 def _world_mean(found: Comparison, column: str) -> float:

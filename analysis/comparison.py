@@ -58,10 +58,9 @@ class Comparison:
         """The worlds that are reported, without those that tuned the rates."""
         return self.worlds.join(self.runs.select("setting", "seed").unique(), on=["setting", "seed"], how="semi")
 
-    def curves(self, setting: str, method: str, metric: str, at: str | None = None) -> Curves:
-        """Curves of one metric at the rate tuned for it, or for the metric `at`."""
-        frames = self.frames(setting, method, at or metric)
-        return Curves.of(frames, metric)
+    def curves(self, setting: str, method: str, metric: str) -> Curves:
+        """Curves of one metric at the rate tuned for it."""
+        return Curves.of(self.frames(setting, method, metric), metric)
 
     def frames(self, setting: str, method: str, metric: str) -> dict[int, pl.DataFrame]:
         """Evaluations of each seed at the rate tuned for a metric."""

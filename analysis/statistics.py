@@ -61,3 +61,10 @@ def iqm(sample: NDArray[np.float64]) -> NDArray[np.float64]:
 def mean(sample: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean along axis 1."""
     return sample.mean(axis=1)
+
+
+def mean_band(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Low, mean and high of each column over the rows (seeds), by bootstrap."""
+    intervals = [bootstrap(column.tolist(), mean) for column in sample.T]
+    low, middle, high = (np.array([getattr(i, name) for i in intervals]) for name in ("low", "value", "high"))
+    return low, middle, high

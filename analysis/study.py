@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.budget import Curves, budget_ratio
-from analysis.statistics import bootstrap, mean
+from analysis.statistics import bootstrap, mean, mean_band
 from analysis.style import REGIME_COLOURS, apply_style, colours, save_figure
 from analysis.text import ratio_text
 from recast_sim.runs import Run, RunError, read_run
@@ -256,6 +256,4 @@ def _band(
     if smooth > 1 and table.shape[1] >= smooth:
         table = np.apply_along_axis(np.convolve, 1, table, np.full(smooth, 1 / smooth), mode="valid")
         x = x[smooth // 2 : len(x) - smooth // 2]
-    intervals = [bootstrap(list(column_values), mean) for column_values in table.T]
-    low, middle, high = (np.array([getattr(i, name) for i in intervals]) for name in ("low", "value", "high"))
-    return x, low, middle, high
+    return x, *mean_band(table)

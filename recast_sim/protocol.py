@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
+from recast_sim.calibration import CalibrationError
 from recast_sim.methods import Method, parse_method
 from recast_sim.runs import RunError, atomic_file
 from recast_sim.signal import get_constructor
@@ -177,8 +178,6 @@ def _calibrated(
 
 
 def _calibrate_job(setting: Setting, seed: int, skip_failed: bool) -> dict[str, Any]:
-    from recast_sim.calibration import CalibrationError
-
     try:
         return {"environment": calibrate_setting(setting, seed)}
     except CalibrationError as error:
