@@ -5,8 +5,9 @@ tokens of each item, padded on the left. Axis letters: P prompts, T tokens of a 
 positions, L levels, N trie nodes, B children of a node, C codes of a level, H history items, D hidden width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
 
+T = TypeVar("T")
 PAD_TOKEN, BOS_TOKEN, SPECIAL_TOKENS = 0, 1, 2
 
 
@@ -89,6 +91,10 @@ class SidModel(nn.Module):
         """A table of the trie on the model's device, int64."""
         return getattr(self, name if level is None else f"{name}_{level}")
 
+    def forward(self, compute: Callable[..., T], *arguments: Any) -> T:
+        """compute(model, *arguments): the one entry, so that wrappers of distributed training see every pass."""
+        return compute(self, *arguments)
+
     def hidden(self, tokens_PQ: Tensor, positions_PQ: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
         """Last hidden states (P, Q, D).
 
@@ -111,16 +117,16 @@ class SidModel(nn.Module):
         start = self.offset[level]
         return hidden_D @ self.lm.lm_head.weight[start : start + self.sizes[level]].T
 
-    def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor) -> Tensor:
+    def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-softmax over the legal children (..., B) of each `node` (...) of `level`; -inf where padded."""
         legal = self.table("children", level)[node] >= 0
         logits = self.level_logits(hidden_D, level).gather(-1, self.table("codes", level)[node])
-        return logits.masked_fill(~legal, -torch.inf).log_softmax(-1)
+        return (logits / temperature).masked_fill(~legal, -torch.inf).log_softmax(-1)
 
-    def step_logprobs(self, hidden_D: Tensor, level: int, parent: Tensor, child: Tensor) -> Tensor:
+    def step_logprobs(self, hidden_D: Tensor, level: int, parent: Tensor, child: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probability (...) of going from `parent` (a node of `level`) to `child` (a node of `level + 1`)."""
         column = child - self.table("children", level)[parent][..., 0]  # children of a node are numbered in a row
-        return self.child_logprobs(hidden_D, level, parent).gather(-1, column[..., None])[..., 0]
+        return self.child_logprobs(hidden_D, level, parent, temperature).gather(-1, column[..., None])[..., 0]
 
 
 def build_model(catalog: Catalog, config: ModelConfig, seed: int) -> SidModel:

@@ -35,7 +35,9 @@ class PromptCache:
         return self._model.hidden(tokens, positions, mask, self._cache)
 
 
-def packed_logprobs(model: SidModel, prompts: PromptTokens, prompt_N: Tensor, leaf_N: Tensor) -> Tensor:
+def packed_logprobs(
+    model: SidModel, prompts: PromptTokens, prompt_N: Tensor, leaf_N: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Trie-constrained token log-probabilities (N, L) of leaves as continuations of prompts, with gradient.
 
     `prompt_N` (ascending) says which prompt a row belongs to. One sequence a prompt holds it once and all its rows: row r
@@ -58,11 +60,13 @@ def packed_logprobs(model: SidModel, prompts: PromptTokens, prompt_N: Tensor, le
     for level in range(levels):
         at_N = torch.full_like(slot_N, T - 1) if level == 0 else T + (level - 1) * R + slot_N
         parent_N = nodes_NL[:, level - 1] if level else torch.zeros_like(leaf_N)
-        steps.append(model.step_logprobs(hidden_PQD[group_N, at_N], level, parent_N, nodes_NL[:, level]))
+        steps.append(model.step_logprobs(hidden_PQD[group_N, at_N], level, parent_N, nodes_NL[:, level], temperature))
     return torch.stack(steps, 1)
 
 
-def repeated_logprobs(model: SidModel, prompts: PromptTokens, prompt_N: Tensor, leaf_N: Tensor) -> Tensor:
+def repeated_logprobs(
+    model: SidModel, prompts: PromptTokens, prompt_N: Tensor, leaf_N: Tensor, temperature: float = 1.0
+) -> Tensor:
     """The same by the plain path: every row repeats its prompt under a plain causal mask. The oracle of `packed_logprobs`."""
     part, levels = prompts.take(prompt_N), model.levels
     codes_NL = model.table("leaf_codes")[leaf_N] + torch.tensor(model.offset, device=leaf_N.device)
@@ -73,7 +77,8 @@ def repeated_logprobs(model: SidModel, prompts: PromptTokens, prompt_N: Tensor, 
     nodes_NL = model.table("leaf_nodes")[leaf_N]
     parents_NL = torch.cat([torch.zeros_like(nodes_NL[:, :1]), nodes_NL[:, :-1]], 1)
     steps = [
-        model.step_logprobs(hidden_NQD[:, level], level, parents_NL[:, level], nodes_NL[:, level]) for level in range(levels)
+        model.step_logprobs(hidden_NQD[:, level], level, parents_NL[:, level], nodes_NL[:, level], temperature)
+        for level in range(levels)
     ]
     return torch.stack(steps, 1)
 

@@ -1,0 +1,25 @@
+"""`recast-train`: the command line of the real trainer, one module a command."""
+
+import sys
+
+from recast_sim.catalog import CatalogError
+from recast_sim.configio import run_command
+from recast_sim.runs import RunError
+from recast_sim.signal import SignalError
+from recast_train.cli.fetch import Fetch, fetch
+from recast_train.cli.run import Run, run
+from recast_train.data import DataError
+from recast_train.model import TrainError
+from recast_train.semantic_id import SemanticIdError
+
+_ERRORS = (DataError, SemanticIdError, SignalError, CatalogError, TrainError, RunError, OSError)
+_COMMANDS = {"fetch": (Fetch, fetch), "run": (Run, run)}
+
+
+def main() -> None:
+    about = "Generative recommenders on real data, trained with the signal module of the laboratory."
+    sys.exit(run_command("recast-train", about, _COMMANDS, _ERRORS))
+
+
+if __name__ == "__main__":
+    main()

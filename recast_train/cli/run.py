@@ -1,0 +1,40 @@
+"""`recast-train run`."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+
+from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
+from recast_train.config import RealConfig
+
+
+@dataclass(frozen=True)
+class Run(Common):
+    """A whole real run from a recipe: data, semantic IDs, supervised start, RL methods, evaluation, table and figure.
+
+    Attributes:
+        file: TOML recipe with the keys of the options; options override it.
+        resume: go on with the run in --out: what is done is kept, what was killed goes on from its checkpoint.
+    """
+
+    file: OptionalFile = None
+    config: Annotated[RealConfig, Nested] = field(default_factory=RealConfig, metadata={"type": RealConfig})
+    resume: Flag = False
+
+
+def run(command: Run) -> None:
+    from analysis.real import draw_real, print_real
+    from recast_train.pipeline import run_real
+
+    name = command.file.stem if command.file else "default"
+    root = command.out or Path("runs") / f"real-{name}-{command.seed}"
+    with progress() as report:
+        results = run_real(command.config, command.seed, root, command.resume, report)
+    results |= {"run": str(root), "figure": str(draw_real(root))}
+    if command.json:
+        print(json.dumps(results, allow_nan=False))
+    else:
+        print_real(root, Console(width=max(165, Console().width)))
