@@ -139,7 +139,7 @@ def _draw_differences(axes: Axes, results: dict[str, Any]) -> None:
 def _draw_all_zero(axes: Axes, root: Path, results: dict[str, Any]) -> None:
     known = colours(results["methods"])
     for name in results["methods"]:
-        steps = read_run(root / "rl" / name).steps
+        steps = read_run(root / "rl" / results["methods"][name]["folder"]).steps
         if "before_all_zero" in steps.columns:
             window = max(1, min(_SMOOTH, len(steps) // 5))
             share = steps["before_all_zero"].rolling_mean(window)

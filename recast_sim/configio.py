@@ -5,13 +5,15 @@ A file is validated by pydantic against the dataclass; an unknown key fails with
 
 import contextlib
 import io
+import json
+import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
@@ -44,6 +46,25 @@ class Common:
     seed: int = 0
     out: Path | None = None
     json: Flag = False
+
+
+@dataclass(frozen=True)
+class Sweeping(Common):
+    """Options of a command that runs a sweep.
+
+    Attributes:
+        workers: processes at once; they change no number.
+        engine: local processes, or Ray (a running cluster if there is one).
+        resume: go on with the sweep in --out.
+    """
+
+    workers: int = min(2, os.cpu_count() or 1)
+    engine: Literal["local", "ray"] = "local"
+    resume: Flag = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"workers: {self.workers} must be at least 1")
 
 
 def load_config(cls: type[T], path: Path) -> T:
@@ -82,6 +103,27 @@ def override(config: T, changes: Mapping[str, Any]) -> T:
         return TypeAdapter(type(config)).validate_python(table)
     except ValidationError as error:
         raise ConfigError(f"{type(config).__name__}: {_first_problem(error)}") from error
+
+
+def parse_line(line: str, keys: Collection[str]) -> tuple[str, dict[str, Any]]:
+    """First word of "word key=value ..." and its values, read as JSON where they are JSON, else as text.
+
+    Raises:
+        ConfigError: an empty line, a word that is no key=value, or a key that is not among `keys`.
+    """
+    words = line.split()
+    if not words:
+        raise ConfigError("method: empty; write a constructor's name, for example 'recast w_minus=0.3'")
+    changes: dict[str, Any] = {}
+    for word in words[1:]:
+        key, equals, value = word.partition("=")
+        if not equals or key not in keys:
+            raise ConfigError(f"method {line!r}: {word!r} must be key=value with a key of the signal, objective or training")
+        try:
+            changes[key] = json.loads(value)
+        except json.JSONDecodeError:
+            changes[key] = value
+    return words[0], changes
 
 
 def run_command(

@@ -3,10 +3,10 @@
 "recast"    "recast w_minus=0.3"    "recast norm_like=grpo rate_of=grpo"
 """
 
-import json
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from recast_sim.configio import parse_line
 from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor
 from recast_sim.training import TrainingConfig, TrainingError
 
@@ -44,28 +44,14 @@ def parse_method(line: str) -> Method:
     """Read a method from "constructor key=value ..."; keys are fields of SignalConfig, ObjectiveConfig and TrainingConfig.
 
     Raises:
-        TrainingError: an unknown key, or a word that is no key=value.
+        ConfigError: an unknown key, or a word that is no key=value.
+        TrainingError: a value of the wrong type.
         SignalError: an unknown constructor, or a value that its field refuses.
     """
-    words = line.split()
-    if not words:
-        raise TrainingError("method: empty; write a constructor's name, for example 'recast w_minus=0.3'")
-    changes: dict[str, Any] = {}
-    for word in words[1:]:
-        key, equals, value = word.partition("=")
-        if not equals or key not in _SIGNAL | _OBJECTIVE | _TRAINING | {"rate_of"}:
-            raise TrainingError(f"method {line!r}: {word!r} must be key=value with a key of the signal, objective or training")
-        changes[key] = _value(value)
-    method = Method(" ".join(words), get_constructor(words[0]).name, changes, str(changes.pop("rate_of", "")))
+    word, changes = parse_line(line, _SIGNAL | _OBJECTIVE | _TRAINING | {"rate_of"})
+    method = Method(" ".join(line.split()), get_constructor(word).name, changes, str(changes.pop("rate_of", "")))
     try:
         method.training(TrainingConfig(), 1.0)  # a bad value fails here, before hours of work
     except TypeError as error:
         raise TrainingError(f"method {line!r}: a value has the wrong type: {error}") from error
     return method
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -18,8 +18,8 @@ import polars as pl
 from recast_sim.calibration import CalibrationError
 from recast_sim.methods import Method, parse_method
 from recast_sim.runs import RunError, atomic_file
+from recast_sim.runs.sweep import Job, Submit
 from recast_sim.signal import get_constructor
-from recast_sim.sweep import Job, Submit
 from recast_sim.training import TrainingError, train
 from recast_sim.update import UpdateError
 from recast_sim.worlds import Setting, calibrate_setting, draw_world, load_world

@@ -14,7 +14,7 @@ from recast_sim.environment import EnvironmentConfig
 from recast_sim.exact import gradient_reports
 from recast_sim.policy import PolicyConfig
 from recast_sim.runs import RunWriter, read_run, write_json
-from recast_sim.sweep import Job, Report, open_sweep
+from recast_sim.runs.sweep import Job, Report, open_sweep
 from recast_sim.training import TrainingConfig, TrainingError, train
 from recast_sim.worlds import Setting, calibrate_setting, draw_world, load_world
 

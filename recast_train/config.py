@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from recast_sim.signal import get_constructor
 from recast_train.evaluate import EvaluationConfig
+from recast_train.methods import parse_method
 from recast_train.model import ModelConfig, require
 from recast_train.rl import RlConfig
 from recast_train.sft import SftConfig
@@ -61,17 +61,15 @@ class SidConfig:
 
 
 @dataclass(frozen=True)
-class RealConfig:
-    """A real run, the keys of a recipe.
+class Setting:
+    """What a method is trained on and from: data, semantic IDs, model, supervised start, loop, evaluation.
 
     Attributes:
-        methods: registered constructors, each trained from the same supervised start.
         device: "cuda" fails where there is none.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    methods: tuple[str, ...] = METHODS
     data: DataConfig = field(default_factory=DataConfig)
     sids: SidConfig = field(default_factory=SidConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -80,7 +78,22 @@ class RealConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     device: Literal["cpu", "cuda"] = "cpu"
 
+
+@dataclass(frozen=True)
+class RealConfig(Setting):
+    """A real run, the keys of a recipe.
+
+    Attributes:
+        methods: lines as `parse_method` reads them ("recast w_minus=0.3"), each trained from the same supervised start.
+    """
+
+    methods: tuple[str, ...] = METHODS
+
     def __post_init__(self) -> None:
-        for name in self.methods:
-            get_constructor(name)  # an unknown name fails here, before the supervised training
-        require(len(set(self.methods)) == len(self.methods), "RealConfig.methods", self.methods, "must not repeat a name")
+        check_methods("RealConfig.methods", self.methods)
+
+
+def check_methods(field_name: str, lines: tuple[str, ...]) -> None:
+    """Refuse an unknown constructor, key or value, or a line given twice, before any training."""
+    names = [parse_method(line).name for line in lines]
+    require(len(set(names)) == len(names), field_name, lines, "must not repeat a name")

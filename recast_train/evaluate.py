@@ -7,7 +7,7 @@ E extra positions, L levels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
+from recast_sim.signal import regime_shares
 from recast_train.data import Prompts
 from recast_train.model import PromptTokens, SidModel, TrainError, require, tokenise_histories
 from recast_train.packed import PromptCache, packed_logprobs
@@ -74,9 +75,14 @@ class PromptScores:
         return {
             f"hr@{K}": (rank <= K).astype(float),
             f"ndcg@{K}": np.where(rank <= K, 1.0 / np.log2(1.0 + rank), 0.0),
+            f"pass@{K}": (self.rank_unfiltered_N <= K).astype(float),
             "pass_at_1_sampled": self.probability_N,
             "pass_at_1_greedy": self.greedy_N,
         }
+
+    def means(self) -> dict[str, float]:
+        """Each reported metric."""
+        return {name: float(row.mean()) for name, row in self.metric_rows().items()}
 
     def summary(self) -> dict[str, Any]:
         """The reported metrics: seen items filtered, and under `unfiltered` the whole catalog ranked."""
@@ -129,16 +135,19 @@ def expected_all_zero(probability_N: Floats, group_size: int) -> float:
     return float(((1 - probability_N) ** group_size).mean())
 
 
-def sampled_all_zero(model: SidModel, catalog: Catalog, prompts: Prompts, config: EvaluationConfig, seed: int) -> float:
-    """Share of sampled groups without a hit, one group a prompt. A batch's draws depend on the seed and its place alone."""
-    misses = []
+def sampled_regimes(
+    model: SidModel, catalog: Catalog, prompts: Prompts, config: EvaluationConfig, seed: int
+) -> dict[str, float]:
+    """Shares of sampled groups by their hits, one group a prompt. A batch's draws depend on the seed and its place alone."""
+    hits = []
     for start in range(0, len(prompts), config.batch):
         chunk = prompts.take(slice(start, start + config.batch))
         generator = torch.Generator().manual_seed(derive_seed(seed, "all-zero share", start))
         tokens = tokenise_histories(chunk.history_NH, catalog).to(model.device)
-        leaf_PG = sample_rollouts(model, tokens, config.group_size, generator).leaf_PG.cpu().numpy()
-        misses.append((leaf_PG != catalog.leaf_of_item_I[chunk.target_N][:, None]).all(1))
-    return float(np.concatenate(misses).mean())
+        leaf_PG = sample_rollouts(model, tokens, config.group_size, generator).leaf_PG.cpu()
+        hits.append((leaf_PG == torch.from_numpy(catalog.leaf_of_item_I[chunk.target_N])[:, None]).sum(1))
+    hits_N = torch.cat(hits)
+    return asdict(regime_shares(hits_N, torch.full_like(hits_N, config.group_size)))
 
 
 def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> PromptScores:

@@ -26,7 +26,7 @@ from recast_sim.signal import (
     regime_codes,
 )
 from recast_train.data import Prompts
-from recast_train.evaluate import expected_all_zero, target_logprobs
+from recast_train.evaluate import EvaluationConfig, expected_all_zero, score_prompts
 from recast_train.groups import Groups, TrainPrompts, draw_groups, kept_leaves, signal_of
 from recast_train.model import SidModel, require, tokenise_histories
 from recast_train.update import update
@@ -175,9 +175,8 @@ class _Step:
 
 
 def _figures(model: SidModel, catalog: Catalog, part: Prompts, group_size: int) -> dict[str, float]:
-    probability = np.exp(target_logprobs(model, catalog, part))
-    expected = expected_all_zero(probability, group_size)
-    return {"pass_at_1_sampled": float(probability.mean()), "all_zero_expected": expected}
+    scores = score_prompts(model, catalog, part, EvaluationConfig())
+    return {**scores.means(), "all_zero_expected": expected_all_zero(scores.probability_N, group_size)}
 
 
 def _restore(writer: RunWriter, model: SidModel, optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, int]]:

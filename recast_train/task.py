@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import RunError, atomic_directory, derive_seed, write_json
-from recast_train.config import DataConfig, RealConfig, SidConfig
+from recast_train.config import DataConfig, Setting, SidConfig
 from recast_train.data import (
     Dataset,
     Prompts,
@@ -43,7 +43,7 @@ class Task:
     """What every stage works on: data, its prompts by split, the catalog, and where and how to run."""
 
     root: Path
-    config: RealConfig
+    config: Setting
     seed: int
     report: Report
     dataset: Dataset
@@ -60,7 +60,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     return split_by_time(build_sequences(k_core(read_atomic(config.interactions), config.core), config.seed))
 
 
-def prepare(config: RealConfig, dataset: Dataset, seed: int, root: Path, report: Report) -> Task:
+def prepare(config: Setting, dataset: Dataset, seed: int, root: Path, report: Report) -> Task:
     """Semantic IDs (made, or read where they are there) and prompts.
 
     Raises:

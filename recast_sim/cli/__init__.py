@@ -17,8 +17,8 @@ from recast_sim.configio import run_command
 from recast_sim.environment import WorldError
 from recast_sim.policy import PolicyError
 from recast_sim.runs import RunError
+from recast_sim.runs.sweep import SweepError
 from recast_sim.signal import SignalError
-from recast_sim.sweep import SweepError
 from recast_sim.training import TrainingError
 from recast_sim.update import UpdateError
 

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, ClassVar
 
 from recast_sim.cells import Point, named_settings
-from recast_sim.cli.shared import RECIPES, Sweeping, finish, folder, open_run
-from recast_sim.configio import FileOnly, Nested, OptionalFile, load_config, progress
+from recast_sim.cli.shared import RECIPES, finish, folder
+from recast_sim.configio import FileOnly, Nested, OptionalFile, Sweeping, load_config, progress
 from recast_sim.protocol import Protocol, run_protocol
-from recast_sim.sweep import open_sweep
+from recast_sim.runs import RunWriter
+from recast_sim.runs.sweep import open_sweep
 from recast_sim.worlds import Setting
 
 # (groups) repair with grpo's weights, (weight) the pair at its own and at grpo's norm, (direction) same groups, same norm
@@ -61,7 +62,7 @@ def budget(command: Budget) -> None:
     begun, config = time.perf_counter(), command.config
     settings = named_settings(config.setting, config.points)
     root = folder(command, "budget")
-    writer = open_run(root, command.resume, "budget", asdict(config), command.seed)
+    writer = RunWriter.open(root, "budget", asdict(config), command.seed, command.resume)
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_protocol(settings, config.protocol, command.seed, root / "methods", submit)
         if config.control_rates:

@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar
 
 import polars as pl
 
-from recast_sim.cli.shared import RECIPES, Sweeping, finish, folder, open_run
-from recast_sim.configio import Nested, OptionalFile, load_config, progress
+from recast_sim.cli.shared import RECIPES, finish, folder
+from recast_sim.configio import Nested, OptionalFile, Sweeping, load_config, progress
 from recast_sim.exact import gradient_reports
 from recast_sim.policy import PolicyConfig
 from recast_sim.protocol import Protocol, run_protocol, worlds_folder
-from recast_sim.runs import atomic_file
-from recast_sim.sweep import Job, Submit, open_sweep
+from recast_sim.runs import RunWriter, atomic_file
+from recast_sim.runs.sweep import Job, Submit, open_sweep
 from recast_sim.worlds import Setting, calibrate_setting, environment_config, load_world
 
 _CONSTRUCTORS = ("grpo", "recast")
@@ -59,7 +59,7 @@ def claims(command: Claims) -> None:
 
     begun, config = time.perf_counter(), command.config
     root = folder(command, "claims")
-    writer = open_run(root, command.resume, "claims", asdict(config), command.seed)
+    writer = RunWriter.open(root, "claims", asdict(config), command.seed, command.resume)
     starts = {name: replace(config.setting, convergence=c) for name, c in (("weak", config.weak), ("strong", config.strong))}
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_protocol(starts, config.protocol, command.seed, root / "methods", submit)

@@ -8,13 +8,13 @@ import polars as pl
 import torch
 
 from recast_sim.calibration import calibrate
-from recast_sim.cli.shared import finish, folder, open_run
+from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
 from recast_sim.environment import Environment, EnvironmentConfig, make_environment
 from recast_sim.exact import BATCHES, GradientReport, gradient_reports
 from recast_sim.policy import PolicyConfig, TreePolicy
 from recast_sim.pretraining import train_base
-from recast_sim.runs import write_json
+from recast_sim.runs import RunWriter, write_json
 from recast_sim.sampling import Sampler
 from recast_sim.signal import get_constructor
 from recast_sim.training import TrainingConfig, TrainingError
@@ -99,7 +99,7 @@ def compare_gradients(command: Gradients) -> None:
     environment, base = _world(config, command.seed, not command.no_calibrate)
     resolved = asdict(replace(config, environment=environment.config)) | {"calibrated": not command.no_calibrate}
     rows = _rows(config, environment, base, command.seed)
-    writer = open_run(root, False, "gradients", resolved, command.seed)
+    writer = RunWriter.create(root, "gradients", resolved, command.seed)
     result = {
         "group_size": config.training.group_size,
         "sampler": config.sampler or config.training.sampler,

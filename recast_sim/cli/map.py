@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 import polars as pl
 
 from recast_sim.cells import Axis, map_cells
-from recast_sim.cli.shared import RECIPES, Sweeping, finish, folder, open_run
-from recast_sim.configio import FileOnly, Nested, OptionalFile, load_config, progress
+from recast_sim.cli.shared import RECIPES, finish, folder
+from recast_sim.configio import FileOnly, Nested, OptionalFile, Sweeping, load_config, progress
 from recast_sim.protocol import Protocol, run_protocol
-from recast_sim.runs import atomic_file
-from recast_sim.sweep import open_sweep
+from recast_sim.runs import RunWriter, atomic_file
+from recast_sim.runs.sweep import open_sweep
 from recast_sim.training import TrainingError
 from recast_sim.worlds import Setting
 
@@ -64,7 +64,7 @@ def draw_the_map(command: Map) -> None:
     begun, config = time.perf_counter(), command.config
     cells = map_cells(config.setting, config.axes, config.grids)
     root = folder(command, "map")
-    writer = open_run(root, command.resume, "map", asdict(config), command.seed)
+    writer = RunWriter.open(root, "map", asdict(config), command.seed, command.resume)
     with atomic_file(root / "cells.parquet") as temporary:
         pl.DataFrame([asdict(cell) for cell in cells.cells]).write_parquet(temporary)
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:

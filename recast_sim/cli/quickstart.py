@@ -4,8 +4,9 @@ import os
 import time
 from dataclasses import asdict, dataclass
 
-from recast_sim.cli.shared import finish, folder, open_run
+from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, Flag, progress
+from recast_sim.runs import RunWriter
 from recast_sim.study import StudyConfig, run_study
 from recast_sim.training import TrainingConfig
 
@@ -38,7 +39,7 @@ def quickstart(command: Quickstart) -> None:
     training = TrainingConfig(steps=command.steps, group_size=command.group_size)
     config = StudyConfig(seeds=command.seeds, convergence=command.convergence, training=training)
     root = folder(command, "quickstart")
-    writer = open_run(root, command.resume, "quickstart", asdict(config), command.seed)
+    writer = RunWriter.open(root, "quickstart", asdict(config), command.seed, command.resume)
     with progress() as report:
         rates = run_study(config, command.seed, root, command.workers, report)
     summary = summarise_study(root)

@@ -9,7 +9,7 @@ import polars as pl
 
 from recast_sim import theory as forms
 from recast_sim import weights
-from recast_sim.cli.shared import finish, folder, open_run
+from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, ConfigError
 from recast_sim.runs.atomic import atomic_file
 
@@ -52,7 +52,7 @@ def theory(command: Theory) -> None:
         raise ConfigError(f"hit_rate {hit_rate:g}, beta {beta}: {error}") from None
     root = folder(command, "theory")
     config = {key: summary[key] for key in ("hit_rate", "group_size", "beta", "prompt_cost")} | {"constructors": names}
-    writer = open_run(root, False, "theory", config, command.seed)
+    writer = RunWriter.create(root, "theory", config, command.seed)
     with atomic_file(root / "curves.parquet") as temporary:
         curves.write_parquet(temporary)
     writer.close(summary=summary)

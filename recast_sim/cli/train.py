@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from recast_sim.cli.shared import finish, folder, open_run
+from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
 from recast_sim.environment import EnvironmentConfig, make_environment
 from recast_sim.policy import PolicyConfig
 from recast_sim.pretraining import train_base
-from recast_sim.runs import read_run
+from recast_sim.runs import RunWriter, read_run
 from recast_sim.training import TrainingConfig, train
 
 
@@ -48,7 +48,7 @@ def train_one(command: Train) -> None:
     environment = make_environment(config.environment, command.seed)
     base = train_base(environment, config.policy, config.convergence, command.seed).policy
     policy = copy.deepcopy(base)
-    writer = open_run(root, command.resume, "simulation", asdict(config), command.seed)
+    writer = RunWriter.open(root, "simulation", asdict(config), command.seed, command.resume)
     with progress() as report:
         steps = config.training.steps
         train(policy, base, environment, config.training, command.seed, writer, lambda step: report("training", step, steps))

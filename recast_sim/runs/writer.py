@@ -65,6 +65,13 @@ class RunWriter:
         writer._rewind(latest_step(path))
         return writer
 
+    @classmethod
+    def open(cls, path: Path, kind: str, config: Mapping[str, Any], seed: int, resume: bool) -> "RunWriter":
+        """A new run folder, or with `resume` the one that is there."""
+        if resume and (path / "manifest.json").exists():
+            return cls.resume(path, config, seed)
+        return cls.create(path, kind, config, seed)
+
     def step(self, row: Mapping[str, Any]) -> None:
         """Append a row to the steps; it must hold `step`."""
         self._last_step = int(row["step"])

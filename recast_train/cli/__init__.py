@@ -5,15 +5,17 @@ import sys
 from recast_sim.catalog import CatalogError
 from recast_sim.configio import run_command
 from recast_sim.runs import RunError
+from recast_sim.runs.sweep import SweepError
 from recast_sim.signal import SignalError
 from recast_train.cli.fetch import Fetch, fetch
 from recast_train.cli.run import Run, run
+from recast_train.cli.study import Study, study
 from recast_train.data import DataError
 from recast_train.model import TrainError
 from recast_train.semantic_id import SemanticIdError
 
-_ERRORS = (DataError, SemanticIdError, SignalError, CatalogError, TrainError, RunError, OSError)
-_COMMANDS = {"fetch": (Fetch, fetch), "run": (Run, run)}
+_ERRORS = (DataError, SemanticIdError, SignalError, CatalogError, TrainError, SweepError, RunError, OSError)
+_COMMANDS = {"fetch": (Fetch, fetch), "run": (Run, run), "study": (Study, study)}
 
 
 def main() -> None:

@@ -25,14 +25,14 @@ def test_a_line_sets_signal_objective_and_training() -> None:
 @pytest.mark.parametrize(
     ("line", "error", "words"),
     [
-        ("", TrainingError, "method: empty"),
+        ("", ConfigError, "method: empty"),
         ("magic", SignalError, "'magic' is not registered"),
-        ("recast w=1", TrainingError, "'w=1' must be key=value"),
-        ("recast fast", TrainingError, "'fast' must be key=value"),
+        ("recast w=1", ConfigError, "'w=1' must be key=value"),
+        ("recast fast", ConfigError, "'fast' must be key=value"),
         ("recast w_minus=-1", SignalError, "w_minus: -1"),
         ("recast w_minus=abc", TrainingError, "wrong type"),
         ("recast norm_like=magic", SignalError, "'magic' is not registered"),
-        ("recast learning_rate=1", TrainingError, "learning_rate=1"),
+        ("recast learning_rate=1", ConfigError, "learning_rate=1"),
     ],
 )
 def test_bad_lines_fail_before_anything_runs(line: str, error: type[Exception], words: str) -> None:

@@ -11,7 +11,7 @@ from recast_sim.calibration import CalibrationError
 from recast_sim.environment import EnvironmentConfig
 from recast_sim.protocol import METRICS, EvaluationLog, Protocol, final_score, run_protocol
 from recast_sim.runs import RunError
-from recast_sim.sweep import open_sweep
+from recast_sim.runs.sweep import open_sweep
 from recast_sim.training import TrainingConfig
 from recast_sim.worlds import Setting
 

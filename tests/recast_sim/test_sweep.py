@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from recast_sim.runs import derive_seed
-from recast_sim.sweep import Job, SweepError, open_sweep
+from recast_sim.runs.sweep import Job, SweepError, open_sweep
 
 
 def draw(folder: str, name: str, seed: int) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def sleep(folder: str, seconds: float) -> dict[str, Any]:
 SLEEPER = """
 import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
-from recast_sim.sweep import Job, open_sweep
+from recast_sim.runs.sweep import Job, open_sweep
 from test_sweep import sleep
 if __name__ == "__main__":
     with open_sweep(Path({folder!r}) / "jobs", "local", 1) as submit:

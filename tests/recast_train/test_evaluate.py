@@ -11,7 +11,7 @@ from recast_train.data import Prompts
 from recast_train.evaluate import (
     EvaluationConfig,
     expected_all_zero,
-    sampled_all_zero,
+    sampled_regimes,
     score_prompts,
     search,
     target_logprobs,
@@ -90,7 +90,9 @@ def test_all_zero_share_as_sampled_and_as_expected() -> None:
     model, ask = tiny_model(catalog, scale=4.0), questions(catalog, 600)
     probability = np.exp(target_logprobs(model, catalog, ask))
     expected = expected_all_zero(probability, 16)
-    found = sampled_all_zero(model, catalog, ask, EvaluationConfig(group_size=16), seed=0)
+    shares = sampled_regimes(model, catalog, ask, EvaluationConfig(group_size=16), seed=0)
+    found = shares["all_zero"]
+    assert sum(shares[name] for name in ("all_zero", "single_hit", "multi_hit", "all_hit")) == pytest.approx(1.0)
     each = (1 - probability) ** 16
     assert 0.2 < expected < 0.98
     assert abs(found - expected) < 4 * np.sqrt((each * (1 - each)).sum()) / 600

@@ -19,8 +19,6 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from recast_sim.runs import write_json
 
 Engine = Literal["local", "ray"]
@@ -132,6 +130,8 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
 
 
 def _run_job(job: Job, file: Path) -> None:
+    import torch
+
     torch.set_num_threads(1)  # tensors this small only lose by more
     try:
         write_json(file, job.function(*job.arguments))

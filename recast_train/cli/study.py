@@ -1,0 +1,45 @@
+"""`recast-train study`."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+
+from recast_sim.configio import Nested, OptionalFile, Sweeping, progress
+from recast_sim.runs import RunWriter
+from recast_sim.runs.sweep import open_sweep
+from recast_train.study import StudyConfig, run_study
+
+
+@dataclass(frozen=True)
+class Study(Sweeping):
+    """Methods from several starting points over seeds, at rates chosen on validation: tables with intervals, and a figure.
+
+    Attributes:
+        file: TOML recipe with the keys of the options; options override it.
+    """
+
+    file: OptionalFile = None
+    config: Annotated[StudyConfig, Nested] = field(default_factory=StudyConfig, metadata={"type": StudyConfig})
+
+
+def study(command: Study) -> None:
+    from analysis.real_study import draw_real_study, print_real_study, summarise_real_study
+
+    begun = time.perf_counter()
+    name = command.file.stem if command.file else "study"
+    root = command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    writer = RunWriter.open(root, "real-study", asdict(command.config), command.seed, command.resume)
+    with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
+        run_study(command.config, command.seed, root, submit)
+    summary = summarise_real_study(root)
+    summary |= {"figure": str(draw_real_study(root, summary)), "seconds": round(time.perf_counter() - begun, 1)}
+    writer.close(summary=summary)
+    if command.json:
+        print(json.dumps(summary, allow_nan=False))
+    else:
+        print_real_study(summary, Console(width=max(200, Console().width)))

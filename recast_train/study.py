@@ -1,0 +1,204 @@
+"""The real study: methods from several starting points over seeds, each at the learning rate that validation chose.
+
+A seed draws everything anew: semantic IDs, model, windows, prompts, rollouts, test prompts. Rates come from one grid and are
+tuned on seeds of their own. Every step is a job of a sweep, and a job's training goes on from its last checkpoint, so a study
+that was killed loses little.
+
+    manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl}/  starts, rates, evals and users.parquet
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from recast_sim.configio import FileOnly, override
+from recast_sim.runs import RunError, atomic_file, derive_seed
+from recast_sim.runs.reader import read_manifest, read_run
+from recast_sim.runs.sweep import Job, Submit
+from recast_train.config import Setting, check_methods
+from recast_train.evaluate import PromptScores, score_prompts
+from recast_train.methods import Method, parse_method
+from recast_train.model import SidModel, TrainError, require
+from recast_train.references import choose_neighbours, references
+from recast_train.stages import evaluated, reinforced, supervised
+from recast_train.task import Task, load_dataset, prepare, sample_prompts
+
+TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
+START = "start"
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """The keys of a study's recipe.
+
+    Attributes:
+        setting: what all points share.
+        points: starting points or sizes: changes to the setting by dotted key, each with a `label`; none studies it as it is.
+        methods: lines as `parse_method` reads them.
+        learning_rates: the grid of every method.
+        seeds: reported seeds, counted from the run's; `tuning_seeds` choose the rates and are not reported.
+        tuning_prompts: validation prompts that judge a rate.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    setting: Setting = field(default_factory=Setting)
+    points: Annotated[tuple[Point, ...], FileOnly] = ()
+    methods: tuple[str, ...] = ("grpo", "recast", "sft")
+    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3)
+    seeds: int = 5
+    tuning_seeds: int = 1
+    tuning_prompts: int = 2000
+
+    def __post_init__(self) -> None:
+        check_methods("StudyConfig.methods", self.methods)
+        for name in ("methods", "learning_rates"):
+            require(len(getattr(self, name)) > 0, f"StudyConfig.{name}", "()", "must hold at least one")
+        for name in ("seeds", "tuning_seeds", "tuning_prompts"):
+            require(getattr(self, name) >= 1, f"StudyConfig.{name}", getattr(self, name), "must be at least 1")
+        self.settings()
+
+    def settings(self) -> dict[str, Setting]:
+        """The setting of each point by label, "base" where there are no points."""
+        named = {
+            str(point.get("label", "")): override(self.setting, {k: v for k, v in point.items() if k != "label"})
+            for point in self.points
+        }
+        labels = [point.get("label", "") for point in self.points]
+        require(all(labels) and len(named) == len(labels), "StudyConfig.points", labels, "must each have a label of their own")
+        return named or {"base": self.setting}
+
+
+def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> None:
+    """Train and evaluate everything that is not done yet; leaves the four tables below `root`.
+
+    Raises:
+        DataError, SemanticIdError, TrainError: see the stages. A rate that diverges in tuning is left out, not fatal.
+    """
+    settings, methods = config.settings(), [parse_method(line) for line in config.methods]
+    reported = range(seed, seed + config.seeds)
+    tuning = range(seed + 10_000, seed + 10_000 + config.tuning_seeds)
+    both = [(label, s) for label in settings for s in (*tuning, *reported)]
+
+    def job(kind: str, label: str, s: int, *more: Any) -> Job:
+        names = (kind, label, s, *(m.name if isinstance(m, Method) else m for m in more))
+        return Job(names, _JOBS[kind], (root / "settings" / label / f"seed-{s}", settings[label], s, *more))
+
+    starts = submit("starting points", [job("start", label, s) for label, s in both])
+    grid = [(label, s, m, rate) for label in settings for s in tuning for m in methods for rate in config.learning_rates]
+    trials = submit("learning rates", [job("tune", *run, config.tuning_prompts) for run in grid])
+    rates = _best_rates(grid, trials)
+    final = [(label, s, m, rates[label, m.name]) for label in settings for s in reported for m in methods]
+    found = submit("methods", [job("final", *run) for run in final])
+    started = [{"setting": label, "seed": s, **row} for (label, s), row in zip(both, starts, strict=True)]
+    _write(root / "starts.parquet", [row for row in started if row["seed"] in reported])
+    _write(root / "rates.parquet", _rate_rows(rates, config.learning_rates, methods))
+    evals = [
+        {"setting": label, "seed": s, "method": m.name, "learning_rate": rate, **row}
+        for (label, s, m, rate), result in zip(final, found, strict=True)
+        for row in result["evals"]
+    ]
+    _write(root / "evals.parquet", evals)
+    folders = {(label, s, START): root / "settings" / label / f"seed-{s}" / "sft" for label in settings for s in reported}
+    for label, s, method, _ in final:
+        folders[label, s, method.name] = root / "settings" / label / f"seed-{s}" / "rl" / method.folder
+    users = pl.concat([user_rows(folder, *names) for names, folder in folders.items()])
+    with atomic_file(root / "users.parquet") as temporary:
+        users.write_parquet(temporary)
+
+
+def user_rows(folder: Path, setting: str, seed: int, method: str) -> pl.DataFrame:
+    """Sums of each metric over a user's test prompts, a row a user, from the scores of an evaluated model."""
+    scores = read_scores(folder)
+    columns = {"user": scores.user_N, **scores.metric_rows()}
+    sums = pl.DataFrame(columns).group_by("user").agg(pl.len().alias("prompts"), pl.exclude("user").sum()).sort("user")
+    names = {"setting": setting, "seed": seed, "method": method}
+    return sums.select(*(pl.lit(value).alias(name) for name, value in names.items()), pl.all())
+
+
+def read_scores(folder: Path) -> PromptScores:
+    """The scores that `evaluated` left below a stage's folder."""
+    from safetensors.numpy import load_file
+
+    columns: dict[str, Any] = load_file(folder / "evaluation" / "scores.safetensors")
+    return PromptScores(**columns)
+
+
+def _start(root: Path, setting: Setting, seed: int) -> dict[str, Any]:
+    task = _task(root, setting, seed)
+    scores, shares = evaluated(task, START, root / "sft", supervised(task))
+    known = references(task.dataset, task.test, choose_neighbours(task.dataset, task.validation))
+    reference = {f"{name} hr@10": row["seen_filtered"]["hr@10"] for name, row in known.items()}
+    return {**scores.means(), **shares, **reference, **read_manifest(root / "sft")["summary"]}
+
+
+def _tune(root: Path, setting: Setting, seed: int, method: Method, rate: float, prompts: int) -> dict[str, Any]:
+    task = _task(root, setting, seed)
+    folder = root / "tune" / f"{method.folder}-{rate:g}"
+    try:
+        model = _trained(task, method, rate, folder)
+        asked = sample_prompts(task.validation, prompts, derive_seed(seed, "tuning"), "tuning prompts")
+        return {"metrics": score_prompts(model, task.catalog, asked, setting.evaluation).means()}
+    except TrainError as error:
+        return {"failed": str(error)}
+
+
+def _final(root: Path, setting: Setting, seed: int, method: Method, rate: float) -> dict[str, Any]:
+    task = _task(root, setting, seed)
+    folder = root / "rl" / method.folder
+    model = _trained(task, method, rate, folder)
+    evaluated(task, method.name, folder, model)
+    return {"evals": read_run(folder).evals.to_dicts()}
+
+
+_JOBS = {"start": _start, "tune": _tune, "final": _final}
+
+
+def _task(root: Path, setting: Setting, seed: int) -> Task:
+    root.mkdir(parents=True, exist_ok=True)
+    return prepare(setting, load_dataset(setting.data), seed, root, lambda *_: None)
+
+
+def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:
+    return reinforced(task, method, method.rl(task.config.rl, learning_rate=rate), folder)
+
+
+def _best_rates(
+    grid: Sequence[tuple[str, int, Method, float]], trials: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, str], float]:
+    """The rate of each (setting, method) with the best mean log of the tuned metrics over the tuning seeds.
+
+    Raises:
+        RunError: a method diverged at every rate.
+    """
+    scores: dict[tuple[str, str], dict[float, float]] = {}
+    for (label, _, method, rate), trial in zip(grid, trials, strict=True):
+        by_rate = scores.setdefault((label, method.name), {})
+        values = [trial["metrics"][name] for name in TUNED] if "metrics" in trial else [0.0]
+        by_rate[rate] = by_rate.get(rate, 0.0) + float(np.log(np.maximum(values, 1e-12)).mean())
+    for (label, name), by_rate in scores.items():
+        if max(by_rate.values()) < np.log(1e-11):
+            raise RunError(f"{name} in {label}: no learning rate of the grid gives a finite loss and a hit; give smaller ones")
+    return {key: max(by_rate, key=by_rate.__getitem__) for key, by_rate in scores.items()}
+
+
+def _rate_rows(
+    rates: Mapping[tuple[str, str], float], grid: Sequence[float], methods: Sequence[Method]
+) -> list[dict[str, Any]]:
+    """`at_edge`: the grid's end was chosen; `draws`: the method needs rollouts at all."""
+    draws = {method.name: method.constructor.rollouts for method in methods}
+    edges = (min(grid), max(grid))
+    return [
+        {"setting": label, "method": name, "learning_rate": rate, "at_edge": rate in edges, "draws": draws[name]}
+        for (label, name), rate in rates.items()
+    ]
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_file(file) as temporary:
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(temporary)
