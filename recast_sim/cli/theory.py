@@ -11,7 +11,7 @@ from recast_sim import theory as forms
 from recast_sim import weights
 from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, ConfigError
-from recast_sim.runs.atomic import atomic_file
+from recast_sim.runs import RunWriter, atomic_file
 
 _PAPER_BETA = (1.235, 227.5)  # 85 / 13 / 2 at G = 32 (arXiv 2604.22169)
 _SIZES = (8, 16, 32, 64, 128, 512)
