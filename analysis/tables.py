@@ -11,6 +11,8 @@ from analysis.claims import print_claims, summarise_claims
 from analysis.gradients import draw_gradients, print_gradients
 from analysis.map import draw_map, print_map, summarise_map
 from analysis.real import draw_real, print_real
+from analysis.real_study import print_real_study, summarise_real_study
+from analysis.real_study_figure import draw_real_study
 from analysis.study import draw_study, print_study, summarise_study
 from recast_sim.runs import RunError, read_run
 
@@ -51,5 +53,9 @@ _KINDS: dict[str, tuple[Callable[[Path, Console], None], Callable[[Path], list[s
     ),
     "claims": (lambda root, console: print_claims(summarise_claims(root), console), lambda root: []),
     "gradients": (print_gradients, lambda root: [str(draw_gradients(root))]),
+    "real-study": (
+        lambda root, console: print_real_study(summarise_real_study(root), console),
+        lambda root: [str(draw_real_study(root, summarise_real_study(root)))],
+    ),
     "real": (print_real, lambda root: [str(draw_real(root))]),
 }

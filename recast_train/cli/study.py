@@ -28,7 +28,8 @@ class Study(Sweeping):
 
 
 def study(command: Study) -> None:
-    from analysis.real_study import draw_real_study, print_real_study, summarise_real_study
+    from analysis.real_study import print_real_study, summarise_real_study
+    from analysis.real_study_figure import draw_real_study
 
     begun = time.perf_counter()
     name = command.file.stem if command.file else "study"
