@@ -3,12 +3,14 @@
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
+from analysis.agreement import print_agreement, summarise_agreement
 from analysis.show import draw_run, run_summary, runs_table
 from analysis.tables import draw_again, print_again
-from recast_sim.configio import Common, Flag, Paths, run_command
+from recast_sim.configio import Common, Flag, Paths, Positional, run_command
 from recast_sim.runs import RunError, find_runs, read_run
 
 
@@ -61,6 +63,27 @@ def tables(command: Tables) -> None:
             print(f"figure: {picture}", file=sys.stderr)
 
 
+@dataclass(frozen=True)
+class Agree(Common):
+    """Hold a real study beside a simulated budget run: does the laboratory predict it?
+
+    Attributes:
+        real: folder of `recast-train study`.
+        simulated: folder of `recast-sim budget` with settings of the same labels.
+    """
+
+    real: Positional[Path] = Path()
+    simulated: Positional[Path] = Path()
+
+
+def agree(command: Agree) -> None:
+    summary = summarise_agreement(command.real, command.simulated)
+    if command.json:
+        print(json.dumps(summary, allow_nan=False))
+    else:
+        print_agreement(summary, Console(width=max(240, Console().width)))
+
+
 def main() -> None:
-    commands = {"show": (Show, show), "tables": (Tables, tables)}
+    commands = {"show": (Show, show), "tables": (Tables, tables), "agree": (Agree, agree)}
     sys.exit(run_command("recast-report", "Tables and figures of run folders.", commands, (RunError, OSError)))
