@@ -70,7 +70,8 @@ def _spearman(pairs: list[tuple[float, float]]) -> float | None:
     ours, theirs = np.array(pairs).T
     if len(pairs) < 3 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return None
-    return float(spearmanr(ours, theirs).statistic)
+    found: Any = spearmanr(ours, theirs)
+    return float(found.statistic)
 
 
 def _signs(rows: dict[str, Any]) -> dict[str, int] | None:
