@@ -100,7 +100,7 @@ def _reinforced(task: Task, name: str) -> SidModel:
     writer = _open(folder, "real-rl", settings, task.seed, resume=True)
     if writer is not None:
         tell = _teller(task, name, config.rl.steps)
-        train = train_prompts(task.train, task.catalog)
+        train = train_prompts(task.train, task.catalog, model.vocabulary)
         # one seed for all methods: they see the same prompts
         seed = derive_seed(task.seed, "rl")
         budget = train_rl(model, task.catalog, train, task.validation, name, config.rl, seed, writer, tell)
