@@ -109,7 +109,9 @@ def _fill(weight: Tensor, first: int, stop: int, generator: torch.Generator) -> 
 def _enable_checkpointing(lm: Any) -> None:
     if not lm.supports_gradient_checkpointing:
         raise TrainError(f"ModelConfig.gradient_checkpointing: {type(lm).__name__} does not support it; set it to false")
-    lm.gradient_checkpointing_enable({"use_reentrant": False})
+    renamed = hasattr(lm, "activation_checkpointing_enable")  # in transformers after 5.5
+    enable = lm.activation_checkpointing_enable if renamed else lm.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _dtype(config: ModelConfig) -> torch.dtype:
