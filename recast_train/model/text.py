@@ -4,6 +4,7 @@ The text is tokenised once, around one item, and cut there: SID tokens are added
 anything else, so that what stands around them does not depend on them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -12,7 +13,7 @@ from recast_sim.catalog import Catalog
 from recast_train.model.config import SLOT, TrainError, first_line, require
 from recast_train.model.vocabulary import Vocabulary
 
-BEGIN, END = "<|sid_begin|>", "<|sid_end|>"
+BEGIN, END, THOUGHT_END = "<|sid_begin|>", "<|sid_end|>", "</think>"
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -54,9 +55,14 @@ def text_vocabulary(catalog: Catalog, tokenizer: Any, prompt: str) -> Vocabulary
     offset = tuple(_offset(table, level, size) for level, size in enumerate(catalog.sizes))
     begin, end = (table[BEGIN],), (table[END],)
     item = "".join([BEGIN, *(sid_token(level, 0) for level in range(catalog.levels)), END])
-    prefix, suffix = _around(_prompt_tokens(tokenizer, prompt.replace(SLOT, item)), (*begin, *offset, *end))
+    text, sid = prompt.replace(SLOT, item), (*begin, *offset, *end)
+    prefix, suffix = _around(_prompt_tokens(tokenizer, text), sid)
     pad = next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None), 0)
-    return Vocabulary(catalog.codes_IL, offset, pad, prefix, suffix, begin, end, _size(tokenizer), tokenizer, known)
+    vocabulary = Vocabulary(catalog.codes_IL, offset, pad, prefix, suffix, begin, end, _size(tokenizer), tokenizer, known)
+    if not tokenizer.chat_template or THOUGHT_END not in table:
+        return vocabulary
+    thinking = _around(_prompt_tokens(tokenizer, text, thought=True), sid)[1][: -len(begin)]
+    return replace(vocabulary, thought_suffix=thinking, thought_end=table[THOUGHT_END])
 
 
 def _add_missing(sizes: tuple[int, ...], tokenizer: Any) -> None:
@@ -83,13 +89,13 @@ def _offset(table: dict[str, int], level: int, size: int) -> int:
     return first
 
 
-def _prompt_tokens(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of the whole prompt up to and with the token that begins the next SID."""
+def _prompt_tokens(tokenizer: Any, text: str, thought: bool = False) -> list[int]:
+    """Tokens of the whole prompt up to and with the token that begins the next SID, or that stands where a thought begins."""
     if not tokenizer.chat_template:
         return tokenizer(text + BEGIN)["input_ids"]
-    # enable_thinking: Qwen3's template closes an empty thought, so that the answer comes next; others do not look at it
+    # without it Qwen3's template closes an empty thought, so that the answer comes next; others do not look at it
     chat = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=thought
     )
     return tokenizer(chat + BEGIN, add_special_tokens=False)["input_ids"]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recast_sim.catalog import Catalog
+from recast_train.model.config import TrainError
 
 PAD_TOKEN, BOS_TOKEN, SPECIAL_TOKENS = 0, 1, 2
 Ints = NDArray[np.int64]
@@ -74,6 +75,8 @@ class Vocabulary:
         size: largest token plus 1, the rows that an embedding needs.
         tokenizer: of a text vocabulary, with the SID tokens added.
         known: tokens below this one were the tokenizer's before SID tokens were added.
+        thought_suffix: instead of `suffix` where a thought comes first; None where there is none.
+        thought_end: the token that closes a thought; `begin` goes after it.
     """
 
     codes_IL: Ints
@@ -86,13 +89,24 @@ class Vocabulary:
     size: int
     tokenizer: Any = None
     known: int = 0
+    thought_suffix: tuple[int, ...] | None = None
+    thought_end: int | None = None
 
-    def encode(self, history_PH: Ints) -> PromptTokens:
-        """Prompts of histories (P, H) of item indices, -1 on the left where they are shorter."""
+    def encode(self, history_PH: Ints, thought: bool = False) -> PromptTokens:
+        """Prompts of histories (P, H) of item indices, -1 on the left where they are shorter.
+
+        With `thought` they end where the model starts to think, and no SID may follow yet.
+
+        Raises:
+            TrainError: a thought is wanted of a vocabulary without one.
+        """
+        suffix = self.thought_suffix if thought else self.suffix
+        if suffix is None:
+            raise TrainError("thought: this vocabulary has none; it needs a tokenizer with a chat template and </think>")
         P, H = history_PH.shape
         known_PH, before = history_PH >= 0, len(self.prefix)
         items = np.where(known_PH[:, :, None], self._items(history_PH), self.pad).reshape(P, -1)
-        tokens = np.concatenate([np.full((P, before), self.pad), items, np.tile(np.array(self.suffix, dtype=int), (P, 1))], 1)
+        tokens = np.concatenate([np.full((P, before), self.pad), items, np.tile(np.array(suffix, dtype=int), (P, 1))], 1)
         first = (H - known_PH.sum(1)) * self._width  # the prefix stands right before the first item
         tokens[np.arange(P)[:, None], first[:, None] + np.arange(before)] = self.prefix
         real = np.arange(tokens.shape[1]) >= first[:, None]

@@ -12,7 +12,7 @@ from text_world import PROMPT, WORDS, text_checkpoint, text_tokenizer
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs.checkpoint import load_state, save_state
-from recast_train.model import ModelConfig, SidModel, TrainError, build_model, save_pretrained
+from recast_train.model import ModelConfig, SidModel, TrainError, build_model, save_pretrained, sid_vocabulary
 from recast_train.model.text import BEGIN, END, sid_token, text_vocabulary
 from recast_train.packed import packed_logprobs
 from recast_train.rollout import sample_rollouts
@@ -80,6 +80,18 @@ def test_a_closing_token_of_the_tokenizer_is_cut_off() -> None:
     vocabulary = text_vocabulary(catalog, tokenizer, PROMPT)
     assert vocabulary.prefix[0] == 0
     assert vocabulary.suffix[-1:] == vocabulary.begin
+
+
+def test_a_thought_stands_before_the_sid() -> None:
+    catalog, tokenizer, asked = tiny_catalog(), text_tokenizer(names=("</think>",)), histories(tiny_catalog(), 2)
+    vocabulary = text_vocabulary(catalog, tokenizer, PROMPT)
+    found = vocabulary.encode(asked, thought=True)
+    whole = f"user : {PROMPT.replace('{history}', written(catalog, asked[0]))} assistant :"
+    assert found.tokens_PT[0].tolist() == tokenizer(whole, add_special_tokens=False)["input_ids"]
+    assert vocabulary.thought_end == FIRST
+    for plain in (text_vocabulary(catalog, text_tokenizer(), PROMPT), sid_vocabulary(catalog)):
+        with pytest.raises(TrainError, match=r"thought: this vocabulary has none; it needs a tokenizer"):
+            plain.encode(asked, thought=True)
 
 
 @pytest.mark.parametrize(
