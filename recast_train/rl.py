@@ -28,7 +28,7 @@ from recast_sim.signal import (
 from recast_train.data import Prompts
 from recast_train.evaluate import EvaluationConfig, expected_all_zero, score_prompts
 from recast_train.groups import Groups, TrainPrompts, draw_groups, kept_leaves, signal_of
-from recast_train.model import SidModel, require, tokenise_histories
+from recast_train.model import SidModel, Vocabulary, require
 from recast_train.update import update
 
 
@@ -114,10 +114,10 @@ def train_rl(
     return totals
 
 
-def train_prompts(prompts: Prompts, catalog: Catalog) -> TrainPrompts:
+def train_prompts(prompts: Prompts, catalog: Catalog, vocabulary: Vocabulary) -> TrainPrompts:
     """The train prompts as tokens, with the leaf of each target."""
     target = torch.from_numpy(catalog.leaf_of_item_I[prompts.target_N])
-    return TrainPrompts(tokenise_histories(prompts.history_NH, catalog), target)
+    return TrainPrompts(vocabulary.encode(prompts.history_NH), target)
 
 
 @dataclass(frozen=True)

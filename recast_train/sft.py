@@ -23,7 +23,7 @@ from recast_sim.runs import RunWriter, derive_seed
 from recast_sim.runs.checkpoint import latest_checkpoint, load_state, save_state
 from recast_train.data import Dataset, Prompts
 from recast_train.evaluate import target_logprobs
-from recast_train.model import BOS_TOKEN, PAD_TOKEN, SidModel, require
+from recast_train.model import SidModel, require
 from recast_train.update import descend
 
 BEST = "best.safetensors"  # the best state so far, beside the newest one in a checkpoint
@@ -124,7 +124,11 @@ def window_loss(model: SidModel, catalog: Catalog, window_BW: NDArray[np.int64],
     item_BW = torch.from_numpy(window_BW).to(model.device)
     real_BW, leaf_I = item_BW >= 0, torch.from_numpy(catalog.leaf_of_item_I).to(model.device)
     leaf_BW = leaf_I[item_BW.clamp(min=0)]
-    hidden_BWLD = model.hidden(*_window_tokens(model, leaf_BW, real_BW), None).unflatten(1, (-1, model.levels))
+    windows = model.vocabulary.windows(window_BW)
+    tokens_BT = windows.tokens_BT.to(model.device)
+    positions_BT = torch.arange(tokens_BT.shape[1], device=model.device).expand_as(tokens_BT)
+    row_BWL = torch.arange(len(window_BW), device=model.device)[:, None, None]
+    hidden_BWLD = model.hidden(tokens_BT, positions_BT, None)[row_BWL, windows.at_BWL.to(model.device)]
     nodes_BWL = model.table("leaf_nodes")[leaf_BW]
     total = hidden_BWLD.new_zeros(())
     for level in range(model.levels):
@@ -142,14 +146,6 @@ def learning_rate(config: SftConfig, step: int) -> float:
     """Linear warm-up, then a cosine from the full rate to a twentieth of it at the last step."""
     warm = min(1.0, step / config.warm_up) if config.warm_up else 1.0
     return config.learning_rate * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * step / config.steps)) / 2)
-
-
-def _window_tokens(model: SidModel, leaf_BW: Tensor, real_BW: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and positions (B, W * L): BOS and all tokens but the last, so that each position predicts a token of its item."""
-    starts = torch.tensor(model.offset, device=leaf_BW.device)
-    own = (model.table("leaf_codes")[leaf_BW] + starts).masked_fill(~real_BW[..., None], PAD_TOKEN).flatten(1)
-    tokens = torch.cat([torch.full_like(own[:, :1], BOS_TOKEN), own[:, :-1]], 1)
-    return tokens, torch.arange(tokens.shape[1], device=leaf_BW.device).expand_as(tokens)
 
 
 def _train_step(

@@ -51,7 +51,7 @@ def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> 
     writer = open_stage(folder, "real-rl", described, task.seed, resume=True)
     if writer is not None:
         tell = _teller(task, method.name, settings.steps)
-        train, seed = train_prompts(task.train, task.catalog), derive_seed(task.seed, "rl")
+        train, seed = train_prompts(task.train, task.catalog, model.vocabulary), derive_seed(task.seed, "rl")
         name = method.constructor.name
         budget = train_rl(model, task.catalog, train, task.validation, name, settings, seed, writer, tell)
         _close(writer, model, budget)

@@ -1,0 +1,31 @@
+"""The generative recommender: a causal LM over semantic-ID tokens, its vocabulary, and how both are built, read and written."""
+
+from recast_train.model.build import build_model
+from recast_train.model.checkpoint import save_pretrained
+from recast_train.model.config import ModelConfig, TrainError, require
+from recast_train.model.sid_model import SidModel
+from recast_train.model.vocabulary import (
+    BOS_TOKEN,
+    PAD_TOKEN,
+    SPECIAL_TOKENS,
+    PromptTokens,
+    Vocabulary,
+    sid_vocabulary,
+    tokenise_histories,
+)
+
+__all__ = [
+    "BOS_TOKEN",
+    "PAD_TOKEN",
+    "SPECIAL_TOKENS",
+    "ModelConfig",
+    "PromptTokens",
+    "SidModel",
+    "TrainError",
+    "Vocabulary",
+    "build_model",
+    "require",
+    "save_pretrained",
+    "sid_vocabulary",
+    "tokenise_histories",
+]

@@ -1,0 +1,132 @@
+"""A causal LM over the tokens of one catalog, and its trie-constrained softmax.
+
+Axis letters: P prompts, Q query positions, K key positions, L levels, N trie nodes, B children of a node, C codes of a level,
+D hidden width.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recast_sim.catalog import Catalog
+from recast_train.model.vocabulary import Vocabulary
+
+T = TypeVar("T")
+
+
+class SidModel(nn.Module):
+    """A causal LM of transformers over the tokens of one catalog. Build it with `build_model`.
+
+    `children_l` (N, B) of each level 0..L-1 are the legal next nodes (-1 where padded) and `codes_l` (N, B) their codes.
+    A weight that the LM ties to another stands in the state dict once.
+    """
+
+    def __init__(self, lm: Any, catalog: Catalog, vocabulary: Vocabulary, dropout: float) -> None:
+        super().__init__()
+        self.lm: Any = lm
+        self.vocabulary = vocabulary
+        self.dropout = nn.Dropout(dropout)
+        self.sizes = catalog.sizes
+        self.levels = catalog.levels
+        self.nodes = tuple(len(code) for code in catalog.node_code)
+        self.offset = vocabulary.offset
+        tables = {"leaf_codes": catalog.leaf_codes, "leaf_nodes": catalog.leaf_nodes}
+        for level in range(catalog.levels):
+            children = catalog.children(level)
+            tables[f"children_{level}"] = children
+            tables[f"codes_{level}"] = np.where(children >= 0, catalog.node_code[level + 1][children], 0)
+            tables[f"node_code_{level + 1}"] = catalog.node_code[level + 1]
+            tables[f"node_parent_{level + 1}"] = catalog.node_parent[level + 1]
+        for name, table in tables.items():
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
+        self.tied = _tied_names(self)
+        self.register_state_dict_post_hook(_drop_tied)
+        self.register_load_state_dict_pre_hook(_restore_tied)
+
+    @property
+    def device(self) -> torch.device:
+        return self.table("leaf_codes").device
+
+    def table(self, name: str, level: int | None = None) -> Tensor:
+        """A table of the trie on the model's device, int64."""
+        return getattr(self, name if level is None else f"{name}_{level}")
+
+    def forward(self, compute: Callable[..., T], *arguments: Any) -> T:
+        """compute(model, *arguments): the one entry, so that wrappers of distributed training see every pass."""
+        return compute(self, *arguments)
+
+    def hidden(self, tokens_PQ: Tensor, positions_PQ: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
+        """Last hidden states (P, Q, D).
+
+        `mask` is bool (P, 1, Q, K), true where query q may attend to key k (K counts what `cache` holds, then the new
+        tokens); None is plain causal attention without padding on the left.
+        """
+        embedded = self.dropout(self.lm.get_input_embeddings()(tokens_PQ))
+        if mask is not None and self.lm.config._attn_implementation == "eager":  # it adds the mask to the scores
+            mask = torch.zeros_like(mask, dtype=embedded.dtype).masked_fill(~mask, torch.finfo(embedded.dtype).min)
+        with self._checkpointing(kept=cache is None and torch.is_grad_enabled()):
+            output = self.lm.base_model(
+                inputs_embeds=embedded,
+                attention_mask=mask,  # with four axes it is taken as it is
+                position_ids=positions_PQ,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+        return self.dropout(output.last_hidden_state)
+
+    def level_logits(self, hidden_D: Tensor, level: int) -> Tensor:
+        """Logits (..., C) of one level's tokens in fp32, from hidden states (..., D): never of the whole vocabulary."""
+        start = self.offset[level]
+        weight_CD = self.lm.get_output_embeddings().weight[start : start + self.sizes[level]]
+        with torch.autocast(hidden_D.device.type, enabled=False):
+            return hidden_D.float() @ weight_CD.float().T
+
+    def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-softmax over the legal children (..., B) of each `node` (...) of `level`; -inf where padded."""
+        legal = self.table("children", level)[node] >= 0
+        logits = self.level_logits(hidden_D, level).gather(-1, self.table("codes", level)[node])
+        return (logits / temperature).masked_fill(~legal, -torch.inf).log_softmax(-1)
+
+    def step_logprobs(self, hidden_D: Tensor, level: int, parent: Tensor, child: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probability (...) of going from `parent` (a node of `level`) to `child` (a node of `level + 1`)."""
+        column = child - self.table("children", level)[parent][..., 0]  # children of a node are numbered in a row
+        return self.child_logprobs(hidden_D, level, parent, temperature).gather(-1, column[..., None])[..., 0]
+
+    @contextmanager
+    def _checkpointing(self, kept: bool) -> Iterator[None]:
+        """Let layers with gradient checkpointing use it in evaluation mode too, and nowhere but where `kept`.
+
+        transformers reads the layer's own `training` flag, and drops the cache of a layer that checkpoints. The modules inside
+        keep their flag, hence their dropout.
+        """
+        layers = [module for module in self.lm.modules() if getattr(module, "gradient_checkpointing", False)]
+        before = [layer.training for layer in layers]
+        for layer in layers:
+            layer.training = kept
+        try:
+            yield
+        finally:
+            for layer, training in zip(layers, before, strict=True):
+                layer.training = training
+
+
+def _tied_names(module: nn.Module) -> dict[str, str]:
+    """Each name of a parameter that has another name already, to that other name."""
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
+
+
+def _drop_tied(module: Any, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for name in module.tied:
+        state.pop(prefix + name, None)
+
+
+def _restore_tied(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for name, kept in module.tied.items():
+        if prefix + kept in state:
+            state[prefix + name] = state[prefix + kept]

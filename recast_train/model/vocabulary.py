@@ -1,0 +1,157 @@
+"""Tokens of histories and of training windows, for a pure SID vocabulary and for a text tokenizer alike.
+
+A prompt is a prefix, the items of the history, and a suffix, padded on the left; the next token is level 0 of an SID. An item
+is `begin`, its L tokens (token = offset[level] + code), `end`. In the pure vocabulary the prefix is BOS and the others are
+empty. Axis letters: P prompts, T tokens of a prompt, H history items, S tokens of an item, B windows, W items of a window,
+I items, L levels.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recast_sim.catalog import Catalog
+from recast_train.model.config import TrainError
+
+PAD_TOKEN, BOS_TOKEN, SPECIAL_TOKENS = 0, 1, 2
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Tokenised prompts: tokens (P, T) padded on the left, and which of them are real (P, T)."""
+
+    tokens_PT: Tensor
+    real_PT: Tensor
+
+    @property
+    def length_P(self) -> Tensor:
+        return self.real_PT.sum(1)
+
+    @property
+    def positions_PT(self) -> Tensor:
+        """Position of each real token, counted from the first; 0 on padding."""
+        return (self.real_PT.cumsum(1) - 1).clamp(min=0)
+
+    def mask(self) -> Tensor:
+        """Causal attention inside a prompt, bool (P, 1, T, T); padding sees itself alone, so that no softmax is empty."""
+        T = self.tokens_PT.shape[1]
+        causal = torch.ones(T, T, dtype=torch.bool, device=self.real_PT.device).tril()
+        itself = torch.eye(T, dtype=torch.bool, device=self.real_PT.device)
+        return (causal & self.real_PT[:, None, :] | itself)[:, None]
+
+    def take(self, rows: Tensor | slice) -> "PromptTokens":
+        """Some of the prompts, without the columns that are padding in all of them."""
+        tokens, real = self.tokens_PT[rows], self.real_PT[rows]
+        first = tokens.shape[1] - int(real.sum(1).max())
+        return PromptTokens(tokens[:, first:], real[:, first:])
+
+    def to(self, device: torch.device) -> "PromptTokens":
+        return PromptTokens(self.tokens_PT.to(device), self.real_PT.to(device))
+
+
+@dataclass(frozen=True)
+class WindowTokens:
+    """Training windows: tokens (B, T) padded on the right; the position that predicts each token (B, W, L), 0 where unused."""
+
+    tokens_BT: Tensor
+    at_BWL: Tensor
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What token stands for what. Build it with `sid_vocabulary` or `text_vocabulary`.
+
+    Attributes:
+        codes_IL: the catalog's SIDs.
+        offset: token of code 0 of each level; a level's tokens are contiguous.
+        pad: of no effect wherever it stands.
+        prefix, suffix: tokens before and after a prompt's history; the next token is level 0.
+        begin, end: tokens around an SID; where `begin` is not empty, the suffix ends with it.
+        size: largest token plus 1, the rows that an embedding needs.
+        tokenizer: of a text vocabulary, with the SID tokens added.
+        known: tokens below this one were the tokenizer's before SID tokens were added.
+        thought_suffix: instead of `suffix` where a thought comes first; None where there is none.
+        thought_end: the token that closes a thought; `begin` goes after it.
+    """
+
+    codes_IL: Ints
+    offset: tuple[int, ...]
+    pad: int
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    size: int
+    tokenizer: Any = None
+    known: int = 0
+    thought_suffix: tuple[int, ...] | None = None
+    thought_end: int | None = None
+
+    def encode(self, history_PH: Ints, thought: bool = False) -> PromptTokens:
+        """Prompts of histories (P, H) of item indices, -1 on the left where they are shorter.
+
+        With `thought` they end where the model starts to think, and no SID may follow yet.
+
+        Raises:
+            TrainError: a thought is wanted of a vocabulary without one.
+        """
+        suffix = self.thought_suffix if thought else self.suffix
+        if suffix is None:
+            raise TrainError("thought: this vocabulary has none; it needs a tokenizer with a chat template and </think>")
+        P, H = history_PH.shape
+        known_PH, before = history_PH >= 0, len(self.prefix)
+        items = np.where(known_PH[:, :, None], self._items(history_PH), self.pad).reshape(P, -1)
+        tokens = np.concatenate([np.full((P, before), self.pad), items, np.tile(np.array(suffix, dtype=int), (P, 1))], 1)
+        first = (H - known_PH.sum(1)) * self._width  # the prefix stands right before the first item
+        tokens[np.arange(P)[:, None], first[:, None] + np.arange(before)] = self.prefix
+        real = np.arange(tokens.shape[1]) >= first[:, None]
+        return PromptTokens(torch.from_numpy(tokens), torch.from_numpy(real))
+
+    def windows(self, window_BW: Ints) -> WindowTokens:
+        """Windows (B, W) of item indices, -1 on the right, each read as the prompt of its last item, with that item's SID.
+
+        Every item is a target: those of the history are predicted where they stand. The last level's token of the last item
+        is predicted, never read. A window without an item is not allowed.
+        """
+        B, W = window_BW.shape
+        before, after, width, levels = len(self.prefix), len(self.suffix), self._width, len(self.offset)
+        last_B = (window_BW >= 0).sum(1) - 1
+        tokens = np.full((B, before + (W - 1) * width + after + levels), self.pad)
+        tokens[:, :before] = self.prefix
+        history = np.where(np.arange(W - 1)[:, None] < last_B[:, None, None], self._items(window_BW[:, :-1]), self.pad)
+        tokens[:, before : before + (W - 1) * width] = history.reshape(B, -1)
+        target = self.codes_IL[window_BW[np.arange(B), last_B]] + np.array(self.offset)
+        tail = np.concatenate([np.tile(np.array(self.suffix, dtype=int), (B, 1)), target], 1)
+        start = before + last_B * width
+        tokens[np.arange(B)[:, None], start[:, None] + np.arange(after + levels)] = tail
+        at_BW = before + np.arange(W) * width + len(self.begin) - 1
+        at_BW = np.where(np.arange(W) == last_B[:, None], (start + after - 1)[:, None], at_BW)
+        at_BW = np.where(np.arange(W) <= last_B[:, None], at_BW, 0)
+        return WindowTokens(torch.from_numpy(tokens[:, :-1]), torch.from_numpy(at_BW[..., None] + np.arange(levels)))
+
+    @property
+    def _width(self) -> int:
+        return len(self.begin) + len(self.offset) + len(self.end)
+
+    def _items(self, item: Ints) -> Ints:
+        """Tokens (..., S) of items (...)."""
+        own = self.codes_IL[item] + np.array(self.offset)
+        around = [np.tile(np.array(part, dtype=int), (*item.shape, 1)) for part in (self.begin, self.end)]
+        return np.concatenate([around[0], own, around[1]], -1)
+
+
+def sid_vocabulary(catalog: Catalog) -> Vocabulary:
+    """PAD, BOS, then each level's own range of tokens, and nothing else."""
+    starts = SPECIAL_TOKENS + np.concatenate([[0], np.cumsum(catalog.sizes)])
+    offset, size = tuple(int(start) for start in starts[:-1]), int(starts[-1])
+    return Vocabulary(catalog.codes_IL, offset, PAD_TOKEN, prefix=(BOS_TOKEN,), suffix=(), begin=(), end=(), size=size)
+
+
+def tokenise_histories(history_PH: Ints, catalog: Catalog) -> PromptTokens:
+    """Histories (P, H) of item indices, -1 on the left, in the pure vocabulary: BOS, then L tokens an item."""
+    return sid_vocabulary(catalog).encode(history_PH)
