@@ -7,7 +7,8 @@ from sid_world import enumerated, tiny_catalog, tiny_model, tiny_prompts
 
 from recast_sim.catalog import Catalog
 from recast_train.model import PromptTokens, SidModel
-from recast_train.rollout import _inverse_cdf, sample_rollouts
+from recast_train.rollout import sample_rollouts
+from recast_train.rollout.iid import inverse_cdf
 
 SIZES = [(4, 3, 5), (6, 4), (20,), (2, 3, 2, 3)]
 
@@ -72,4 +73,4 @@ def test_the_seed_decides_and_the_group_size_does_not_change_the_model() -> None
 def test_no_draw_lands_on_an_illegal_or_impossible_child() -> None:
     logprobs = torch.tensor([0.0, 0.5, 0.5, 0.0, 0.0]).log().expand(1, 4, 5)
     uniform = torch.tensor([[0.0, 0.4999, 0.5, 1 - 2**-24]])
-    assert _inverse_cdf(logprobs, uniform).tolist() == [[1, 1, 2, 2]]
+    assert inverse_cdf(logprobs, uniform).tolist() == [[1, 1, 2, 2]]
