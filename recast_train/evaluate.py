@@ -3,7 +3,7 @@
 A search keeps the best W nodes of each level. An item below a pruned node cannot be likelier than the node itself, so a
 target that is likelier than every pruned node has its exact rank, and a target with k better items found is out of the top
 k. Prompts where neither holds are searched again, wider. Axis letters: P or N prompts, W kept nodes, B children, Y leaves,
-E extra positions, L levels.
+L levels.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from recast_train.model import PromptTokens, SidModel, TrainError, require
 from recast_train.packed import PromptCache, packed_logprobs
 from recast_train.references import metrics_from_rank, target_rank
 from recast_train.rollout import sample_rollouts
+from recast_train.rollout.frontier import Children, Frontier
 
 K = 10
 Floats = NDArray[np.float64]
@@ -173,18 +174,6 @@ def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> P
     return replace(found, wider=len(open_rows))
 
 
-@dataclass(frozen=True)
-class _Beam:
-    """Kept nodes of one level: hidden states, log-probabilities (-inf: padding), and the extra positions on their paths."""
-
-    hidden_PWD: Tensor
-    node_PW: Tensor
-    score_PW: Tensor
-    sees_PWE: Tensor
-    greedy_P: Tensor
-    pruned_P: Tensor
-
-
 @torch.no_grad()
 def search(model: SidModel, prompts: PromptTokens, target_P: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probabilities of the leaves below the best `width` nodes of each level.
@@ -196,55 +185,32 @@ def search(model: SidModel, prompts: PromptTokens, target_P: Tensor, width: int)
         pruned; the leaf of level-wise greedy decoding (P,).
     """
     cache = PromptCache(model, prompts)
-    root = torch.zeros(len(target_P), 1, dtype=torch.int64, device=model.device)
-    nothing = torch.full_like(root[:, 0], -torch.inf, dtype=torch.float32)
-    beam = _Beam(
-        cache.last_PD[:, None],
-        root,
-        torch.zeros_like(root, dtype=torch.float32),
-        root[..., None].bool()[..., :0],
-        root[:, 0],
-        nothing,
-    )
+    beam = Frontier.at_root(cache)
+    greedy_P, pruned_P = beam.node_PW[:, 0], torch.full_like(beam.logprob_PW[:, 0], -torch.inf)
     for level in range(model.levels - 1):
-        child_PWB, total_PWB, greedy_P = _children(model, level, beam)
-        wanted_P = model.table("leaf_nodes")[target_P, level]
-        beam = _prune(beam, child_PWB, total_PWB, greedy_P, wanted_P, max(width, 2), level == 0)
-        beam = replace(beam, hidden_PWD=cache.extend(level + 1, beam.node_PW, beam.sees_PWE))
-    child_PWB, total_PWB, greedy_P = _children(model, model.levels - 1, beam)
+        children = beam.children(model, level)
+        greedy_P = _greedy_child(beam, children, greedy_P)
+        kept, best_left_out_P = _choose(children, greedy_P, model.table("leaf_nodes")[target_P, level], max(width, 2))
+        pruned_P = torch.maximum(pruned_P, best_left_out_P)
+        beam = beam.descend(children, kept, level).read(cache, level + 1)
+    children = beam.children(model, model.levels - 1)
     leaves = model.nodes[-1]
-    place = child_PWB.masked_fill(child_PWB < 0, leaves).flatten(1)
-    scores = torch.full((len(root), leaves + 1), -torch.inf, device=model.device).scatter(1, place, total_PWB.flatten(1))
-    return scores[:, :leaves], beam.pruned_P, greedy_P
+    place = children.node_PWB.masked_fill(children.node_PWB < 0, leaves).flatten(1)
+    scores = torch.full((len(target_P), leaves + 1), -torch.inf, device=model.device)
+    scores = scores.scatter(1, place, children.logprob_PWB.flatten(1))
+    return scores[:, :leaves], pruned_P, _greedy_child(beam, children, greedy_P)
 
 
-def _children(model: SidModel, level: int, beam: _Beam) -> tuple[Tensor, Tensor, Tensor]:
-    """Children of the kept nodes (-1: none) and their log-probabilities, (P, W, B); the greedy node's best child (P,)."""
-    alive_PW1 = torch.isfinite(beam.score_PW)[..., None]
-    step_PWB = model.child_logprobs(beam.hidden_PWD, level, beam.node_PW)
-    child_PWB = model.table("children", level)[beam.node_PW].masked_fill(~alive_PW1, -1)
-    total_PWB = (beam.score_PW[..., None] + step_PWB).masked_fill(child_PWB < 0, -torch.inf)
-    off_path = ~alive_PW1 | (beam.node_PW != beam.greedy_P[:, None])[..., None]
-    best = step_PWB.masked_fill(off_path, -torch.inf).flatten(1).argmax(1)
-    return child_PWB, total_PWB, child_PWB.flatten(1).gather(1, best[:, None])[:, 0]
+def _greedy_child(beam: Frontier, children: Children, greedy_P: Tensor) -> Tensor:
+    """The likeliest child (P,) of the greedy node, which the beam holds."""
+    off_path = ~torch.isfinite(beam.logprob_PW) | (beam.node_PW != greedy_P[:, None])
+    best = children.step_PWB.masked_fill(off_path[..., None], -torch.inf).flatten(1).argmax(1)
+    return children.node_PWB.flatten(1).gather(1, best[:, None])[:, 0]
 
 
-def _prune(
-    beam: _Beam, child_PWB: Tensor, total_PWB: Tensor, greedy_P: Tensor, wanted_P: Tensor, width: int, at_root: bool
-) -> _Beam:
-    """The best children, those on the paths of `greedy_P` and `wanted_P` among them; hidden states are still the parents'."""
-    child, total = child_PWB.flatten(1), total_PWB.flatten(1)
+def _choose(children: Children, greedy_P: Tensor, wanted_P: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Columns of the best children, `greedy_P` and `wanted_P` among them, and the best log-probability left out (P,)."""
+    child, total = children.node_PWB.flatten(1), children.logprob_PWB.flatten(1)
     forced = (child == wanted_P[:, None]) | (child == greedy_P[:, None])
     kept = total.masked_fill(forced, torch.inf).topk(min(width, total.shape[1]), 1).indices
-    parent = kept // child_PWB.shape[2]
-    path = beam.sees_PWE.gather(1, parent[..., None].expand(-1, -1, beam.sees_PWE.shape[2]))
-    if not at_root:  # the root is no extra position; below it the parent is one
-        path = torch.cat([path, torch.nn.functional.one_hot(parent, beam.node_PW.shape[1]).bool()], 2)
-    return _Beam(
-        hidden_PWD=beam.hidden_PWD,
-        node_PW=child.gather(1, kept).clamp(min=0),
-        score_PW=total.gather(1, kept),
-        sees_PWE=path,
-        greedy_P=greedy_P,
-        pruned_P=torch.maximum(beam.pruned_P, total.scatter(1, kept, -torch.inf).amax(1)),
-    )
+    return kept, total.scatter(1, kept, -torch.inf).amax(1)

@@ -18,9 +18,9 @@ from recast_sim.signal import (
     exact_hit,
     structural_score,
 )
-from recast_train.model import PromptTokens, SidModel
+from recast_train.model import PromptTokens, SidModel, TrainError
 from recast_train.packed import packed_logprobs
-from recast_train.rollout import sample_rollouts
+from recast_train.rollout import RolloutConfig, ThoughtMarkers, Thoughts, sample_rollouts, sample_thoughts
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class TrainPrompts:
 class Groups:
     """Groups with everything that the signal needs.
 
-    `drawn` counts every rollout, also those of groups that were thrown away. For a constructor that needs no rollouts the
-    groups hold one dummy miss each, `sampled` is false and `drawn` is 0.
+    `drawn` counts every valid rollout, also those of groups that were thrown away. For a constructor that needs no rollouts
+    the groups hold one dummy miss each, `sampled` is false and `drawn` is 0. Where there are `thoughts`, `tokens` hold them,
+    and the log-probabilities of rollouts and anchors are given them.
     """
 
     prompt_P: Tensor
@@ -47,9 +48,11 @@ class Groups:
     target_leaf_P: Tensor
     leaf_PG: Tensor
     logprob_PG: Tensor
+    valid_PG: Tensor
     rewards_PG: Tensor
     structural_PG: Tensor
     anchor_logprob_P: Tensor | None
+    thoughts: Thoughts | None
     drawn: int
     sampled: bool
 
@@ -62,18 +65,28 @@ def draw_groups(
     size: tuple[int, int],
     max_draws: int,
     seed: int,
+    rollout: RolloutConfig | None = None,
+    markers: ThoughtMarkers | None = None,
 ) -> Groups:
     """Groups of one step, (P, G) = `size`; `seed` is the step's own. Prompts do not depend on the constructor.
 
     A constructor that redraws (dapo) gets only groups that it accepts, from at most `max_draws` draws; where it accepts
     none, the first group of the last draw.
+
+    Args:
+        rollout: default independent draws at temperature 1. Log-probabilities, the anchor's too, are at its temperature.
+        markers: token ids around a thought, where `rollout` asks for thoughts.
+
+    Raises:
+        TrainError: thoughts without markers, or a probability that is not finite.
     """
+    rollout = rollout or RolloutConfig()
     parts: list[tuple[Groups, Tensor]] = []
     for attempt in range(max_draws if constructor.redraws else 1):
         of_attempt = derive_seed(seed, attempt)
         generator = torch.Generator().manual_seed(of_attempt)
         prompt_P = torch.randint(len(train), size[:1], generator=generator)
-        groups = _draw(model, train, prompt_P, constructor, config, size[1], generator)
+        groups = _draw(model, train, prompt_P, constructor, config, size[1], generator, rollout, markers)
         if not constructor.redraws:
             return groups
         parts.append((groups, ~signal_of(groups, constructor.name, config, derive_seed(of_attempt, "redraw")).redraw_P.cpu()))
@@ -88,6 +101,7 @@ def signal_of(groups: Groups, constructor: str, config: SignalConfig, seed: int)
         constructor,
         groups.rewards_PG,
         groups.structural_PG,
+        valid_PG=groups.valid_PG,
         has_anchor_P=torch.ones(len(groups.prompt_P), dtype=torch.bool),
         logprob_PG=groups.logprob_PG,
         anchor_logprob_P=groups.anchor_logprob_P,
@@ -112,19 +126,25 @@ def _draw(
     config: SignalConfig,
     group_size: int,
     generator: torch.Generator,
+    rollout: RolloutConfig,
+    markers: ThoughtMarkers | None,
 ) -> Groups:
     tokens, target_P = train.tokens.take(prompt_P), train.target_leaf_N[prompt_P]
-    on_device = tokens.to(model.device)
+    on_device, thoughts = _think(model, tokens.to(model.device), rollout, markers, generator)
+    tokens = on_device.to(tokens.tokens_PT.device)
     anchor_logprob_P = None
     if "anchor_logprob_P" in constructor.needs or config.anchor_weighting in ("clipped", "luffy"):
         with torch.no_grad():
             rows = torch.arange(len(prompt_P), device=model.device)
-            anchor_logprob_P = packed_logprobs(model, on_device, rows, target_P.to(model.device)).sum(1).cpu()
+            anchor_logprob_PL = packed_logprobs(model, on_device, rows, target_P.to(model.device), rollout.temperature)
+            anchor_logprob_P = anchor_logprob_PL.sum(1).cpu()
     if not constructor.rollouts:
         nothing = torch.zeros(len(prompt_P), 1)
         leaf = torch.zeros_like(nothing, dtype=torch.int64)
-        return Groups(prompt_P, tokens, target_P, leaf, nothing, nothing, nothing, anchor_logprob_P, 0, False)
-    rollouts = sample_rollouts(model, on_device, group_size, generator)
+        valid = torch.ones_like(leaf, dtype=torch.bool)
+        logprob_P = anchor_logprob_P
+        return Groups(prompt_P, tokens, target_P, leaf, nothing, valid, nothing, nothing, logprob_P, thoughts, 0, False)
+    rollouts = sample_rollouts(model, on_device, group_size, generator, rollout)
     sids_PGL, target_PL = rollouts.sids_PGL.cpu(), model.table("leaf_codes").cpu()[target_P]
     return Groups(
         prompt_P=prompt_P,
@@ -132,12 +152,30 @@ def _draw(
         target_leaf_P=target_P,
         leaf_PG=rollouts.leaf_PG.cpu(),
         logprob_PG=rollouts.logprob_PG.cpu(),
+        valid_PG=rollouts.valid_PG.cpu(),
         rewards_PG=exact_hit(sids_PGL, target_PL),
         structural_PG=structural_score(sids_PGL, target_PL),
         anchor_logprob_P=anchor_logprob_P,
-        drawn=rollouts.leaf_PG.numel(),
+        thoughts=thoughts,
+        drawn=int(rollouts.valid_PG.sum()),
         sampled=True,
     )
+
+
+def _think(
+    model: SidModel,
+    tokens: PromptTokens,
+    rollout: RolloutConfig,
+    markers: ThoughtMarkers | None,
+    generator: torch.Generator,
+) -> tuple[PromptTokens, Thoughts | None]:
+    """The prompts with their thoughts, which are on the CPU; as they are where none is asked for."""
+    if not rollout.thought.max_tokens:
+        return tokens, None
+    if markers is None:
+        raise TrainError("markers: None, and rollout.thought asks for thoughts; pass the end token and what begins a SID")
+    tokens, thoughts = sample_thoughts(model, tokens, rollout.thought, markers, generator)
+    return tokens, Thoughts(thoughts.tokens_PS.cpu(), thoughts.sampled_PS.cpu(), thoughts.logprobs_PS.cpu())
 
 
 def _join(parts: Sequence[tuple[Groups, Tensor]], count: int) -> Groups:
@@ -152,16 +190,22 @@ def _join(parts: Sequence[tuple[Groups, Tensor]], count: int) -> Groups:
     def padded(table_PT: Tensor) -> Tensor:
         return torch.nn.functional.pad(table_PT, (width - table_PT.shape[1], 0))
 
-    anchors = [groups.anchor_logprob_P for groups, _ in parts]
+    first = parts[0][0]
+    thoughts = None
+    if first.thoughts is not None:
+        names = ("tokens_PS", "sampled_PS", "logprobs_PS")
+        thoughts = Thoughts(*(rows(lambda g, name=name: getattr(g.thoughts, name)) for name in names))
     return Groups(
         prompt_P=rows(lambda g: g.prompt_P),
         tokens=PromptTokens(rows(lambda g: padded(g.tokens.tokens_PT)), rows(lambda g: padded(g.tokens.real_PT))),
         target_leaf_P=rows(lambda g: g.target_leaf_P),
         leaf_PG=rows(lambda g: g.leaf_PG),
         logprob_PG=rows(lambda g: g.logprob_PG),
+        valid_PG=rows(lambda g: g.valid_PG),
         rewards_PG=rows(lambda g: g.rewards_PG),
         structural_PG=rows(lambda g: g.structural_PG),
-        anchor_logprob_P=None if anchors[0] is None else rows(lambda g: _known(g.anchor_logprob_P)),
+        anchor_logprob_P=None if first.anchor_logprob_P is None else rows(lambda g: _known(g.anchor_logprob_P)),
+        thoughts=thoughts,
         drawn=sum(groups.drawn for groups, _ in parts),
         sampled=True,
     )

@@ -26,13 +26,16 @@ class PromptCache:
 
         `sees_PWE` is true where a new position may see an extra position fed before; it sees the prompt and itself anyway.
         """
-        P, W = node_PW.shape
         tokens = self._model.table("node_code", level)[node_PW] + self._model.offset[level - 1]
-        positions = (self._prompts.length_P + level - 1)[:, None].expand(P, W)
-        itself = torch.eye(W, dtype=torch.bool, device=node_PW.device).expand(P, W, W)
+        return self.feed(tokens, (self._prompts.length_P + level - 1)[:, None].expand_as(node_PW), sees_PWE)
+
+    def feed(self, tokens_PW: Tensor, positions_PW: Tensor, sees_PWE: Tensor) -> Tensor:
+        """The same of any tokens at given positions."""
+        P, W = tokens_PW.shape
+        itself = torch.eye(W, dtype=torch.bool, device=tokens_PW.device).expand(P, W, W)
         prompt = self._prompts.real_PT[:, None].expand(P, W, -1)
         mask = torch.cat([prompt, sees_PWE, itself], 2)[:, None]
-        return self._model.hidden(tokens, positions, mask, self._cache)
+        return self._model.hidden(tokens_PW, positions_PW, mask, self._cache)
 
 
 def packed_logprobs(

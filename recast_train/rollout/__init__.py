@@ -1,0 +1,18 @@
+"""Rollouts of the real trainer: i.i.d., beam and stochastic beam down the trie, after an optional thought."""
+
+from recast_train.rollout.config import RolloutConfig, ThoughtConfig
+from recast_train.rollout.rollouts import Rollouts, importance_weights
+from recast_train.rollout.sample import sample_rollouts
+from recast_train.rollout.thought import ThoughtMarkers, Thoughts, free_logprobs, sample_thoughts
+
+__all__ = [
+    "RolloutConfig",
+    "Rollouts",
+    "ThoughtConfig",
+    "ThoughtMarkers",
+    "Thoughts",
+    "free_logprobs",
+    "importance_weights",
+    "sample_rollouts",
+    "sample_thoughts",
+]
