@@ -17,9 +17,10 @@ from recast_train.semantic_id.table import CODES_FILE, HEADER_FILE, holds_table
 from recast_train.task import load_dataset
 
 _RELIED_ON = (
-    "recast's structural score takes a shared prefix for a shared taste and relies on this: with lifts near 1 it is noise. "
-    "Train interactions made the SVD's IDs and flatter them; held-out ones did not."
+    "agreement: recast's structural score takes a shared prefix for a shared taste and relies on this; with lifts near 1 it is "
+    "noise. Train interactions made the SVD's IDs and flatter them; held-out ones did not."
 )
+_ERROR = "reconstruction error: squared, from the levels so far, over the embeddings' variance; before any item moves"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def print_table(table: SidTable, out: Path, console: Console) -> None:
         words += f"{report['moved']} moved to the nearest free code: reconstruction error {_number(before)} to {_number(after)}"
     else:
         words += "the last level tells them apart"
-    for line in (words, f"sha256: {table.hash}", f"files: {out / CODES_FILE}, {out / HEADER_FILE}"):
+    for line in (_RELIED_ON, _ERROR, words, f"sha256: {table.hash}", f"files: {out / CODES_FILE}, {out / HEADER_FILE}"):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -91,12 +92,11 @@ def _levels(table: SidTable) -> Table:
         error = errors[level] if level < len(errors) else ""
         name = str(level + 1) if level < len(errors) else "index"
         shown.add_row(name, str(size), use, perplexity, str(report["prefixes"][level]), error)
-    shown.caption = "reconstruction error: squared, from the levels so far, over the embeddings' variance; before items move."
     return shown
 
 
 def _agreement(report: dict[str, Any]) -> Table:
-    shown = Table(box=MARKDOWN, title="co-occurrence cosine of item pairs by shared levels", caption=_RELIED_ON)
+    shown = Table(box=MARKDOWN, title="co-occurrence cosine of item pairs by shared levels")
     shown.add_column("pairs")
     for column in ("train", "lift", "held-out", "lift"):
         shown.add_column(column, justify="right")
@@ -104,7 +104,8 @@ def _agreement(report: dict[str, Any]) -> Table:
         cells = []
         for split in ("train", "heldout"):
             cells += [_number(report[f"{split}_agreement"][name]), _number(report[f"{split}_lift"].get(name), 2)]
-        shown.add_row("all" if name == "random" else f"share {name.replace('_', ' 1 .. ')}", *cells)
+        level = name.removeprefix("level_")
+        shown.add_row({"random": "all", "1": "share level 1"}.get(level, f"share levels 1 to {level}"), *cells)
     return shown
 
 

@@ -32,7 +32,7 @@ class RqVaeConfig:
     latent: int = 32
     epochs: int = 300
     batch: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     beta: float = 0.25
     revive_every: int = 50
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recast_train.semantic_id.collisions import move_to_free, number_inside
+from recast_train.semantic_id.collisions import move_to_free, number_inside, refuse_too_few_ids
 from recast_train.semantic_id.config import Collisions, Method, RqVaeConfig
 from recast_train.semantic_id.errors import SemanticIdError
 from recast_train.semantic_id.quantised import Floats, Quantised, checked
@@ -40,6 +40,8 @@ def tokenize_items(
     Raises SemanticIdError: see residual_kmeans, train_rqvae and move_to_free.
     """
     embeddings = checked(embeddings_ID, sizes)
+    if collisions == "nearest":
+        refuse_too_few_ids(len(embeddings), sizes)  # before the work of quantising them
     quantised = _quantise(embeddings, sizes, seed, method, rqvae, on_epoch)
     moved: dict[str, Any] = {}
     if collisions == "level":
