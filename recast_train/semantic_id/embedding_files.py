@@ -103,12 +103,10 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[np.generic]]:
     if frame.is_empty():
         raise SemanticIdError(f"{path}: it has no rows; give a row per item")
     vector = vector.cast(pl.List(pl.Float64))
-    width = vector.list.len()
-    for row, bad in enumerate(
-        item.is_null() | vector.is_null() | (width != width[0]) | vector.list.eval(pl.element().is_null()).list.any()
-    ):
-        if bad is not False:
-            raise SemanticIdError(f"{path}: row {row}: an empty cell, or not {width[0]} numbers; complete it")
+    width = vector.list.len().fill_null(0)
+    bad = (item.is_null() | vector.is_null() | (width != width.max())).arg_true()
+    if len(bad):
+        raise SemanticIdError(f"{path}: row {bad[0]}: an empty cell, or not {width.max()} numbers; complete it")
     return item.cast(pl.String).to_list(), np.array(vector.to_list(), dtype=np.float64)
 
 
