@@ -20,7 +20,7 @@ _RELIED_ON = (
     "agreement: recast's structural score takes a shared prefix for a shared taste and relies on this; with lifts near 1 it is "
     "noise. Train interactions made the SVD's IDs and flatter them; held-out ones did not."
 )
-_ERROR = "reconstruction error: squared, from the levels so far, over the embeddings' variance; before any item moves"
+_ERROR = "reconstruction error: squared, from the levels so far, over the spread of the embeddings; before any item moves"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Axis letters: I items of the data, R rows of the file, E embedding dimensions.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError  # numpy parses an .npy header as Python
 
 import numpy as np
 import polars as pl
@@ -66,7 +67,7 @@ def _places(path: Path, names: list[str] | None, rows: int, items: Sequence[str]
 def _read_npy(path: Path) -> tuple[None, NDArray[np.generic]]:
     try:  # a memory map: a header that claims more than the file holds is an error before it is an allocation
         return None, np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, OverflowError, TypeError) as error:
+    except (OSError, ValueError, OverflowError, TypeError, SyntaxError, TokenError) as error:
         raise _unreadable(path, "an .npy array without pickled objects", error) from error
 
 

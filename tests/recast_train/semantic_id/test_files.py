@@ -142,6 +142,7 @@ Damage = Callable[[bytes, np.random.Generator], bytes]
 DAMAGES: dict[str, Damage] = {
     "cut off": lambda content, rng: content[: rng.integers(0, len(content))],
     "noise in front": lambda content, rng: rng.bytes(16) + content[16:],
+    "a bracket": lambda content, rng: content[:10] + b"((" + content[12:],
     "all noise": lambda content, rng: rng.bytes(len(content)),
     "zeros inside": lambda content, rng: content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :],
 }
