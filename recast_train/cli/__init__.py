@@ -10,12 +10,13 @@ from recast_sim.signal import SignalError
 from recast_train.cli.fetch import Fetch, fetch
 from recast_train.cli.run import Run, run
 from recast_train.cli.study import Study, study
+from recast_train.cli.tokenize import Tokenize, tokenize
 from recast_train.data import DataError
 from recast_train.model import TrainError
 from recast_train.semantic_id import SemanticIdError
 
 _ERRORS = (DataError, SemanticIdError, SignalError, CatalogError, TrainError, SweepError, RunError, OSError)
-_COMMANDS = {"fetch": (Fetch, fetch), "run": (Run, run), "study": (Study, study)}
+_COMMANDS = {"fetch": (Fetch, fetch), "run": (Run, run), "study": (Study, study), "tokenize": (Tokenize, tokenize)}
 
 
 def main() -> None:

