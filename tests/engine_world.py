@@ -31,7 +31,7 @@ P, G, STEPS, UPDATES = 4, 6, 4, 2
 ROOT = Path(__file__).parents[1]
 
 
-def launch(folder: Path, check: str, seconds: float = 60) -> tuple[int, str, list[Any]]:
+def launch(folder: Path, check: str, seconds: float = 170) -> tuple[int, str, list[Any]]:
     """Run a check on two gloo processes: exit code, what they printed, what each rank found (None where it left nothing).
 
     torchrun lets the system choose its port; whatever still runs after `seconds` is killed.
@@ -142,11 +142,10 @@ def train(engine: Engine, folder: Path, strategy: str) -> dict[str, Any]:
     found["elements"] = sum(getattr(w, "to_local", lambda w=w: w)().numel() for w in training.model.parameters())
     # an optimiser that took no step has no state, before or after
     fresh = Training(engine, "recast").save(folder / f"{strategy}-fresh")
-    found["fresh"] = fresh.run(1, 1).load(folder / f"{strategy}-fresh").run(1, 1).log
-    best = engine.state(training.model)
-    training.run(1, 1)
-    engine.load(best, training.model)
-    training.save(folder / f"{strategy}-best")
+    found["fresh"] = list(fresh.run(1, 1).load(folder / f"{strategy}-fresh").run(1, 1).log)
+    best = engine.state(fresh.save(folder / f"{strategy}-first").model)
+    engine.load(best, fresh.run(2, 2).model)
+    fresh.save(folder / f"{strategy}-best")
     return found
 
 

@@ -105,8 +105,9 @@ def test_states_are_put_back(strategy: str, folder: Path, two: list[dict[str, An
     fresh = two[0][strategy]["fresh"]
     assert read_tensors(folder / f"{strategy}-fresh")[1] == {}
     close(fresh[world.UPDATES :], fresh[: world.UPDATES])
-    best, last = (read_tensors(folder / f"{strategy}-{name}")[0] for name in ("best", "recast"))
-    same_tensors(best, last, tolerance=0.0)
+    first, best = (read_tensors(folder / f"{strategy}-{name}") for name in ("first", "best"))
+    same_tensors(best[0], first[0], tolerance=0.0)
+    assert any(not torch.equal(slot, first[1][name]) for name, slot in best[1].items())  # it did move on in between
 
 
 def test_fsdp2_holds_half_a_model(two: list[dict[str, Any]]) -> None:
@@ -131,7 +132,7 @@ def test_collectives_and_errors_on_all_ranks(strategy: str, two: list[dict[str, 
         assert errors["full disk"] == ("TrainError: rank 0 stopped the run: " if rank else "") + "OSError: no space left"
         assert "norms differ over ranks" in errors["differing start"]
         assert errors["not finite"].endswith("lower learning_rate")
-        assert "lm.other has shape (1,), the model None" in errors["not fitting"]
+        assert "lm.lm_head.weight has shape None, the model (14, 16)" in errors["not fitting"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -152,7 +153,7 @@ def test_a_rank_that_raises_stops_all(tmp_path: Path) -> None:
         "rank 1 stopped the run: TrainError: loss: the second rank has had enough",
         "loss: the second rank has had enough",
     ], printed
-    assert time.perf_counter() - started < 40
+    assert time.perf_counter() - started < 90  # gloo and torchrun themselves wait for half an hour
 
 
 @pytest.mark.parametrize("strategy", ["single", *STRATEGIES])
@@ -187,7 +188,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "config", "message"),
     [
-        ({"WORLD_SIZE": "2"}, EngineConfig(), "'single'|single is for one process and the launcher started 2; set it to 'ddp'"),
+        ({"WORLD_SIZE": "2"}, EngineConfig(), "single is for one process and the launcher started 2; set it to 'ddp'"),
         ({"ACCELERATE_USE_FSDP": "true"}, EngineConfig("fsdp2"), "ACCELERATE_USE_FSDP: true .*launch without --use_fsdp"),
         ({"ACCELERATE_MIXED_PRECISION": "fp16"}, EngineConfig("ddp"), "fp16 differs from EngineConfig.precision 'fp32'"),
     ],
