@@ -91,7 +91,9 @@ class Prompts:
     def __post_init__(self) -> None:
         shape = self.targets_NT.shape
         if len(shape) != 2 or shape[0] != len(self.history_NH) or not shape[1] or (self.targets_NT[:, 0] < 0).any():
-            raise DataError(f"targets_NT: shape {shape}, or a prompt without a target; give (prompts, targets), -1 on the right")
+            raise DataError(
+                f"targets_NT: shape {shape}, or a prompt without a target; give (prompts, targets), -1 on the right"
+            )
 
     @property
     def target_N(self) -> NDArray[np.int64]:

@@ -50,7 +50,9 @@ def read_index(path: Path) -> dict[str, Codes]:
         if item in index:
             raise DataError(f"{path}: item {item!r}: is there twice; give an item one SID")
         if codes in owner:
-            raise DataError(f"{path}: item {item!r}: has the SID of item {owner[codes]!r}, {tokens!r}; tell them apart by a level")
+            raise DataError(
+                f"{path}: item {item!r}: has the SID of item {owner[codes]!r}, {tokens!r}; tell them apart by a level"
+            )
         index[item], owner[codes] = codes, item
     return index
 
@@ -58,13 +60,14 @@ def read_index(path: Path) -> dict[str, Codes]:
 def read_minionerec(path: Path, index: dict[str, Codes], titles: dict[str, str] | None = None) -> PromptTable:
     """Prompts of one CSV file (columns COLUMNS in any order; the history columns hold Python lists), items as in `index`.
 
-    `titles` are known from other files, and grow by those of this one. Raises DataError with file, line and column for what `csv_rows` refuses, a list that is none, lists of different length,
-    an empty history or user, an item that the index lacks, an SID that is not the index's, and an item of two titles.
+    `titles` are known from other files, and grow by those of this one. Raises DataError with file, line and column for what
+    `csv_rows` refuses, a list that is none, lists of different length, an empty history or user, an item that the index
+    lacks, an SID that is not the index's, and an item of two titles.
     """
     table = PromptTable(index, {} if titles is None else titles)
     number = {item: place for place, item in enumerate(index)}
     for line, cells in csv_rows(path, COLUMNS):
-        row = dict(zip(COLUMNS, cells, strict=True))
+        row: dict[str, str] = dict(zip(COLUMNS, cells, strict=True))
         history = {name: _parsed(path, line, name, row[name]) for name in COLUMNS if name.startswith("history")}
         count = len(history["history_item_id"])
         if not count:

@@ -80,7 +80,7 @@ def windows(train: Prompts, items: Sequence[str], users: Sequence[str], titles: 
     item_M[runs(offset[:-1], seen_N)] = train.seen_item
     item_M[runs(offset[:-1] + seen_N, count_N)] = train.targets_NT[train.targets_NT >= 0]
     end_N = np.diff(offset)
-    names = [users[user] for user in train.user_N]
+    names: list[str] = [users[user] for user in train.user_N]
     return Dataset(list(items), names, list(titles), item_M, offset, end_N, end_N)
 
 

@@ -44,5 +44,7 @@ def read_sequences(path: Path) -> pl.DataFrame:
 
 
 def _frame(users: list[str], lengths: list[int], items: list[str]) -> pl.DataFrame:
-    owner = pl.Series("user", users, dtype=pl.String).gather(np.repeat(np.arange(len(users)), np.array(lengths, dtype=np.int64)))
+    owner = pl.Series("user", users, dtype=pl.String).gather(
+        np.repeat(np.arange(len(users)), np.array(lengths, dtype=np.int64))
+    )
     return pl.DataFrame([owner, pl.Series("item", items, dtype=pl.String)])

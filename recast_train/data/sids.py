@@ -28,7 +28,7 @@ class SidTable:
 
 
 def parse_levels(tokens: Sequence[str], prefix: str) -> Codes | None:
-    """Codes of an SID's tokens, level by level named a, b, c...: `<{prefix}a_236>`. None where a token is not as it has to be."""
+    """Codes of an SID's tokens, level by level named a, b, c...: `<{prefix}a_236>`; None where one is not so."""
     codes = []
     if not 1 <= len(tokens) <= len(_LETTERS):
         return None

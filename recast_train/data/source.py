@@ -72,8 +72,8 @@ def read_source(config: DataConfig) -> Source:
     if config.format in PROMPT_FORMATS:
         return _from_prompts(config)
     dataset, tied = read_dataset(config)
-    parts = {split: prompts(dataset, split, config.max_history) for split in SPLITS}
-    return Source(config.format, dataset.items, dataset.users, dataset.titles, None, dataset, **parts, tied=tied)
+    parts = (prompts(dataset, split, config.max_history) for split in SPLITS)
+    return Source(config.format, dataset.items, dataset.users, dataset.titles, None, dataset, *parts, tied=tied)
 
 
 def load_source(config: DataConfig) -> Source:
@@ -121,7 +121,7 @@ def _from_prompts(config: DataConfig) -> Source:
     known = tables["train"].titles
     titles = [known[item] for item in sids.items] if len(known) == len(sids.items) else []
     dataset = windows(parts["train"], sids.items, users, titles)
-    return Source(config.format, sids.items, users, titles, sids, dataset, **parts)
+    return Source(config.format, sids.items, users, titles, sids, dataset, *(parts[split] for split in SPLITS))
 
 
 def _minionerec(path: Path) -> dict[Split, PromptTable]:
@@ -131,7 +131,8 @@ def _minionerec(path: Path) -> dict[Split, PromptTable]:
         if len(found) > 1:
             raise DataError(f"{path}: {len(found)} files of the {split} split, {found[0]} and {found[1]} among them; leave one")
     titles: dict[str, str] = {}
-    return {s: read_minionerec(files[s][0], index, titles) if s in files else PromptTable(index, titles) for s in SPLITS}
+    tables: dict[Split, PromptTable] = {split: PromptTable(index, titles) for split in SPLITS}
+    return tables | {split: read_minionerec(found[0], index, titles) for split, found in files.items()}
 
 
 def _openonerec(path: Path) -> dict[Split, PromptTable]:
