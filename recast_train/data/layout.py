@@ -1,5 +1,6 @@
 """Which files of a folder are which split, and which format a path holds, told by names and by content."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from recast_train.data.minionerec import COLUMNS
 from recast_train.data.parquet import is_parquet, parquet_errors
 from recast_train.data.text import numbered_lines
 
-_NAMES: dict[str, Split] = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation"}
-_NAMES |= {"dev": "validation", "test": "test"}
+_NAMES: dict[str, Split] = {
+    "train": "train",
+    "valid": "validation",
+    "validation": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 def split_files(path: Path, suffix: str) -> dict[Split, list[Path]]:
@@ -65,14 +72,14 @@ def recognise(path: Path) -> Format:
     if "user_id:token" in first.split("\t"):
         return "atomic"
     if "," in first:
-        return "minionerec" if set(COLUMNS) <= set(first.split(",")) else "table"
+        return "minionerec" if set(COLUMNS) <= set(next(csv.reader([first]))) else "table"
     if len(first.split()) > 1:
         return "sequences"
     raise DataError(f"{path}: line 1: {first[:80]!r} begins no known format; give --format of {_choices()}")
 
 
 def _split_of(name: str) -> Split | None:
-    words = {_NAMES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _NAMES}
+    words: set[Split] = {_NAMES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _NAMES}
     return words.pop() if len(words) == 1 else None
 
 

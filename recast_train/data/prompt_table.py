@@ -67,7 +67,7 @@ def to_prompts(table: PromptTable, items: Sequence[str], users: Mapping[str, int
     return Prompts(history_NH, targets_NT, user_N, offset, seen, chat_N)
 
 
-def windows(train: Prompts, items: Sequence[str], users: Sequence[str], titles: Sequence[str]) -> Dataset:
+def windows(train: Prompts, items: Sequence[str], users: list[str], titles: list[str]) -> Dataset:
     """Train prompts as sequences: each is one, its whole history and then its targets in the order given, all of it train.
 
     So a "user" of this data set is a prompt (`users` repeats a name for each prompt of that user), a training window lies
@@ -80,8 +80,8 @@ def windows(train: Prompts, items: Sequence[str], users: Sequence[str], titles: 
     item_M[runs(offset[:-1], seen_N)] = train.seen_item
     item_M[runs(offset[:-1] + seen_N, count_N)] = train.targets_NT[train.targets_NT >= 0]
     end_N = np.diff(offset)
-    names: list[str] = [users[user] for user in train.user_N]
-    return Dataset(list(items), names, list(titles), item_M, offset, end_N, end_N)
+    names = [users[user] for user in train.user_N.tolist()]
+    return Dataset(list(items), names, titles, item_M, offset, end_N, end_N)
 
 
 def _with_zero(end: array) -> NDArray[np.int64]:

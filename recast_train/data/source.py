@@ -72,8 +72,10 @@ def read_source(config: DataConfig) -> Source:
     if config.format in PROMPT_FORMATS:
         return _from_prompts(config)
     dataset, tied = read_dataset(config)
-    parts = (prompts(dataset, split, config.max_history) for split in SPLITS)
-    return Source(config.format, dataset.items, dataset.users, dataset.titles, None, dataset, *parts, tied=tied)
+    parts = [prompts(dataset, split, config.max_history) for split in SPLITS]
+    return Source(
+        config.format, dataset.items, dataset.users, dataset.titles, None, dataset, parts[0], parts[1], parts[2], tied
+    )
 
 
 def load_source(config: DataConfig) -> Source:
@@ -117,11 +119,11 @@ def _from_prompts(config: DataConfig) -> Source:
     sids = SidTable.of(tables["train"].codes)
     users = sorted({user for table in tables.values() for user in table.users})
     number = {user: place for place, user in enumerate(users)}
-    parts = {split: to_prompts(tables[split], sids.items, number, config.max_history) for split in SPLITS}
+    parts = [to_prompts(tables[split], sids.items, number, config.max_history) for split in SPLITS]
     known = tables["train"].titles
     titles = [known[item] for item in sids.items] if len(known) == len(sids.items) else []
-    dataset = windows(parts["train"], sids.items, users, titles)
-    return Source(config.format, sids.items, users, titles, sids, dataset, *(parts[split] for split in SPLITS))
+    dataset = windows(parts[0], sids.items, users, titles)
+    return Source(config.format, sids.items, users, titles, sids, dataset, parts[0], parts[1], parts[2])
 
 
 def _minionerec(path: Path) -> dict[Split, PromptTable]:
@@ -132,13 +134,15 @@ def _minionerec(path: Path) -> dict[Split, PromptTable]:
             raise DataError(f"{path}: {len(found)} files of the {split} split, {found[0]} and {found[1]} among them; leave one")
     titles: dict[str, str] = {}
     tables: dict[Split, PromptTable] = {split: PromptTable(index, titles) for split in SPLITS}
-    return tables | {split: read_minionerec(found[0], index, titles) for split, found in files.items()}
+    for split, found in files.items():
+        tables[split] = read_minionerec(found[0], index, titles)
+    return tables
 
 
 def _openonerec(path: Path) -> dict[Split, PromptTable]:
     files = split_files(path, ".parquet")
     codes: dict[str, tuple[int, ...]] = {}
-    tables = {split: PromptTable(codes) for split in SPLITS}
+    tables: dict[Split, PromptTable] = {split: PromptTable(codes) for split in SPLITS}
     for split, found in files.items():
         for file in found:
             read_openonerec(file, tables[split])
