@@ -33,10 +33,11 @@ def split_files(path: Path, suffix: str) -> dict[Split, list[Path]]:
         return {_split_of(path.stem) or "train": [path]}
     found: dict[Split, list[Path]] = {}
     for file in sorted(path.rglob(f"*{suffix}")):
-        split = _split_of(file.stem) or next(filter(None, map(_split_of, reversed(file.relative_to(path).parts[:-1]))), None)
-        if split is None:
+        names = (file.stem, *reversed(file.relative_to(path).parts[:-1]))
+        told: list[Split] = [split for split in map(_split_of, names) if split is not None]
+        if not told:
             raise DataError(f"{file}: its name tells no split, or two; put one of {', '.join(_NAMES)} in it, or move it away")
-        found.setdefault(split, []).append(file)
+        found.setdefault(told[0], []).append(file)
     if not found:
         raise DataError(f"{path}: no {suffix} file there; give the folder or file of the data")
     return found
@@ -79,8 +80,8 @@ def recognise(path: Path) -> Format:
 
 
 def _split_of(name: str) -> Split | None:
-    words: set[Split] = {_NAMES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _NAMES}
-    return words.pop() if len(words) == 1 else None
+    words = {_NAMES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _NAMES}
+    return next(iter(words)) if len(words) == 1 else None
 
 
 def _choices() -> str:

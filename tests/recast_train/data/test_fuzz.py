@@ -93,7 +93,7 @@ def polars_table(content: bytes) -> Any:
 
 def polars_chats(content: bytes) -> Any:
     try:
-        rows = [json.loads(text) for text in pl.read_parquet(content)["messages"]]
+        rows = [json.loads(text) for text in pl.read_parquet(content, columns=["messages"])["messages"]]
         return [(row[:-1], re.findall(r"(?:<s_[a-z]_[0-9]+>)+", row[-1]["content"].split("</think>")[1])) for row in rows]
     except BaseException:
         return ERROR
@@ -185,7 +185,7 @@ def mini_rows(rng: np.random.Generator) -> Damage:
         rows.append(dict(minionerec_rows("train")[1]))
         rows.append(rows[0] | {"item_title": "another"} if column == "item_title" else rows[0])
     else:
-        row[column] = str(rng.choice(values))
+        row[column] = str(rng.choice(values[:-2] if column == "history_item_title" else values))  # [99] may be a title
     return Damage(csv_text(rows).encode())
 
 
