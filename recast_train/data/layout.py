@@ -80,8 +80,8 @@ def recognise(path: Path) -> Format:
 
 
 def _split_of(name: str) -> Split | None:
-    words = {_NAMES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _NAMES}
-    return next(iter(words)) if len(words) == 1 else None
+    told = [split for word, split in _NAMES.items() if word in re.split(r"[^a-z]+", name.lower())]
+    return told[0] if len(set(told)) == 1 else None
 
 
 def _choices() -> str:
