@@ -80,7 +80,7 @@ def recognise(path: Path) -> Format:
 
 
 def _split_of(name: str) -> Split | None:
-    told = [split for word, split in _NAMES.items() if word in re.split(r"[^a-z]+", name.lower())]
+    told: list[Split] = [split for word, split in _NAMES.items() if word in re.split(r"[^a-z]+", name.lower())]
     return told[0] if len(set(told)) == 1 else None
 
 
