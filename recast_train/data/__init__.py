@@ -21,7 +21,7 @@ from recast_train.data.ml100k import fetch_ml100k
 from recast_train.data.openonerec import read_openonerec
 from recast_train.data.prompt_table import PromptTable
 from recast_train.data.sequences import read_sequences
-from recast_train.data.sids import SidTable
+from recast_train.data.sids import GivenSids
 from recast_train.data.source import Source, load_source, read_dataset, read_source
 from recast_train.data.table import TableColumns, read_table
 
@@ -31,9 +31,9 @@ __all__ = [
     "DataError",
     "Dataset",
     "Format",
+    "GivenSids",
     "PromptTable",
     "Prompts",
-    "SidTable",
     "Source",
     "Split",
     "TableColumns",

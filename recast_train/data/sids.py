@@ -12,7 +12,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
-class SidTable:
+class GivenSids:
     """Items with given SIDs: `items` in sorted (string) order, `codes_IL` aligned to them, `sizes` codes a level."""
 
     items: list[str]
@@ -20,7 +20,7 @@ class SidTable:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, codes: Mapping[str, Codes]) -> "SidTable":
+    def of(cls, codes: Mapping[str, Codes]) -> "GivenSids":
         """From item to codes, all of the same number of levels; a level's size is its largest code plus 1."""
         items = sorted(codes)
         codes_IL = np.array([codes[item] for item in items], dtype=np.int64).reshape(len(items), -1)

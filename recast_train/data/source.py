@@ -20,7 +20,7 @@ from recast_train.data.ml100k import fetch_ml100k
 from recast_train.data.openonerec import read_openonerec
 from recast_train.data.prompt_table import PromptTable, to_prompts, windows
 from recast_train.data.sequences import read_sequences
-from recast_train.data.sids import SidTable
+from recast_train.data.sids import GivenSids
 from recast_train.data.table import read_table
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -45,7 +45,7 @@ class Source:
     items: list[str]
     users: list[str]
     titles: list[str]
-    sids: SidTable | None
+    sids: GivenSids | None
     dataset: Dataset
     train: Prompts
     validation: Prompts
@@ -116,7 +116,7 @@ def _interactions(config: DataConfig) -> tuple[pl.DataFrame, dict[str, str] | No
 
 def _from_prompts(config: DataConfig) -> Source:
     tables = _minionerec(_path(config)) if config.format == "minionerec" else _openonerec(_path(config))
-    sids = SidTable.of(tables["train"].codes)
+    sids = GivenSids.of(tables["train"].codes)
     users = sorted({user for table in tables.values() for user in table.users})
     number = {user: place for place, user in enumerate(users)}
     parts = [to_prompts(tables[split], sids.items, number, config.max_history) for split in SPLITS]
