@@ -35,13 +35,7 @@ def print_real(root: Path, console: Console) -> None:
     results = read_results(root)
     console.print(_scores(results), _differences(results), _costs(results))
     sids = results["sids"]
-    agreement = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in sids.get("agreement", {}).items())
-    console.print(
-        f"semantic IDs of {' x '.join(map(str, sids['sizes']))} codes: {sids['collisions']} items shared a quantised prefix, "
-        f"the last level tells them apart; train co-occurrence cosine of pairs by shared levels: {agreement}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(_sids(sids), highlight=False, soft_wrap=True)
     seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
     console.print(f"seconds: {seconds}", highlight=False, soft_wrap=True)
     console.print(f"run: {root}", highlight=False, soft_wrap=True)
@@ -58,6 +52,19 @@ def draw_real(root: Path) -> Path:
     _draw_all_zero(right, root, results)
     _caption(figure, results)
     return save_figure(figure, root / "figure.png")
+
+
+def _sids(sids: dict[str, Any]) -> str:
+    words = f"semantic IDs of {' x '.join(map(str, sids['sizes']))} codes"
+    if "collisions" not in sids:
+        return f"{words}, given with the data"
+    fate = f"{sids['moved']} moved to a free code" if "moved" in sids else "the last level tells them apart"
+    known = {name.replace("_", " "): value for name, value in sids.get("agreement", {}).items() if value is not None}
+    agreement = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+    return (
+        f"{words}: {sids['collisions']} items shared a quantised prefix, {fate}; "
+        f"train co-occurrence cosine of pairs by shared levels: {agreement}"
+    )
 
 
 def _models(results: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -18,13 +18,14 @@ from recast_sim.runs import write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.compare import differences
 from recast_train.config import RealConfig
+from recast_train.data import load_source
 from recast_train.evaluate import PromptScores
 from recast_train.methods import Method, parse_method
 from recast_train.model import TrainError
 from recast_train.references import choose_neighbours, references
 from recast_train.semantic_id import load_sids
 from recast_train.stages import evaluated, open_stage, reinforced, supervised
-from recast_train.task import Report, Task, load_dataset, prepare, timed
+from recast_train.task import Report, Task, prepare, timed
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
 
@@ -38,11 +39,11 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise TrainError("RealConfig.device: 'cuda' is not available here; use 'cpu'")
-    dataset = load_dataset(config.data)  # data that cannot be read leaves no folder behind
+    source = load_source(config.data)  # data that cannot be read leaves no folder behind
     writer = open_stage(root, "real", asdict(config), seed, resume)
     if writer is None:
         return json.loads((root / "results.json").read_text(encoding="utf-8"))
-    task = prepare(config, dataset, seed, root, report)
+    task = prepare(config, source, seed, root, report)
     with timed(root, "references"):
         known = _references(task)
     with timed(root, "sft"):

@@ -27,9 +27,9 @@ SEQUENTIAL_DECAY, SEQUENTIAL_WINDOW = 0.9, 50
 
 
 def metrics_from_rank(rank_N: ArrayLike, k: int = 10) -> dict[str, float]:
-    """hr@1, hr@k and ndcg@k from the rank of each prompt's one target: 1 is best, infinity is not recommended.
+    """hr@1, hr@k and ndcg@k from the rank of each prompt's best target: 1 is best, infinity is not recommended.
 
-    ndcg@k is the mean of 1 / log2(1 + rank) where rank <= k, else 0: with one target the ideal is 1. Raises
+    ndcg@k is the mean of 1 / log2(1 + rank) where rank <= k, else 0: of the best target alone, so the ideal is 1. Raises
     ValueError for no ranks, a rank below 1, or NaN.
     """
     rank_N = np.asarray(rank_N, dtype=np.float64)
@@ -41,19 +41,22 @@ def metrics_from_rank(rank_N: ArrayLike, k: int = 10) -> dict[str, float]:
 
 
 def target_rank(scores_NI: NDArray[np.floating], prompts: Prompts, seen_filter: bool) -> NDArray[np.float64]:
-    """Rank of each target in its row of scores: the number of items with a score as high, itself included.
+    """Rank of each prompt's best target in its row of scores: 1 plus the other items with a score as high.
 
-    So a tie counts against the target, and a constant score earns the last place, not a lucky one. A target scored
-    -inf, or seen before where seen items are filtered, was not recommended: rank infinity. Raises ValueError for
-    NaN, or for scores that do not have one row per prompt.
+    So a tie counts against the target, and a constant score earns the last place, not a lucky one; a prompt's other targets
+    are no rivals. A target scored -inf, or seen before where seen items are filtered, was not recommended; where none was:
+    rank infinity. Raises ValueError for NaN, or for scores that do not have one row per prompt.
     """
     if scores_NI.ndim != 2 or len(scores_NI) != len(prompts) or np.isnan(scores_NI).any():
         raise ValueError(f"scores: shape {scores_NI.shape} for {len(prompts)} prompts, or NaN; give (prompts, items)")
     if seen_filter:
         scores_NI = scores_NI.astype(np.float64)  # a copy: the caller keeps its scores
         scores_NI[np.repeat(np.arange(len(prompts)), np.diff(prompts.seen_offset)), prompts.seen_item] = -np.inf
-    own_N1 = scores_NI[np.arange(len(prompts)), prompts.target_N][:, None]
-    return np.where(np.isneginf(own_N1[:, 0]), np.inf, (scores_NI >= own_N1).sum(axis=1))
+    targets_NT = prompts.targets_NT
+    own_NT = np.where(targets_NT >= 0, scores_NI[np.arange(len(prompts))[:, None], targets_NT], -np.inf)
+    best_N1 = own_NT.max(1, keepdims=True)
+    rivals_N = (scores_NI >= best_N1).sum(axis=1) - (own_NT == best_N1).sum(axis=1)
+    return np.where(np.isneginf(best_N1[:, 0]), np.inf, 1 + rivals_N)
 
 
 def rank_metrics(score_fn: ScoreFn, prompts: Prompts, seen_filter: bool, k: int = 10) -> dict[str, float]:

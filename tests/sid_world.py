@@ -43,7 +43,7 @@ def questions(catalog: Catalog, prompts: int, seed: int = 0) -> Prompts:
     seen = [row[row >= 0] for row in history]
     offset = np.concatenate([[0], np.cumsum([len(row) for row in seen])])
     target = rng.integers(0, catalog.items, prompts)
-    return Prompts(history, target, np.arange(prompts) // 2, offset, np.concatenate(seen))
+    return Prompts(history, target[:, None], np.arange(prompts) // 2, offset, np.concatenate(seen))
 
 
 def tiny_dataset(users: int = 24, items: int = 20, seed: int = 0) -> Dataset:

@@ -7,6 +7,7 @@ from recast_sim.configio import run_command
 from recast_sim.runs import RunError
 from recast_sim.runs.sweep import SweepError
 from recast_sim.signal import SignalError
+from recast_train.cli.data import Data, data
 from recast_train.cli.fetch import Fetch, fetch
 from recast_train.cli.run import Run, run
 from recast_train.cli.study import Study, study
@@ -16,7 +17,13 @@ from recast_train.model import TrainError
 from recast_train.semantic_id import SemanticIdError
 
 _ERRORS = (DataError, SemanticIdError, SignalError, CatalogError, TrainError, SweepError, RunError, OSError)
-_COMMANDS = {"fetch": (Fetch, fetch), "run": (Run, run), "study": (Study, study), "tokenize": (Tokenize, tokenize)}
+_COMMANDS = {
+    "data": (Data, data),
+    "fetch": (Fetch, fetch),
+    "run": (Run, run),
+    "study": (Study, study),
+    "tokenize": (Tokenize, tokenize),
+}
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from recast_sim.configio import Common, Nested, OptionalFile, progress
 from recast_train.config import DataConfig, RealConfig
+from recast_train.data import read_dataset
 from recast_train.semantic_id import SemanticIdError, SidConfig, SidTable, make_sids, save_sids
 from recast_train.semantic_id.table import CODES_FILE, HEADER_FILE, holds_table
-from recast_train.task import load_dataset
 
 _RELIED_ON = (
     "agreement: recast's structural score takes a shared prefix for a shared taste and relies on this; with lifts near 1 it is "
@@ -55,7 +55,7 @@ def tokenize(command: Tokenize) -> None:
     out = command.out or Path("runs") / f"sids-{command.file.stem if command.file else 'default'}-{command.seed}"
     if holds_table(out):
         raise SemanticIdError(f"{out}: holds a table of semantic IDs already; choose another --out")
-    dataset = load_dataset(command.config.data)
+    dataset, _ = read_dataset(command.config.data)
     with progress() as report:
         table = make_sids(command.config.sids, dataset, command.seed, lambda done, total: report("semantic IDs", done, total))
     save_sids(table, out)

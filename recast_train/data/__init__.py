@@ -1,6 +1,8 @@
-"""Interactions of public formats, split in time and turned into next-item prompts, and the fetch of ML-100K."""
+"""Data of public formats: readers, users split in time, next-item prompts, given semantic IDs, and the fetch of ML-100K."""
 
-from recast_train.data.atomic import DataError, read_atomic, read_titles
+from recast_train.data.atomic import read_atomic, read_titles
+from recast_train.data.config import DataConfig, Format
+from recast_train.data.errors import DataError
 from recast_train.data.interactions import (
     PAD,
     Dataset,
@@ -13,21 +15,44 @@ from recast_train.data.interactions import (
     split_by_time,
     train_matrix,
 )
+from recast_train.data.layout import recognise
+from recast_train.data.minionerec import read_index, read_minionerec
 from recast_train.data.ml100k import fetch_ml100k
+from recast_train.data.openonerec import read_openonerec
+from recast_train.data.prompt_table import PromptTable
+from recast_train.data.sequences import read_sequences
+from recast_train.data.sids import GivenSids
+from recast_train.data.source import Source, load_source, read_dataset, read_source
+from recast_train.data.table import TableColumns, read_table
 
 __all__ = [
     "PAD",
+    "DataConfig",
     "DataError",
     "Dataset",
+    "Format",
+    "GivenSids",
+    "PromptTable",
     "Prompts",
+    "Source",
     "Split",
+    "TableColumns",
     "build_sequences",
     "fetch_ml100k",
     "k_core",
     "load_ml100k",
+    "load_source",
     "prompts",
     "read_atomic",
+    "read_dataset",
+    "read_index",
+    "read_minionerec",
+    "read_openonerec",
+    "read_sequences",
+    "read_source",
+    "read_table",
     "read_titles",
+    "recognise",
     "split_by_time",
     "train_matrix",
 ]

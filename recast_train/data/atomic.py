@@ -5,16 +5,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recast_train.data.errors import DataError
+
 INTER_COLUMNS = {
     "user_id:token": "user",
     "item_id:token": "item",
     "rating:float": "rating",
     "timestamp:float": "timestamp",
 }
-
-
-class DataError(ValueError):
-    """A data file or table that cannot be used; the message says where, what was found, and the mend."""
 
 
 def read_atomic(path: Path) -> pl.DataFrame:
@@ -35,8 +33,13 @@ def read_atomic(path: Path) -> pl.DataFrame:
 
 
 def read_titles(path: Path) -> dict[str, str]:
-    """Item id to title from a RecBole atomic `.item` file (columns `item_id:token`, `movie_title:token_seq`)."""
+    """Item id to title from a RecBole atomic `.item` file (columns `item_id:token`, `movie_title:token_seq`).
+
+    Raises DataError as `read_atomic` does, and for an item on two lines.
+    """
     frame = _read_columns(path, {"item_id:token": "item", "movie_title:token_seq": "title"})
+    _refuse(path, frame, pl.col("item") == "", "item", "give every row an id")
+    _refuse(path, frame, ~pl.col("item").is_first_distinct(), "item", "it is there twice, give an item one line")
     return dict(frame.select("item", "title").iter_rows())
 
 

@@ -5,7 +5,8 @@ share user and second with another), so ties are common and the order inside a t
 by a hash of (seed, user, item): blake2b, the same on every platform and in every version of polars.
 
 The split is by each user's own time, not by one date for all: a training item of one user may be later than a test
-item of another. Axis letters: M interactions, U users, I items, N prompts, H history positions.
+item of another. Axis letters: M interactions, U users, I items, N prompts, H history positions,
+T targets.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recast_train.data.atomic import DataError, read_atomic, read_titles
+from recast_train.data.atomic import read_atomic, read_titles
+from recast_train.data.errors import DataError
 
 Split = Literal["train", "validation", "test"]
 PAD = -1  # fills the left of a history that is shorter than the window
@@ -69,27 +71,45 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Next-item questions: the last items before a target, the target, and all that the user had seen by then.
+    """Next-item questions: the last items before a target, the target or targets, and all that the user had seen by then.
 
-    `history_NH` is left-padded with -1 (PAD). `seen` is in CSR form: prompt n had seen
-    `seen_item[seen_offset[n] : seen_offset[n + 1]]`, the whole past in time order, not only the window.
+    `history_NH` is left-padded with -1 (PAD). `targets_NT` is right-padded with -1: a prompt has one target or more, each
+    once, and any of them answers it. `seen` is in CSR form: prompt n had seen
+    `seen_item[seen_offset[n] : seen_offset[n + 1]]`, the whole past in time order, not only the window. `chat_N` holds, where
+    the format has them, each prompt's messages before the answer (dicts of role and content), for a chat template.
+
+    Raises DataError for targets that are not (N, T), or a row of them whose first is missing.
     """
 
     history_NH: NDArray[np.int64]
-    target_N: NDArray[np.int64]
+    targets_NT: NDArray[np.int64]
     user_N: NDArray[np.int64]
     seen_offset: NDArray[np.int64]
     seen_item: NDArray[np.int64]
+    chat_N: NDArray[np.object_] | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.targets_NT.shape
+        if len(shape) != 2 or shape[0] != len(self.history_NH) or not shape[1] or (self.targets_NT[:, 0] < 0).any():
+            raise DataError(
+                f"targets_NT: shape {shape}, or a prompt without a target; give (prompts, targets), -1 on the right"
+            )
+
+    @property
+    def target_N(self) -> NDArray[np.int64]:
+        """The first target of each prompt, (N,): the only one where T = 1."""
+        return self.targets_NT[:, 0]
 
     def __len__(self) -> int:
-        return len(self.target_N)
+        return len(self.targets_NT)
 
     def take(self, rows: slice | NDArray[np.integer]) -> "Prompts":
         """The prompts of some rows, in the order given."""
         row_n = np.arange(len(self))[rows]
         count_n = np.diff(self.seen_offset)[row_n]
-        seen = self.seen_item[_runs(self.seen_offset[row_n], count_n)]
-        return Prompts(self.history_NH[row_n], self.target_N[row_n], self.user_N[row_n], _offsets(count_n), seen)
+        seen = self.seen_item[runs(self.seen_offset[row_n], count_n)]
+        chat_n = None if self.chat_N is None else self.chat_N[row_n]
+        return Prompts(self.history_NH[row_n], self.targets_NT[row_n], self.user_N[row_n], offsets(count_n), seen, chat_n)
 
 
 def load_ml100k(folder: Path, seed: int = 0, core: int = 5) -> Dataset:
@@ -139,7 +159,7 @@ def split_by_time(
     validation_end_U = length_U - _held_out(length_U, test, least=2)
     train_end_U = validation_end_U - _held_out(length_U, validation, least=3)
     ordered_M = item_M[np.argsort(user_M, kind="stable")]
-    return Dataset(items, users, _aligned(titles, items), ordered_M, _offsets(length_U), train_end_U, validation_end_U)
+    return Dataset(items, users, _aligned(titles, items), ordered_M, offsets(length_U), train_end_U, validation_end_U)
 
 
 def prompts(dataset: Dataset, split: Split, max_history: int = 20, min_history: int = 1) -> Prompts:
@@ -154,18 +174,18 @@ def prompts(dataset: Dataset, split: Split, max_history: int = 20, min_history: 
     start_U = np.maximum(start_U, min_history)
     count_U = np.maximum(end_U - start_U, 0)
     user_N = np.repeat(np.arange(dataset.n_users), count_U)
-    past_N = _runs(start_U, count_U)  # how many items lie before the target
+    past_N = runs(start_U, count_U)  # how many items lie before the target
     first_N = dataset.offset_U1[user_N]
     back_H = np.arange(max_history, 0, -1)
     source_NH = (first_N + past_N)[:, None] - back_H
     history_NH = np.where(back_H <= past_N[:, None], dataset.item_M[source_NH.clip(0)], PAD)
-    seen = dataset.item_M[_runs(first_N, past_N)]
-    return Prompts(history_NH, dataset.item_M[first_N + past_N], user_N, _offsets(past_N), seen)
+    seen = dataset.item_M[runs(first_N, past_N)]
+    return Prompts(history_NH, dataset.item_M[first_N + past_N][:, None], user_N, offsets(past_N), seen)
 
 
 def train_matrix(dataset: Dataset) -> sparse.csr_array:
     """Binary (U, I) matrix of the train split alone; a repeated interaction counts once."""
-    item = dataset.item_M[_runs(dataset.offset_U1[:-1], dataset.train_end_U)]
+    item = dataset.item_M[runs(dataset.offset_U1[:-1], dataset.train_end_U)]
     user = np.repeat(np.arange(dataset.n_users), dataset.train_end_U)
     pairs = np.unique(np.stack([user, item]), axis=1)
     shape = (dataset.n_users, dataset.n_items)
@@ -194,11 +214,12 @@ def _aligned(titles: dict[str, str] | None, items: Sequence[str]) -> list[str]:
     return [titles[item] for item in items] if titles else []
 
 
-def _offsets(count: NDArray[np.int64]) -> NDArray[np.int64]:
+def offsets(count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each run of a CSR structure begins, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
 
 
-def _runs(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+def runs(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
     """start[0], start[0] + 1, ... (count[0] of them), then start[1], ...: the ranges of a CSR structure."""
-    within = np.arange(count.sum()) - np.repeat(_offsets(count)[:-1], count)
+    within = np.arange(count.sum()) - np.repeat(offsets(count)[:-1], count)
     return np.repeat(start, count) + within

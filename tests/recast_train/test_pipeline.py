@@ -26,7 +26,7 @@ METHODS = ("grpo", "recast", "sft", "dapo")
 P, G, STEPS = 6, 8, 5
 RECIPE = f"""
 methods = {list(METHODS)}
-data = {{interactions = "INTER", core = 1, max_history = 5}}
+data = {{format = "atomic", path = "INTER", core = 1, max_history = 5}}
 sids = {{dim = 6, sizes = [4, 3]}}
 model = {{hidden = 16, layers = 1, heads = 2, feed_forward = 24}}
 evaluation = {{train_prompts = 40, group_size = {G}, width = 4}}
@@ -222,7 +222,7 @@ def test_bad_recipes_and_runs_give_one_line(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "bad.toml").write_text("[rl]\ngroup_sise = 3\n")
-    (tmp_path / "lost.toml").write_text('[data]\ninteractions = "/nowhere/x.inter"\n')
+    (tmp_path / "lost.toml").write_text('[data]\nformat = "atomic"\npath = "/nowhere/x.inter"\n')
     calls = {
         "group_sise": ("run", str(tmp_path / "bad.toml"), "--out", str(tmp_path / "a")),
         "/nowhere/x.inter": ("run", str(tmp_path / "lost.toml"), "--out", str(tmp_path / "b")),

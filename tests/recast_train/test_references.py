@@ -30,7 +30,7 @@ def questions(targets: list[int], seen: list[list[int]]) -> Prompts:
     history = [[-1] * (window - len(past)) + past for past in seen]
     offset = np.concatenate([[0], np.cumsum([len(past) for past in seen])])
     flat = np.array([item for past in seen for item in past], dtype=np.int64)
-    return Prompts(np.array(history), np.array(targets), np.arange(len(targets)), offset, flat)
+    return Prompts(np.array(history), np.array(targets)[:, None], np.arange(len(targets)), offset, flat)
 
 
 def random_dataset(seed: int, n_users: int = 12, n_items: int = 9) -> Dataset:

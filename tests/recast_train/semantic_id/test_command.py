@@ -12,7 +12,7 @@ from sid_world import tiny_dataset
 from recast_sim.configio import load_config
 from recast_train import cli
 from recast_train.config import RealConfig
-from recast_train.data import train_matrix
+from recast_train.data import load_source, train_matrix
 from recast_train.semantic_id import (
     RqVaeConfig,
     SemanticIdError,
@@ -25,7 +25,7 @@ from recast_train.semantic_id import (
     tokenize_items,
 )
 from recast_train.semantic_id.make import heldout_matrix
-from recast_train.task import load_dataset, prepare
+from recast_train.task import prepare
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_command_makes_the_table_that_a_run_makes(tmp_path: Path, monkeypatc
     assert table.report.items() <= said.items()
     config = load_config(RealConfig, file)
     (tmp_path / "run").mkdir()
-    prepare(config, load_dataset(config.data), 5, tmp_path / "run", lambda *_: None)
+    prepare(config, load_source(config.data), 5, tmp_path / "run", lambda *_: None)
     assert load_sids(tmp_path / "run" / "sids").hash == table.hash
 
 

@@ -1,0 +1,91 @@
+"""`recast-train data describe`."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from recast_sim.configio import Common, Positional
+from recast_train.data import DataConfig, DataError, Format, TableColumns, read_source, recognise
+
+_METRICS = ("hr@10", "ndcg@10")
+_POLICIES = ("seen_filtered", "unfiltered")
+
+
+@dataclass(frozen=True)
+class Data(Common):
+    """Describe a data set: sizes, lengths, ties, splits, popularity, and what reference recommenders reach.
+
+    Attributes:
+        action: what to do with it.
+        path: the file or folder; without it ML-100K, fetched where it is not in the cache.
+        format: of the path; recognised by its content where it is not given.
+        columns: names of a table's columns.
+        core: users and items with fewer interactions are dropped; the formats that come as prompts are taken as they are.
+        prompts: test prompts, at most, on which the references are measured.
+    """
+
+    action: Positional[Literal["describe"]] = "describe"
+    path: Positional[Path | None] = None
+    format: Format | None = None
+    columns: TableColumns = field(default_factory=TableColumns)
+    core: int = 5
+    prompts: int = 2000
+
+
+def data(command: Data) -> None:
+    from recast_train.data.describe import describe
+
+    if command.prompts < 1:
+        raise DataError(f"--prompts: {command.prompts} must be at least 1")
+    kind = command.format or ("ml-100k" if command.path is None else recognise(command.path))
+    config = DataConfig(kind, command.path, columns=command.columns, core=command.core, seed=command.seed)
+    found = {"path": str(command.path or kind), **describe(read_source(config), command.prompts, command.seed)}
+    if command.json:
+        print(json.dumps(found, allow_nan=False))
+    else:
+        print_description(found, Console(width=max(110, Console().width)))
+
+
+def print_description(found: dict[str, Any], console: Console) -> None:
+    """Two tables: what is in the data, and what the references reach on it."""
+    console.print(_contents(found))
+    if found["references"] is None:
+        console.print("references: none, they need train and test prompts", highlight=False)
+    else:
+        console.print(_reached(found["references"]))
+
+
+def _contents(found: dict[str, Any]) -> Table:
+    table = Table(box=MARKDOWN, title=found["path"])
+    table.add_column("")
+    table.add_column(found["format"], justify="right")
+    for name in ("users", "items", "interactions"):
+        table.add_row(name, f"{found[name]:,}")
+    table.add_row("sequence length: min, median, max", ", ".join(f"{value:g}" for value in found["lengths"].values()))
+    tied = found["tied_in_time"]
+    table.add_row("interactions tied in time with another", "no times" if tied is None else f"{tied:.1%}")
+    table.add_row("prompts: train, validation, test", ", ".join(f"{count:,}" for count in found["prompts"].values()))
+    table.add_row("targets of a prompt, at most", str(found["targets_per_prompt"]))
+    sizes = found["semantic_ids"]
+    table.add_row("semantic IDs given", "no" if sizes is None else " x ".join(map(str, sizes)))
+    table.add_row("titles", "yes" if found["titles"] else "no")
+    table.add_row("popularity: Gini", f"{found['popularity']['gini']:.3f}")
+    table.add_row("popularity: share of the top tenth of items", f"{found['popularity']['top_tenth_share']:.1%}")
+    return table
+
+
+def _reached(known: dict[str, Any]) -> Table:
+    table = Table(box=MARKDOWN, title=f"references on {known['test_prompts']:,} test prompts, whole catalog ranked")
+    table.add_column("")
+    for policy in _POLICIES:
+        for metric in _METRICS:
+            table.add_column(f"{metric}, {policy.replace('_', ' ')}", justify="right")
+    for name, row in known["metrics"].items():
+        table.add_row(name, *(f"{row[policy][metric]:.4f}" for policy in _POLICIES for metric in _METRICS))
+    table.caption = f"item_knn: {known['item_knn_neighbours'] or 'all'} neighbours, chosen on validation prompts."
+    return table

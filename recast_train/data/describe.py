@@ -1,0 +1,80 @@
+"""What is in a data set, in figures: sizes, lengths, ties, splits, popularity, and what the reference recommenders reach.
+
+Not imported by the package itself: the references import it in turn.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recast_sim.runs import derive_seed
+from recast_train.data.config import PROMPT_FORMATS
+from recast_train.data.interactions import Prompts
+from recast_train.data.source import SPLITS, Source
+from recast_train.references import choose_neighbours, references
+
+
+def describe(source: Source, count: int, seed: int) -> dict[str, Any]:
+    """Figures of a source; the references are measured on at most `count` test prompts, drawn by the seed.
+
+    A length is the number of a user's interactions. Of a format that comes as prompts, an interaction is a target, a length
+    is that of a prompt's history and targets, and popularity counts the targets of all splits. Item-kNN's neighbours are
+    chosen on at most `count` validation prompts (without any, all are taken). `references` is None where train or test is
+    empty.
+    """
+    by_prompt = source.format in PROMPT_FORMATS
+    return {
+        "format": source.format,
+        "users": len(source.users),
+        "items": len(source.items),
+        "interactions": _interactions(source).size,
+        "lengths": _spread(np.concatenate([_lengths(source.split(s)) for s in SPLITS]) if by_prompt else _sequences(source)),
+        "tied_in_time": source.tied,
+        "prompts": {split: len(source.split(split)) for split in SPLITS},
+        "targets_per_prompt": max(source.split(split).targets_NT.shape[1] for split in SPLITS),
+        "semantic_ids": None if source.sizes is None else list(source.sizes),
+        "titles": bool(source.titles),
+        "popularity": popularity(np.bincount(_interactions(source), minlength=len(source.items))),
+        "references": _references(source, count, seed),
+    }
+
+
+def popularity(count_I: NDArray[np.integer]) -> dict[str, float]:
+    """Gini coefficient of the items' counts (0: all equal), and the share of the tenth (rounded up) with the most."""
+    ascending, n = np.sort(count_I).astype(np.float64), len(count_I)
+    gini = 2 * float(np.arange(1, n + 1) @ ascending) / (n * ascending.sum()) - (n + 1) / n
+    return {"gini": gini, "top_tenth_share": float(ascending[n - -(-n // 10) :].sum() / ascending.sum())}
+
+
+def _references(source: Source, count: int, seed: int) -> dict[str, Any] | None:
+    if not len(source.test) or not len(source.train):
+        return None
+    test, validation = (_some(source.split(split), count, seed, f"{split} prompts") for split in ("test", "validation"))
+    neighbours = choose_neighbours(source.dataset, validation) if len(validation) else None
+    rows = references(source.dataset, test, neighbours)
+    return {"test_prompts": len(test), "item_knn_neighbours": neighbours, "metrics": rows}
+
+
+def _some(prompts: Prompts, count: int, seed: int, name: str) -> Prompts:
+    return prompts.take(np.sort(np.random.default_rng(derive_seed(seed, name)).permutation(len(prompts))[:count]))
+
+
+def _interactions(source: Source) -> NDArray[np.int64]:
+    if source.format not in PROMPT_FORMATS:
+        return source.dataset.item_M
+    targets = [source.split(split).targets_NT.ravel() for split in SPLITS]
+    flat = np.concatenate(targets)
+    return flat[flat >= 0]
+
+
+def _sequences(source: Source) -> NDArray[np.int64]:
+    return np.diff(source.dataset.offset_U1)
+
+
+def _lengths(prompts: Prompts) -> NDArray[np.int64]:
+    return np.diff(prompts.seen_offset) + (prompts.targets_NT >= 0).sum(1)
+
+
+def _spread(length: NDArray[np.int64]) -> dict[str, float]:
+    return {"min": int(length.min()), "median": float(np.median(length)), "max": int(length.max())}

@@ -1,0 +1,106 @@
+"""Reader of OpenOneRec's RecIF parquet files: chats whose history and answers are semantic IDs in text."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recast_train.data.errors import DataError
+from recast_train.data.parquet import parquet_errors, scan_parquet
+from recast_train.data.prompt_table import PromptTable
+from recast_train.data.sids import parse_levels
+
+BATCH = 16384  # rows read at once
+_SID = re.compile(r"<\|sid_begin\|>(.*?)<\|sid_end\|>", re.DOTALL)
+_MARKS = re.compile(r"<\|sid_(?:begin|end)\|>|<s_")
+_ROLES = ("system", "user", "assistant")
+_SHAPE = "<|sid_begin|><s_a_1><s_b_2><s_c_3><|sid_end|>"
+
+
+def read_openonerec(path: Path, table: PromptTable | None = None) -> PromptTable:
+    """Prompts of one parquet file with a column `messages`, appended to `table` (a new one by default).
+
+    A row's messages are a JSON string: a list of {"role", "content"}, content a string or a list of {"type": "text", "text"}.
+    The last one is the assistant's answer; its SIDs after any `</think>` are the targets, in its order, each once. The SIDs
+    of the system's and the user's messages are the history, in the order of the text. The messages before the answer are
+    kept as they are. An item is its SID: the catalog is what the files name, and `table.codes` grows by it. Users are not
+    told: each row is its own. Raises DataError with file, row (from 0) and column for what `scan_parquet` refuses, a null,
+    wrong JSON, other messages, an SID that is not whole or of another number of levels, no SID in the history, and none in
+    the answer.
+    """
+    table = PromptTable({}) if table is None else table
+    number = {item: place for place, item in enumerate(table.codes)}
+    lazy = scan_parquet(path, {"messages": (pl.String,)})
+    start = 0
+    while True:
+        with parquet_errors(path):
+            texts = lazy.slice(start, BATCH).collect()["messages"].to_list()
+        for row, text in enumerate(texts, start):
+            _add(table, number, f"{path}: row {row}, column messages", f"{path}:{row}", text)
+        start += len(texts)
+        if len(texts) < BATCH:
+            return table
+
+
+def _add(table: PromptTable, number: dict[str, int], where: str, user: str, text: str | None) -> None:
+    messages = _messages(where, text)
+    *asked, answer = messages
+    if answer["role"] != "assistant":
+        raise DataError(f"{where}: the last message is of {answer['role']!r}; end with the assistant's answer")
+    history = [item for message in asked if message["role"] != "assistant" for item in _items(where, table, message)]
+    targets = _items(where, table, answer)
+    for found, what in ((history, "messages before the answer"), (targets, "answer")):
+        if not found:
+            raise DataError(f"{where}: no SID in the {what}; write at least one as {_SHAPE}")
+    for item in (*history, *targets):
+        number.setdefault(item, len(number))
+    table.add(user, [number[item] for item in history], [number[item] for item in targets], asked)
+
+
+def _messages(where: str, text: str | None) -> list[dict[str, Any]]:
+    if text is None:
+        raise DataError(f"{where}: found null; write a JSON list of messages")
+    try:
+        messages = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not JSON ({error}); write a JSON list of messages") from error
+    if not isinstance(messages, list) or not messages:
+        raise DataError(f"{where}: found {text[:80]!r}; write a JSON list of messages")
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            raise DataError(f"{where}: found the message {str(message)[:80]!r}; give it a role of {', '.join(_ROLES)}")
+    return messages
+
+
+def _items(where: str, table: PromptTable, message: dict[str, Any]) -> list[str]:
+    """The SIDs of a message, in order; new ones enter the table. A thought is not part of an answer."""
+    text = _text(where, message)
+    if message["role"] == "assistant":
+        text = text.rpartition("</think>")[2]
+    inner = _SID.findall(text)
+    if len(_MARKS.findall(text)) != 2 * len(inner) + sum(sid.count("<s_") for sid in inner):
+        raise DataError(f"{where}: the {message['role']}'s text has an SID token outside begin and end; write {_SHAPE}")
+    levels = len(next(iter(table.codes.values()), ()))
+    for sid in inner:
+        if sid in table.codes:
+            continue
+        codes = parse_levels(re.findall("<[^>]*>?|[^<]+", sid), "s_")
+        if codes is None or (levels and len(codes) != levels):
+            shape = f"{levels} levels as in {next(iter(table.codes))}" if levels else "levels as in <s_a_1><s_b_2><s_c_3>"
+            raise DataError(f"{where}: found the SID {sid[:80]!r}; write {shape}")
+        table.codes[sid] = codes
+        levels = len(codes)
+    return inner
+
+
+def _text(where: str, message: dict[str, Any]) -> str:
+    content = message.get("content")
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, list):
+        raise DataError(f"{where}: the {message['role']}'s content is {str(content)[:80]!r}; write a string or a list of parts")
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise DataError(f'{where}: found the part {str(part)[:80]!r}; write {{"type": "text", "text": ...}}')
+    return "".join(part["text"] for part in parts)

@@ -1,0 +1,50 @@
+"""Reader of sequence files: one user a line, `user item item item ...` in time order, plain or compressed (.xz, .gz)."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recast_train.data.errors import DataError
+from recast_train.data.text import numbered_lines
+
+CHUNK = 1 << 20  # interactions held as Python strings at once
+
+
+def read_sequences(path: Path) -> pl.DataFrame:
+    """Columns user, item (strings), one row per interaction: users in the order of lines, items in that of the line.
+
+    There are no timestamps: the position is the time, so no tie has to be broken. Ids are parted by blanks or tabs. Raises
+    DataError with file and line for an empty file, an empty line, a user without items, a user on two lines, and what
+    `numbered_lines` refuses. A plain file cut inside its last id, or after an item of it, cannot be told apart.
+    """
+    line_of: dict[str, int] = {}
+    parts: list[pl.DataFrame] = []
+    users: list[str] = []
+    lengths: list[int] = []
+    items: list[str] = []
+    for number, line in numbered_lines(path):
+        fields = line.split()
+        if len(fields) < 2:
+            found = f"user {fields[0]!r} has no item" if fields else "the line is empty"
+            raise DataError(f"{path}: line {number}, column item: {found}; write `user item item ...` or drop the line")
+        if fields[0] in line_of:
+            before = line_of[fields[0]]
+            raise DataError(f"{path}: line {number}, column user: {fields[0]!r} is on line {before} too; give a user one line")
+        line_of[fields[0]] = number
+        users.append(fields[0])
+        lengths.append(len(fields) - 1)
+        items += fields[1:]
+        if len(items) >= CHUNK:
+            parts.append(_frame(users, lengths, items))
+            users, lengths, items = [], [], []
+    if not line_of:
+        raise DataError(f"{path}: line 1: the file is empty; fetch it again")
+    return pl.concat([*parts, _frame(users, lengths, items)])
+
+
+def _frame(users: list[str], lengths: list[int], items: list[str]) -> pl.DataFrame:
+    owner = pl.Series("user", users, dtype=pl.String).gather(
+        np.repeat(np.arange(len(users)), np.array(lengths, dtype=np.int64))
+    )
+    return pl.DataFrame([owner, pl.Series("item", items, dtype=pl.String)])

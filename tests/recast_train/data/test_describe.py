@@ -1,0 +1,71 @@
+"""`recast-train data describe`: figures by hand on small files, tables, JSON, and one line for a bad path."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from data_files import write_minionerec, write_openonerec
+
+from recast_train.cli import main
+from recast_train.data import Prompts
+from recast_train.data.describe import popularity
+from recast_train.references import target_rank
+
+
+def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["recast-train", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+def test_popularity_by_hand() -> None:
+    assert popularity(np.array([2, 2, 2, 2])) == pytest.approx({"gini": 0.0, "top_tenth_share": 0.25})
+    count = np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 7])  # the tenth of 12 is 2 items
+    between = np.abs(count[:, None] - count).sum() / (2 * len(count) ** 2 * count.mean())
+    assert popularity(count) == pytest.approx({"gini": between, "top_tenth_share": 1.0})
+
+
+def test_describe_counts_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"u{user}", f"i{place}", place // 2) for user in range(4) for place in range(10 + user)]
+    pl.DataFrame(rows, schema=["who", "what", "when"], orient="row").write_csv(tmp_path / "a.csv")
+    names = ("--columns.user", "who", "--columns.item", "what", "--columns.timestamp", "when")
+    assert command_line(monkeypatch, "data", "describe", str(tmp_path / "a.csv"), *names, "--core", "1", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["format"], found["users"], found["items"], found["interactions"]) == ("table", 4, 13, 46)
+    assert found["lengths"] == {"min": 10, "median": 11.5, "max": 13}
+    assert found["tied_in_time"] == pytest.approx(44 / 46)  # all but the last item of the two odd sequences
+    assert found["prompts"] == {"train": 34, "validation": 4, "test": 4}
+    assert found["references"]["test_prompts"] == 4
+    assert set(found["references"]["metrics"]["sequential"]) == {"seen_filtered", "unfiltered"}
+
+
+@pytest.mark.parametrize(("write", "users"), [(write_minionerec, 3), (write_openonerec, 6)])
+def test_describe_prints_prompt_formats(tmp_path: Path, monkeypatch, capsys, write, users: int) -> None:
+    folder = str(write(tmp_path / "x"))
+    assert command_line(monkeypatch, "data", "describe", folder, "--prompts", "1") == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"| users | {users} |" in words
+    assert "| semantic IDs given | 3 x 3 x 2 |" in words
+    assert "references on 1 test prompts" in words
+
+
+def test_a_bad_path_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.txt").write_text("word\n")
+    for arguments in ((str(tmp_path / "x.txt"),), (str(tmp_path / "lost"),), ("--prompts", "0")):
+        assert command_line(monkeypatch, "data", "describe", *arguments) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert arguments[0] in error
+
+
+def test_the_best_of_several_targets_is_ranked() -> None:
+    scores = np.array([[5.0, 4.0, 4.0, 1.0], [5.0, 4.0, 4.0, 1.0], [5.0, 5.0, 5.0, 5.0], [5.0, 4.0, 3.0, 2.0]])
+    targets = np.array([[3, 1, -1], [1, 2, -1], [0, 1, 2], [0, 3, -1]])
+    seen = np.array([1, 0, 0, 0, 3])
+    ask = Prompts(np.array([[1], [0], [0], [3]]), targets, np.arange(4), np.array([0, 1, 2, 3, 5]), seen)
+    assert target_rank(scores, ask, seen_filter=False).tolist() == [3, 2, 2, 1]  # other targets are no rivals
+    assert target_rank(scores, ask, seen_filter=True).tolist() == [3, 1, 2, np.inf]
