@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from recast_train.data.config import DataConfig
+from recast_train.engine import EngineConfig
 from recast_train.evaluate import EvaluationConfig
 from recast_train.methods import parse_method
 from recast_train.model import ModelConfig, require
-from recast_train.rl import RlConfig
+from recast_train.rl_config import RlConfig
 from recast_train.semantic_id import SidConfig
 from recast_train.sft import SftConfig
 
@@ -30,6 +31,7 @@ class Setting:
     sft: SftConfig = field(default_factory=SftConfig)
     rl: RlConfig = field(default_factory=RlConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     device: Literal["cpu", "cuda"] = "cpu"
 
 

@@ -19,6 +19,7 @@ from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
 from recast_sim.signal import regime_shares
 from recast_train.data import Prompts
+from recast_train.engine import Engine
 from recast_train.model import PromptTokens, SidModel, TrainError, require
 from recast_train.packed import PromptCache, packed_logprobs
 from recast_train.references import metrics_from_rank, target_rank
@@ -112,6 +113,37 @@ def score_prompts(
         on_batch(len(rows))
     columns = {name: np.concatenate([part.columns()[name] for part in parts]) for name in parts[0].columns()}
     return PromptScores(**columns, wider=sum(part.wider for part in parts))
+
+
+def score_over_ranks(
+    engine: Engine,
+    model: SidModel,
+    catalog: Catalog,
+    prompts: Prompts,
+    config: EvaluationConfig,
+    on_batch: Callable[[int], None] = lambda prompts: None,
+) -> PromptScores:
+    """`score_prompts`, each rank on its own part of the prompts; the same on all ranks. `model` is `Engine.replica`'s."""
+    mine = _own_part(engine, len(prompts))
+    found = score_prompts(model, catalog, prompts.take(mine), config, on_batch)
+    columns = {name: _joined(engine, row, len(prompts)) for name, row in found.columns().items()}
+    return PromptScores(**columns, wider=int(engine.all_sum(found.wider)[0]))
+
+
+def target_logprobs_over_ranks(engine: Engine, model: SidModel, catalog: Catalog, prompts: Prompts) -> Floats:
+    """`target_logprobs`, spread like `score_over_ranks`."""
+    own = target_logprobs(model, catalog, prompts.take(_own_part(engine, len(prompts))))
+    return _joined(engine, own, len(prompts))
+
+
+def _own_part(engine: Engine, count: int) -> NDArray[np.int64]:
+    """This rank's prompts; the last one stands again where the ranks do not divide them."""
+    size = -(-count // engine.world)
+    return np.arange(engine.rank * size, (engine.rank + 1) * size).clip(max=count - 1)
+
+
+def _joined(engine: Engine, row: NDArray[Any], count: int) -> NDArray[Any]:
+    return engine.gather(torch.from_numpy(row)).numpy()[:count]
 
 
 @torch.no_grad()

@@ -3,24 +3,27 @@
 Axis letters: P prompts, G rollouts, L levels, N kept rows.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recast_sim.runs import derive_seed
 from recast_sim.signal import (
     Constructor,
     Signal,
     SignalConfig,
+    UpdatePlan,
     construct,
     exact_hit,
     structural_score,
 )
-from recast_train.model import PromptTokens, SidModel, TrainError
+from recast_train.engine import Engine
+from recast_train.model import PromptTokens, TrainError
 from recast_train.packed import packed_logprobs
-from recast_train.rollout import RolloutConfig, ThoughtMarkers, Thoughts, sample_rollouts, sample_thoughts
+from recast_train.rollout import Part, RolloutConfig, ThoughtMarkers, sample_rollouts, sample_thoughts
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,10 @@ class TrainPrompts:
 class Groups:
     """Groups with everything that the signal needs.
 
-    `drawn` counts every valid rollout, also those of groups that were thrown away. For a constructor that needs no rollouts
-    the groups hold one dummy miss each, `sampled` is false and `drawn` is 0. Where there are `thoughts`, `tokens` hold them,
-    and the log-probabilities of rollouts and anchors are given them.
+    `drawn` counts every valid rollout and `thought_tokens` every token of a thought, also of groups that were thrown away.
+    For a constructor that needs no rollouts the groups hold one dummy miss each, `sampled` is false and `drawn` is 0. `tokens`
+    hold the thoughts where there are some, and the log-probabilities of rollouts and anchors are given them.
+    `reward_seconds` is the time that rewards and structural scores took. The same on all ranks.
     """
 
     prompt_P: Tensor
@@ -52,13 +56,15 @@ class Groups:
     rewards_PG: Tensor
     structural_PG: Tensor
     anchor_logprob_P: Tensor | None
-    thoughts: Thoughts | None
     drawn: int
     sampled: bool
+    thought_tokens: int = 0
+    reward_seconds: float = 0.0
 
 
 def draw_groups(
-    model: SidModel,
+    engine: Engine,
+    model: nn.Module,
     train: TrainPrompts,
     constructor: Constructor,
     config: SignalConfig,
@@ -66,27 +72,25 @@ def draw_groups(
     max_draws: int,
     seed: int,
     rollout: RolloutConfig | None = None,
-    markers: ThoughtMarkers | None = None,
 ) -> Groups:
     """Groups of one step, (P, G) = `size`; `seed` is the step's own. Prompts do not depend on the constructor.
 
-    A constructor that redraws (dapo) gets only groups that it accepts, from at most `max_draws` draws; where it accepts
-    none, the first group of the last draw.
+    Each rank rolls out its own share of the prompts, and all get all groups. A constructor that redraws (dapo) gets only groups
+    that it accepts, from at most `max_draws` draws; where it accepts none, the first group of the last draw.
 
     Args:
+        model: as `Engine.prepare` gave it.
         rollout: default independent draws at temperature 1. Log-probabilities, the anchor's too, are at its temperature.
-        markers: token ids around a thought, where `rollout` asks for thoughts.
 
     Raises:
-        TrainError: thoughts without markers, or a probability that is not finite.
+        TrainError: P is not a multiple of the ranks, thoughts of a vocabulary without any, a probability that is not finite.
     """
-    rollout = rollout or RolloutConfig()
+    draw = _Draw(engine, model, train, constructor, config, size[1], rollout or RolloutConfig())
     parts: list[tuple[Groups, Tensor]] = []
     for attempt in range(max_draws if constructor.redraws else 1):
         of_attempt = derive_seed(seed, attempt)
         generator = torch.Generator().manual_seed(of_attempt)
-        prompt_P = torch.randint(len(train), size[:1], generator=generator)
-        groups = _draw(model, train, prompt_P, constructor, config, size[1], generator, rollout, markers)
+        groups = draw(torch.randint(len(train), size[:1], generator=generator), generator)
         if not constructor.redraws:
             return groups
         parts.append((groups, ~signal_of(groups, constructor.name, config, derive_seed(of_attempt, "redraw")).redraw_P.cpu()))
@@ -111,71 +115,91 @@ def signal_of(groups: Groups, constructor: str, config: SignalConfig, seed: int)
     )
 
 
-def kept_leaves(groups: Groups, signal: Signal) -> Tensor:
-    """Leaf of each kept row, the target's where it is an anchor, (N,)."""
-    group, row = signal.plan.rows_N // signal.group_size, signal.plan.rows_N % signal.group_size
+def kept_leaves(groups: Groups, plan: UpdatePlan, group_size: int, prompt_P: Tensor) -> Tensor:
+    """Leaf of each row of a plan over some of the groups (their places in `prompt_P`), the target's where it is an anchor."""
+    group, row = prompt_P[plan.rows_N // group_size], plan.rows_N % group_size
     own = groups.leaf_PG[group, row.clamp(max=groups.leaf_PG.shape[1] - 1)]  # a row beyond the sampled ones is an anchor
-    return torch.where(signal.plan.anchor_N, groups.target_leaf_P[group], own)
+    return torch.where(plan.anchor_N, groups.target_leaf_P[group], own)
 
 
-def _draw(
-    model: SidModel,
-    train: TrainPrompts,
-    prompt_P: Tensor,
-    constructor: Constructor,
-    config: SignalConfig,
-    group_size: int,
-    generator: torch.Generator,
-    rollout: RolloutConfig,
-    markers: ThoughtMarkers | None,
-) -> Groups:
-    tokens, target_P = train.tokens.take(prompt_P), train.target_leaf_N[prompt_P]
-    on_device, thoughts = _think(model, tokens.to(model.device), rollout, markers, generator)
-    tokens = on_device.to(tokens.tokens_PT.device)
-    anchor_logprob_P = None
-    if "anchor_logprob_P" in constructor.needs or config.anchor_weighting in ("clipped", "luffy"):
+@dataclass(frozen=True)
+class _Draw:
+    """One draw of a batch of prompts."""
+
+    engine: Engine
+    model: nn.Module
+    train: TrainPrompts
+    constructor: Constructor
+    config: SignalConfig
+    group_size: int
+    rollout: RolloutConfig
+
+    def __call__(self, prompt_P: Tensor, generator: torch.Generator) -> Groups:
+        whole, share = self.train.tokens.take(prompt_P), self.engine.share(len(prompt_P))
+        target_P = self.train.target_leaf_N[prompt_P]
+        part = Part(share.start, len(prompt_P))
+        own = PromptTokens(whole.tokens_PT[share], whole.real_PT[share]).to(self.engine.device)
+        own, thought_tokens = self._think(own, part, generator)
+        tokens = self._gathered(own) if self.rollout.thought.max_tokens else whole
+        anchor_logprob_P = self._anchor(own, target_P[share])
+        if not self.constructor.rollouts:
+            nothing = torch.zeros(len(prompt_P), 1)
+            leaf = torch.zeros_like(nothing, dtype=torch.int64)
+            valid = torch.ones_like(leaf, dtype=torch.bool)
+            scores = (nothing, nothing, anchor_logprob_P, 0, False, thought_tokens)
+            return Groups(prompt_P, tokens, target_P, leaf, nothing, valid, *scores)
+        rollouts = self.model(sample_rollouts, own, self.group_size, generator, self.rollout, part)
+        leaf_PG, logprob_PG, valid_PG = map(self.engine.gather, (rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG))
+        begun = time.perf_counter()
+        codes = self.engine.unwrap(self.model).table("leaf_codes").cpu()
+        rewards_PG = exact_hit(codes[leaf_PG], codes[target_P])
+        structural_PG = structural_score(codes[leaf_PG], codes[target_P])
+        return Groups(
+            prompt_P=prompt_P,
+            tokens=tokens,
+            target_leaf_P=target_P,
+            leaf_PG=leaf_PG,
+            logprob_PG=logprob_PG,
+            valid_PG=valid_PG,
+            rewards_PG=rewards_PG,
+            structural_PG=structural_PG,
+            anchor_logprob_P=anchor_logprob_P,
+            drawn=int(valid_PG.sum()),
+            sampled=True,
+            thought_tokens=thought_tokens,
+            reward_seconds=time.perf_counter() - begun,
+        )
+
+    def _think(self, own: PromptTokens, part: Part, generator: torch.Generator) -> tuple[PromptTokens, int]:
+        """The prompts with their thoughts, as they are where none is asked for, and the tokens of all ranks' thoughts."""
+        if not self.rollout.thought.max_tokens:
+            return own, 0
+        vocabulary = self.engine.unwrap(self.model).vocabulary
+        if vocabulary.thought_end is None:
+            raise TrainError("rollout.thought: this vocabulary has no thoughts; it needs a chat template and </think>")
+        markers = ThoughtMarkers(end=vocabulary.thought_end, begin=vocabulary.begin)
+        longer, thoughts = self.model(sample_thoughts, own, self.rollout.thought, markers, generator, part)
+        return longer, int(self.engine.all_sum(float(thoughts.sampled_PS.sum()))[0])
+
+    def _gathered(self, own: PromptTokens) -> PromptTokens:
+        """All ranks' prompts, which may differ in width."""
+        width = int(self.engine.gather(torch.tensor([own.tokens_PT.shape[1]])).max())
+        tokens, real = (self.engine.gather(padded(table_PT, width)) for table_PT in (own.tokens_PT, own.real_PT))
+        return PromptTokens(tokens, real)
+
+    def _anchor(self, own: PromptTokens, target_P: Tensor) -> Tensor | None:
+        """Log-probability of every prompt's anchor, where the constructor or its weighting needs it."""
+        if "anchor_logprob_P" not in self.constructor.needs and self.config.anchor_weighting not in ("clipped", "luffy"):
+            return None
         with torch.no_grad():
-            rows = torch.arange(len(prompt_P), device=model.device)
-            anchor_logprob_PL = packed_logprobs(model, on_device, rows, target_P.to(model.device), rollout.temperature)
-            anchor_logprob_P = anchor_logprob_PL.sum(1).cpu()
-    if not constructor.rollouts:
-        nothing = torch.zeros(len(prompt_P), 1)
-        leaf = torch.zeros_like(nothing, dtype=torch.int64)
-        valid = torch.ones_like(leaf, dtype=torch.bool)
-        logprob_P = anchor_logprob_P
-        return Groups(prompt_P, tokens, target_P, leaf, nothing, valid, nothing, nothing, logprob_P, thoughts, 0, False)
-    rollouts = sample_rollouts(model, on_device, group_size, generator, rollout)
-    sids_PGL, target_PL = rollouts.sids_PGL.cpu(), model.table("leaf_codes").cpu()[target_P]
-    return Groups(
-        prompt_P=prompt_P,
-        tokens=tokens,
-        target_leaf_P=target_P,
-        leaf_PG=rollouts.leaf_PG.cpu(),
-        logprob_PG=rollouts.logprob_PG.cpu(),
-        valid_PG=rollouts.valid_PG.cpu(),
-        rewards_PG=exact_hit(sids_PGL, target_PL),
-        structural_PG=structural_score(sids_PGL, target_PL),
-        anchor_logprob_P=anchor_logprob_P,
-        thoughts=thoughts,
-        drawn=int(rollouts.valid_PG.sum()),
-        sampled=True,
-    )
+            device = self.engine.device
+            rows = (own, torch.arange(len(target_P), device=device), target_P.to(device), self.rollout.temperature)
+            return self.engine.gather(self.model(packed_logprobs, *rows).sum(1))
 
 
-def _think(
-    model: SidModel,
-    tokens: PromptTokens,
-    rollout: RolloutConfig,
-    markers: ThoughtMarkers | None,
-    generator: torch.Generator,
-) -> tuple[PromptTokens, Thoughts | None]:
-    """The prompts with their thoughts, which are on the CPU; as they are where none is asked for."""
-    if not rollout.thought.max_tokens:
-        return tokens, None
-    if markers is None:
-        raise TrainError("markers: None, and rollout.thought asks for thoughts; pass the end token and what begins a SID")
-    tokens, thoughts = sample_thoughts(model, tokens, rollout.thought, markers, generator)
-    return tokens, Thoughts(thoughts.tokens_PS.cpu(), thoughts.sampled_PS.cpu(), thoughts.logprobs_PS.cpu())
+def padded(table_PT: Tensor, width: int) -> Tensor:
+    """A table of prompts, padded on the left to a width."""
+    return torch.nn.functional.pad(table_PT, (width - table_PT.shape[1], 0))
 
 
 def _join(parts: Sequence[tuple[Groups, Tensor]], count: int) -> Groups:
@@ -185,19 +209,14 @@ def _join(parts: Sequence[tuple[Groups, Tensor]], count: int) -> Groups:
     def rows(column: Callable[[Groups], Tensor]) -> Tensor:
         return torch.cat([column(groups)[kept] for groups, kept in parts])[:count]
 
-    width = max(groups.tokens.tokens_PT.shape[1] for groups, _ in parts)
-
-    def padded(table_PT: Tensor) -> Tensor:
-        return torch.nn.functional.pad(table_PT, (width - table_PT.shape[1], 0))
-
-    first = parts[0][0]
-    thoughts = None
-    if first.thoughts is not None:
-        names = ("tokens_PS", "sampled_PS", "logprobs_PS")
-        thoughts = Thoughts(*(rows(lambda g, name=name: getattr(g.thoughts, name)) for name in names))
+    first, width = parts[0][0], max(groups.tokens.tokens_PT.shape[1] for groups, _ in parts)
+    tokens = PromptTokens(
+        rows(lambda g: padded(g.tokens.tokens_PT, width)),
+        rows(lambda g: padded(g.tokens.real_PT, width)),
+    )
     return Groups(
         prompt_P=rows(lambda g: g.prompt_P),
-        tokens=PromptTokens(rows(lambda g: padded(g.tokens.tokens_PT)), rows(lambda g: padded(g.tokens.real_PT))),
+        tokens=tokens,
         target_leaf_P=rows(lambda g: g.target_leaf_P),
         leaf_PG=rows(lambda g: g.leaf_PG),
         logprob_PG=rows(lambda g: g.logprob_PG),
@@ -205,9 +224,10 @@ def _join(parts: Sequence[tuple[Groups, Tensor]], count: int) -> Groups:
         rewards_PG=rows(lambda g: g.rewards_PG),
         structural_PG=rows(lambda g: g.structural_PG),
         anchor_logprob_P=None if first.anchor_logprob_P is None else rows(lambda g: _known(g.anchor_logprob_P)),
-        thoughts=thoughts,
         drawn=sum(groups.drawn for groups, _ in parts),
         sampled=True,
+        thought_tokens=sum(groups.thought_tokens for groups, _ in parts),
+        reward_seconds=sum(groups.reward_seconds for groups, _ in parts),
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from recast_sim.configio import parse_line
 from recast_sim.signal import Constructor, ObjectiveConfig, SignalConfig, get_constructor
 from recast_train.model import TrainError
-from recast_train.rl import RlConfig
+from recast_train.rl_config import RlConfig
 
 _SIGNAL = {f.name for f in fields(SignalConfig)}
 _OBJECTIVE = {f.name for f in fields(ObjectiveConfig)}
-_LOOP = {f.name for f in fields(RlConfig)} - {"signal", "objective"}
+_LOOP = {f.name for f in fields(RlConfig)} - {"signal", "objective", "rollout"}
 
 
 @dataclass(frozen=True)

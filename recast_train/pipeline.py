@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from recast_sim.runs import write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.compare import differences
 from recast_train.config import RealConfig
 from recast_train.data import load_source
-from recast_train.evaluate import PromptScores
+from recast_train.engine import Engine
 from recast_train.methods import Method, parse_method
-from recast_train.model import TrainError
 from recast_train.references import choose_neighbours, references
 from recast_train.semantic_id import load_sids
-from recast_train.stages import evaluated, open_stage, reinforced, supervised
+from recast_train.stages import evaluated, open_stage, read_evaluation, reinforced, supervised
 from recast_train.task import Report, Task, prepare, timed
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
@@ -33,41 +31,51 @@ PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 
 def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Report = lambda *_: None) -> dict[str, Any]:
     """Run what is not yet done below `root` and return the results, which are also left in results.json.
 
+    Under a launcher every process calls it; rank 0 reads and writes the folder, all get the results.
+
     Raises:
         RunError: a run is there and `resume` is false, or it was started with another config or seed.
         DataError, SemanticIdError, TrainError: see the stages.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise TrainError("RealConfig.device: 'cuda' is not available here; use 'cpu'")
     source = load_source(config.data)  # data that cannot be read leaves no folder behind
-    writer = open_stage(root, "real", asdict(config), seed, resume)
-    if writer is None:
-        return json.loads((root / "results.json").read_text(encoding="utf-8"))
-    task = prepare(config, source, seed, root, report)
-    with timed(root, "references"):
-        known = _references(task)
-    with timed(root, "sft"):
-        start = supervised(task)
-    with timed(root, "evaluation/start"):
-        started = evaluated(task, "start", root / "sft", start)
-    methods = {}
-    for method in map(parse_method, config.methods):
-        with timed(root, f"rl/{method.name}"):
-            model = reinforced(task, method, method.rl(config.rl), rl_folder(task, method))
-        with timed(root, f"evaluation/{method.name}"):
-            methods[method.name] = evaluated(task, method.name, rl_folder(task, method), model)
-    results = _results(task, known, started, methods)
-    write_json(root / "results.json", results)
-    writer.close(summary={"seconds": results["seconds"]["total"]})
-    return results
+    with Engine(config.engine, config.device) as engine:
+        writer = None
+
+        def start() -> dict[str, Any]:
+            nonlocal writer
+            writer = open_stage(root, "real", asdict(config), seed, resume)
+            return {} if writer else json.loads((root / "results.json").read_text(encoding="utf-8"))
+
+        if done := engine.on_main(start):
+            return done
+        task = prepare(config, source, seed, root, report if engine.is_main else lambda *_: None, engine)
+        with timed(engine, root, "references"):
+            engine.on_main(lambda: _references(task))
+        with timed(engine, root, "sft"):
+            model = supervised(task)
+        with timed(engine, root, "evaluation/start"):
+            evaluated(task, "start", root / "sft", model)
+        for method in map(parse_method, config.methods):
+            with timed(engine, root, f"rl/{method.name}"):
+                model = reinforced(task, method, method.rl(config.rl), rl_folder(task, method))
+            with timed(engine, root, f"evaluation/{method.name}"):
+                evaluated(task, method.name, rl_folder(task, method), model)
+
+        def finish() -> dict[str, Any]:
+            assert writer is not None
+            results = _results(task, config)
+            write_json(root / "results.json", results)
+            writer.close(summary={"seconds": results["seconds"]["total"]})
+            return results
+
+        return engine.on_main(finish)
 
 
-def _references(task: Task) -> dict[str, Any]:
+def _references(task: Task) -> None:
     file = task.root / "references.json"
     if not file.exists():
         neighbours = choose_neighbours(task.dataset, task.validation)
         write_json(file, {"neighbours": neighbours, "metrics": references(task.dataset, task.test, neighbours)})
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def rl_folder(task: Task, method: Method) -> Path:
@@ -75,20 +83,19 @@ def rl_folder(task: Task, method: Method) -> Path:
     return task.root / "rl" / method.folder
 
 
-def _results(
-    task: Task,
-    known: dict[str, Any],
-    started: tuple[PromptScores, dict[str, float]],
-    methods: dict[str, tuple[PromptScores, dict[str, float]]],
-) -> dict[str, Any]:
-    start_rows, seconds = started[0].metric_rows(), json.loads((task.root / "seconds.json").read_text(encoding="utf-8"))
+def _results(task: Task, config: RealConfig) -> dict[str, Any]:
+    started, seconds = read_evaluation(task.root / "sft"), _read(task.root / "seconds.json")
+    start_rows, known = started[0].metric_rows(), _read(task.root / "references.json")
     supervised = read_manifest(task.root / "sft")["summary"]
     entries = {}
-    for name, (scores, shares) in methods.items():
-        folder = rl_folder(task, parse_method(name))
-        budget = read_manifest(folder)["summary"]
-        versus = differences(scores.metric_rows(), start_rows, scores.user_N, task.seed)
-        entries[name] = {**scores.summary(), **shares, **budget, "folder": folder.name, "versus_start": versus}
+    for method in map(parse_method, config.methods):
+        folder = rl_folder(task, method)
+        scores, shares = read_evaluation(folder)
+        budget, versus = (
+            read_manifest(folder)["summary"],
+            differences(scores.metric_rows(), start_rows, scores.user_N, task.seed),
+        )
+        entries[method.name] = {**scores.summary(), **shares, **budget, "folder": folder.name, "versus_start": versus}
     return {
         "references": {name: _reference(row) for name, row in known["metrics"].items()},
         "item_knn_neighbours": known["neighbours"],
@@ -108,3 +115,7 @@ def _reference(row: dict[str, Any]) -> dict[str, Any]:
     """A reference in the shape of a model: it samples nothing."""
     nothing = dict.fromkeys(("pass_at_1_sampled", "pass_at_1_greedy", "all_zero"))
     return {**row["seen_filtered"], "unfiltered": row["unfiltered"], **nothing}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))

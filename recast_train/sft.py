@@ -15,16 +15,16 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
-from recast_sim.runs import RunWriter, derive_seed
-from recast_sim.runs.checkpoint import latest_checkpoint, load_state, save_state
+from recast_sim.runs import RunError, derive_seed
 from recast_train.data import Dataset, Prompts
-from recast_train.evaluate import target_logprobs
+from recast_train.engine import Engine, Recorder, State
+from recast_train.evaluate import target_logprobs_over_ranks
 from recast_train.model import SidModel, require
-from recast_train.update import descend
 
 BEST = "best.safetensors"  # the best state so far, beside the newest one in a checkpoint
 
@@ -70,41 +70,50 @@ class SftConfig:
 
 @dataclass
 class _Progress:
-    """Where training stands; what a checkpoint holds beside model and optimiser."""
+    """Where training stands; what a checkpoint holds beside model and optimiser. `best_state` is on rank 0."""
 
     step: int
     best_step: int
     best_nll: float
-    best_state: dict[str, Tensor]
+    best_state: State
 
 
 def train_sft(
+    engine: Engine,
     model: SidModel,
     catalog: Catalog,
     dataset: Dataset,
     validation: Prompts,
     config: SftConfig,
     seed: int,
-    writer: RunWriter,
+    recorder: Recorder,
     on_step: Callable[[int], None] = lambda step: None,
-) -> dict[str, float]:
-    """Train in place from the writer's last checkpoint on, and leave the best validation state in `model`.
+) -> tuple[State, dict[str, float]]:
+    """Train from the recorder's last checkpoint on; returns the weights of the best validation pass, and a summary.
 
-    Returns the step, the best step and its validation NLL (nats a target). Raises TrainError for a loss that is not finite.
+    The summary has the step, the best step and its validation NLL (nats a target). All ranks call it with the same model; each
+    takes its part of a step's windows.
+
+    Raises:
+        TrainError: the loss or its gradient is not finite; the last checkpoint is kept, and the message names it.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    progress = _restore(writer, model, optimiser)
+    prepared = engine.prepare(model)
+    optimiser = torch.optim.AdamW(prepared.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    progress = _restore(recorder, prepared, optimiser)
     chosen = np.random.default_rng(derive_seed(seed, "validation prompts")).permutation(len(validation))
     part = validation.take(np.sort(chosen[: config.validation_prompts]))
+    train_step = _TrainStep(engine, prepared, catalog, dataset, optimiser, config, seed)
     while progress.step < config.steps and not _finished(progress, config):
         progress.step += 1
-        writer.step({"step": progress.step, **_train_step(model, catalog, dataset, optimiser, config, seed, progress.step)})
+        with recorder.guard(progress.step):
+            row = train_step(progress.step)
+        recorder.step({"step": progress.step, **row})
         if progress.step % config.evaluate_every == 0 or progress.step == config.steps:
-            _validate(model, catalog, part, progress, writer)
-            _checkpoint(writer, model, optimiser, progress)
+            _validate(engine, prepared, catalog, part, progress, recorder)
+            _checkpoint(recorder, prepared, optimiser, progress)
         on_step(progress.step)
-    model.load_state_dict(progress.best_state)
-    return {"steps": progress.step, "best_step": progress.best_step, "validation_nll": progress.best_nll}
+    summary = {"steps": progress.step, "best_step": progress.best_step, "validation_nll": progress.best_nll}
+    return progress.best_state, summary
 
 
 def draw_windows(dataset: Dataset, window: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -148,55 +157,70 @@ def learning_rate(config: SftConfig, step: int) -> float:
     return config.learning_rate * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * step / config.steps)) / 2)
 
 
-def _train_step(
-    model: SidModel,
-    catalog: Catalog,
-    dataset: Dataset,
-    optimiser: torch.optim.Optimizer,
-    config: SftConfig,
-    seed: int,
-    step: int,
-) -> dict[str, float]:
-    started = time.perf_counter()
-    rate = learning_rate(config, step)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    windows = draw_windows(dataset, config.window, config.batch, np.random.default_rng(derive_seed(seed, "windows", step)))
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(seed, "dropout", step))
-        loss = window_loss(model.train(), catalog, windows, config.label_smoothing)
-    norm = descend(model, loss, optimiser, config.max_norm)
-    model.eval()
-    seconds = time.perf_counter() - started
-    return {"loss": float(loss.detach()), "gradient_norm": norm, "learning_rate": rate, "seconds": seconds}
+@dataclass(frozen=True)
+class _TrainStep:
+    """One optimiser step; returns its row."""
+
+    engine: Engine
+    model: nn.Module
+    catalog: Catalog
+    dataset: Dataset
+    optimiser: torch.optim.Optimizer
+    config: SftConfig
+    seed: int
+
+    def __call__(self, step: int) -> dict[str, float]:
+        started, config, engine = time.perf_counter(), self.config, self.engine
+        rate = learning_rate(config, step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        rng = np.random.default_rng(derive_seed(self.seed, "windows", step))
+        windows = draw_windows(self.dataset, config.window, config.batch, rng)
+        own = windows[engine.share(config.batch)]
+        rank = () if engine.is_main else (engine.rank,)  # each rank drops out its own
+        devices = [engine.device] if engine.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(derive_seed(self.seed, "dropout", step, *rank))
+            mean = self.model.train()(window_loss, self.catalog, own, config.label_smoothing)
+        loss = mean if engine.world == 1 else mean * float((own >= 0).sum() / (windows >= 0).sum())
+        total, norm = engine.descend(self.model, loss, self.optimiser, config.max_norm)
+        self.model.eval()
+        seconds = time.perf_counter() - started
+        return {"loss": total, "gradient_norm": norm, "learning_rate": rate, "seconds": seconds}
 
 
-def _validate(model: SidModel, catalog: Catalog, part: Prompts, progress: _Progress, writer: RunWriter) -> None:
+def _validate(
+    engine: Engine, model: nn.Module, catalog: Catalog, part: Prompts, progress: _Progress, recorder: Recorder
+) -> None:
     started = time.perf_counter()
-    logprob = target_logprobs(model, catalog, part)
+    logprob = target_logprobs_over_ranks(engine, engine.replica(model), catalog, part)
     nll, sampled = float(-logprob.mean()), float(np.exp(logprob).mean())
     seconds = time.perf_counter() - started
-    writer.evaluation({"step": progress.step, "validation_nll": nll, "pass_at_1_sampled": sampled, "seconds": seconds})
+    recorder.evaluation({"step": progress.step, "validation_nll": nll, "pass_at_1_sampled": sampled, "seconds": seconds})
     if nll < progress.best_nll:
-        progress.best_nll, progress.best_step = nll, progress.step
-        progress.best_state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        progress.best_nll, progress.best_step, progress.best_state = nll, progress.step, engine.state(model)
 
 
 def _finished(progress: _Progress, config: SftConfig) -> bool:
     return progress.step - progress.best_step >= config.patience * config.evaluate_every
 
 
-def _checkpoint(writer: RunWriter, model: SidModel, optimiser: torch.optim.Optimizer, progress: _Progress) -> None:
-    with writer.checkpoint(progress.step) as folder:
-        save_state(folder, model, optimiser, best_step=progress.best_step, best_nll=progress.best_nll)
-        save_file({name: tensor.contiguous() for name, tensor in progress.best_state.items()}, folder / BEST)
+def _checkpoint(recorder: Recorder, model: nn.Module, optimiser: torch.optim.Optimizer, progress: _Progress) -> None:
+    def best(folder: Path) -> None:
+        save_file({name: tensor.contiguous() for name, tensor in progress.best_state.model.items()}, folder / BEST)
+
+    recorder.save(progress.step, model, optimiser, best, best_step=progress.best_step, best_nll=progress.best_nll)
 
 
-def _restore(writer: RunWriter, model: SidModel, optimiser: torch.optim.Optimizer) -> _Progress:
-    folder: Path | None = latest_checkpoint(writer.path)
-    if folder is None:
-        return _Progress(0, 0, math.inf, model.state_dict())
-    meta = load_state(folder, model, optimiser)
-    best = load_file(folder / BEST, device=str(model.device))
-    return _Progress(int(folder.name.split("-")[1]), int(str(meta["best_step"])), float(str(meta["best_nll"])), best)
+def _restore(recorder: Recorder, model: nn.Module, optimiser: torch.optim.Optimizer) -> _Progress:
+    best = State()
+
+    def read(folder: Path) -> None:
+        nonlocal best
+        try:
+            best = State(load_file(folder / BEST))
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"{folder / BEST}: does not load: {str(error).splitlines()[0]}") from error
+
+    step, meta = recorder.restore(model, optimiser, read)
+    return _Progress(step, meta.get("best_step", 0), meta.get("best_nll", math.inf), best)

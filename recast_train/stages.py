@@ -11,19 +11,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from recast_sim.runs import RunError, RunWriter, atomic_directory, derive_seed, write_json
-from recast_sim.runs.checkpoint import load_state, save_state
+from recast_sim.runs.checkpoint import read_tensors
 from recast_sim.runs.reader import read_manifest
+from recast_train.engine import Recorder, State
 from recast_train.evaluate import (
     EvaluationConfig,
     PromptScores,
     expected_all_zero,
     sampled_regimes,
-    score_prompts,
-    target_logprobs,
+    score_over_ranks,
+    target_logprobs_over_ranks,
 )
 from recast_train.methods import Method
 from recast_train.model import SidModel, build_model
-from recast_train.rl import RlConfig, train_prompts, train_rl
+from recast_train.rl import train_prompts, train_rl
+from recast_train.rl_config import RlConfig
 from recast_train.sft import train_sft
 from recast_train.task import Task, sample_prompts
 
@@ -31,43 +33,66 @@ from recast_train.task import Task, sample_prompts
 def supervised(task: Task) -> SidModel:
     """The supervised start."""
     config, folder = task.config, task.root / "sft"
-    model = build_model(task.catalog, config.model, task.seed).to(config.device)
     settings = {"training": asdict(config.sft), "model": asdict(config.model)}
-    writer = open_stage(folder, "real-sft", settings, task.seed, resume=True)
-    if writer is not None:
+    recorder = _recorder(task, folder, "real-sft", settings)
+    if recorder is not None:
+        model = build_model(task.catalog, config.model, task.seed)
         tell = _teller(task, "supervised training", config.sft.steps)
-        data = (task.catalog, task.dataset, task.validation)
-        summary = train_sft(model, *data, config.sft, derive_seed(task.seed, "sft"), writer, tell)
-        _close(writer, model, summary)
-    load_state(folder / "model", model)
-    return model
+        data = (task.catalog, task.dataset, task.validation, config.sft, derive_seed(task.seed, "sft"))
+        recorder.close(*train_sft(task.engine, model, *data, recorder, tell))
+    return _trained(task, folder)
 
 
 def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> SidModel:
     """The model after a method's training from the supervised start. One seed for all methods: they see the same prompts."""
-    model = build_model(task.catalog, task.config.model, task.seed).to(task.config.device)
-    load_state(task.root / "sft" / "model", model)
-    described = {"training": {"constructor": method.constructor.name, **asdict(settings)}}
-    writer = open_stage(folder, "real-rl", described, task.seed, resume=True)
-    if writer is not None:
+    name = method.constructor.name
+    recorder = _recorder(task, folder, "real-rl", {"training": {"constructor": name, **asdict(settings)}})
+    if recorder is not None:
+        model = _trained(task, task.root / "sft")
         tell = _teller(task, method.name, settings.steps)
         train, seed = train_prompts(task.train, task.catalog, model.vocabulary), derive_seed(task.seed, "rl")
-        name = method.constructor.name
-        budget = train_rl(model, task.catalog, train, task.validation, name, settings, seed, writer, tell)
-        _close(writer, model, budget)
-    load_state(folder / "model", model)
+        data = (task.catalog, train, task.validation, name, settings, seed)
+        recorder.close(*train_rl(task.engine, model, *data, recorder, tell))
+    return _trained(task, folder)
+
+
+def _recorder(task: Task, folder: Path, kind: str, config: dict[str, Any]) -> Recorder | None:
+    return Recorder.open(task.engine, folder, lambda: open_stage(folder, kind, config, task.seed, resume=True))
+
+
+def _trained(task: Task, folder: Path) -> SidModel:
+    """The plain model that a stage has left, on every rank."""
+    model, state = build_model(task.catalog, task.config.model, task.seed), State()
+
+    def read() -> None:
+        nonlocal state
+        state = State(read_tensors(folder / "model", optimiser=False)[0])
+
+    task.engine.on_main(read)
+    model = model.to(task.engine.device)
+    task.engine.load(state, model)
     return model
 
 
-def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> tuple[PromptScores, dict[str, float]]:
-    """Scores of the test prompts and the shares of groups by hits; read where they are there already."""
+def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> None:
+    """Leave scores of the test prompts and shares of groups by hits below a stage's folder, unless they are there already."""
     where = folder / "evaluation"
-    if not where.exists():
-        scores, shares = _evaluate(task, name, model, task.config.evaluation)
+    if task.engine.on_main(where.exists):
+        return
+    scores, shares = _evaluate(task, name, model, task.config.evaluation)
+
+    def write() -> None:
         with atomic_directory(where) as temporary:
             columns = {key: np.ascontiguousarray(row) for key, row in scores.columns().items()}
             save_file(columns, temporary / "scores.safetensors")
             write_json(temporary / "shares.json", shares)
+
+    task.engine.on_main(write)
+
+
+def read_evaluation(folder: Path) -> tuple[PromptScores, dict[str, float]]:
+    """What `evaluated` left below a stage's folder. Raises RunError where it is damaged."""
+    where = folder / "evaluation"
     try:
         found: dict[str, Any] = load_file(where / "scores.safetensors")
         return PromptScores(**found), json.loads((where / "shares.json").read_text(encoding="utf-8"))
@@ -83,9 +108,9 @@ def _evaluate(task: Task, name: str, model: SidModel, config: EvaluationConfig) 
         done += count
         tell(done)
 
-    scores = score_prompts(model, task.catalog, task.test, config, on_batch)
+    scores = score_over_ranks(task.engine, model, task.catalog, task.test, config, on_batch)
     some = sample_prompts(task.train, config.train_prompts, task.seed, "train prompts")
-    probability = np.exp(target_logprobs(model, task.catalog, some))
+    probability = np.exp(target_logprobs_over_ranks(task.engine, model, task.catalog, some))
     shares = {
         **sampled_regimes(model, task.catalog, some, config, task.seed),
         "all_zero_expected_train": expected_all_zero(probability, config.group_size),
@@ -106,13 +131,6 @@ def open_stage(path: Path, kind: str, config: dict[str, Any], seed: int, resume:
     if manifest["seed"] != seed or manifest["config"] != json.loads(json.dumps(config, default=str)):
         raise RunError(f"{path}: is complete, with another config or seed; choose another --out")
     return None
-
-
-def _close(writer: RunWriter, model: SidModel, summary: dict[str, Any]) -> None:
-    """The model first: a run that says complete has one."""
-    with atomic_directory(writer.path / "model") as temporary:
-        save_state(temporary, model)
-    writer.close(summary=summary)
 
 
 def _teller(task: Task, label: str, total: int) -> Callable[[int], None]:

@@ -7,7 +7,8 @@ that was killed loses little.
     manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl}/  starts, rates, evals and users.parquet
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -21,11 +22,12 @@ from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
 from recast_train.config import Setting, check_methods
 from recast_train.data import load_source
-from recast_train.evaluate import PromptScores, score_prompts
+from recast_train.engine import Engine
+from recast_train.evaluate import score_prompts
 from recast_train.methods import Method, parse_method
 from recast_train.model import SidModel, TrainError, require
 from recast_train.references import choose_neighbours, references
-from recast_train.stages import evaluated, reinforced, supervised
+from recast_train.stages import evaluated, read_evaluation, reinforced, supervised
 from recast_train.task import Task, prepare, sample_prompts
 
 TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
@@ -115,54 +117,48 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
 
 def user_rows(folder: Path, setting: str, seed: int, method: str) -> pl.DataFrame:
     """Sums of each metric over a user's test prompts, a row a user, from the scores of an evaluated model."""
-    scores = read_scores(folder)
+    scores, _ = read_evaluation(folder)
     columns = {"user": scores.user_N, **scores.metric_rows()}
     sums = pl.DataFrame(columns).group_by("user").agg(pl.len().alias("prompts"), pl.exclude("user").sum()).sort("user")
     names = {"setting": setting, "seed": seed, "method": method}
     return sums.select(*(pl.lit(value).alias(name) for name, value in names.items()), pl.all())
 
 
-def read_scores(folder: Path) -> PromptScores:
-    """The scores that `evaluated` left below a stage's folder."""
-    from safetensors.numpy import load_file
-
-    columns: dict[str, Any] = load_file(folder / "evaluation" / "scores.safetensors")
-    return PromptScores(**columns)
-
-
 def _start(root: Path, setting: Setting, seed: int) -> dict[str, Any]:
-    task = _task(root, setting, seed)
-    scores, shares = evaluated(task, START, root / "sft", supervised(task))
-    known = references(task.dataset, task.test, choose_neighbours(task.dataset, task.validation))
+    with _task(root, setting, seed) as task:
+        evaluated(task, START, root / "sft", supervised(task))
+        known = references(task.dataset, task.test, choose_neighbours(task.dataset, task.validation))
+    scores, shares = read_evaluation(root / "sft")
     reference = {f"{name} hr@10": row["seen_filtered"]["hr@10"] for name, row in known.items()}
     return {**scores.means(), **shares, **reference, **read_manifest(root / "sft")["summary"]}
 
 
 def _tune(root: Path, setting: Setting, seed: int, method: Method, rate: float, prompts: int) -> dict[str, Any]:
-    task = _task(root, setting, seed)
     folder = root / "tune" / f"{method.folder}-{rate:g}"
     try:
-        model = _trained(task, method, rate, folder)
-        asked = sample_prompts(task.validation, prompts, derive_seed(seed, "tuning"), "tuning prompts")
-        return {"metrics": score_prompts(model, task.catalog, asked, setting.evaluation).means()}
+        with _task(root, setting, seed) as task:
+            model = _trained(task, method, rate, folder)
+            asked = sample_prompts(task.validation, prompts, derive_seed(seed, "tuning"), "tuning prompts")
+            return {"metrics": score_prompts(model, task.catalog, asked, setting.evaluation).means()}
     except TrainError as error:
         return {"failed": str(error)}
 
 
 def _final(root: Path, setting: Setting, seed: int, method: Method, rate: float) -> dict[str, Any]:
-    task = _task(root, setting, seed)
     folder = root / "rl" / method.folder
-    model = _trained(task, method, rate, folder)
-    evaluated(task, method.name, folder, model)
+    with _task(root, setting, seed) as task:
+        evaluated(task, method.name, folder, _trained(task, method, rate, folder))
     return {"evals": read_run(folder).evals.to_dicts()}
 
 
 _JOBS = {"start": _start, "tune": _tune, "final": _final}
 
 
-def _task(root: Path, setting: Setting, seed: int) -> Task:
+@contextmanager
+def _task(root: Path, setting: Setting, seed: int) -> Iterator[Task]:
     root.mkdir(parents=True, exist_ok=True)
-    return prepare(setting, load_source(setting.data), seed, root, lambda *_: None)
+    with Engine(setting.engine, setting.device) as engine:
+        yield prepare(setting, load_source(setting.data), seed, root, lambda *_: None, engine)
 
 
 def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:

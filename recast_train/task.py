@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from recast_sim.catalog import Catalog
 from recast_sim.runs import RunError, atomic_directory, derive_seed, write_json
 from recast_train.config import Setting
 from recast_train.data import Dataset, Prompts, Source
+from recast_train.engine import Engine
 from recast_train.semantic_id import SidTable, load_sids, make_sids, save_sids
 
 Report = Callable[[str, int, int], None]
@@ -26,6 +28,7 @@ class Task:
     config: Setting
     seed: int
     report: Report
+    engine: Engine
     dataset: Dataset
     catalog: Catalog
     train: Prompts
@@ -33,23 +36,28 @@ class Task:
     test: Prompts
 
 
-def prepare(config: Setting, source: Source, seed: int, root: Path, report: Report) -> Task:
-    """Semantic IDs (given with the data, made, or read where they were made before) and prompts.
+def prepare(config: Setting, source: Source, seed: int, root: Path, report: Report, engine: Engine) -> Task:
+    """Semantic IDs (given with the data, made, or read where they were made before) and prompts; on all ranks.
 
     Raises:
         RunError: semantic IDs of other data.
     """
-    with timed(root, "sids"):
+
+    def codes() -> dict[str, Any]:
         if not (root / "sids").exists():
             table = _table(config, source, seed, report)
             with atomic_directory(root / "sids") as temporary:
                 save_sids(table, temporary)
         table = load_sids(root / "sids")
-    if len(table.codes_IL) != len(source.items):
-        raise RunError(f"{root / 'sids'}: {len(table.codes_IL)} items, the data has {len(source.items)}; start a new run")
-    catalog = Catalog.from_codes(table.codes_IL, table.sizes)
+        if len(table.codes_IL) != len(source.items):
+            raise RunError(f"{root / 'sids'}: {len(table.codes_IL)} items, the data has {len(source.items)}; start a new run")
+        return {"codes": table.codes_IL.tolist(), "sizes": table.sizes}
+
+    with timed(engine, root, "sids"):
+        found = engine.on_main(codes)
+    catalog = Catalog.from_codes(np.array(found["codes"]), found["sizes"])
     test = sample_prompts(source.test, config.evaluation.prompts or len(source.test), seed, "test prompts")
-    return Task(root, config, seed, report, source.dataset, catalog, source.train, source.validation, test)
+    return Task(root, config, seed, report, engine, source.dataset, catalog, source.train, source.validation, test)
 
 
 def _table(config: Setting, source: Source, seed: int, report: Report) -> SidTable:
@@ -65,9 +73,10 @@ def sample_prompts(ask: Prompts, count: int, seed: int, name: str) -> Prompts:
 
 
 @contextmanager
-def timed(root: Path, stage: str) -> Iterator[None]:
+def timed(engine: Engine, root: Path, stage: str) -> Iterator[None]:
     """Add the seconds of a stage to seconds.json; of a stage that was killed, those after its resumption count."""
     begun, file = time.perf_counter(), root / "seconds.json"
     yield
-    spent = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    write_json(file, spent | {stage: round(spent.get(stage, 0.0) + time.perf_counter() - begun, 2)})
+    if engine.is_main:
+        spent = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        write_json(file, spent | {stage: round(spent.get(stage, 0.0) + time.perf_counter() - begun, 2)})

@@ -1,6 +1,7 @@
 """`recast-train run`."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,8 @@ def run(command: Run) -> None:
     root = command.out or Path("runs") / f"real-{name}-{command.seed}"
     with progress() as report:
         results = run_real(command.config, command.seed, root, command.resume, report)
+    if int(os.environ.get("RANK", "0")):  # of several processes one prints and draws
+        return
     results |= {"run": str(root), "figure": str(draw_real(root))}
     if command.json:
         print(json.dumps(results, allow_nan=False))

@@ -8,9 +8,10 @@
 A prepared model is only ever called, `model(compute, *arguments)` (`SidModel.forward`), and by all ranks equally often.
 """
 
+from recast_train.engine.checkpoint import Recorder
 from recast_train.engine.config import EngineConfig
 from recast_train.engine.engine import Engine
 from recast_train.engine.rows import OwnRows, split_plan
 from recast_train.engine.state import State
 
-__all__ = ["Engine", "EngineConfig", "OwnRows", "State", "split_plan"]
+__all__ = ["Engine", "EngineConfig", "OwnRows", "Recorder", "State", "split_plan"]

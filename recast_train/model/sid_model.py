@@ -44,6 +44,7 @@ class SidModel(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
         self.tied = _tied_names(self)
+        self.parameter_count = sum(parameter.numel() for parameter in self.parameters())
         self.register_state_dict_post_hook(_drop_tied)
         self.register_load_state_dict_pre_hook(_restore_tied)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from recast_train.model import SidModel
 from recast_train.packed import PromptCache
 from recast_train.rollout.frontier import Frontier
-from recast_train.rollout.rollouts import Rollouts
+from recast_train.rollout.rollouts import Part, Rollouts
 
 # score (P, W, B) of the children from the log-probabilities of their paths (-inf: no child) and their parents' scores (P, W)
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -30,7 +30,7 @@ def sample_beam(model: SidModel, cache: PromptCache, group_size: int, temperatur
 
 
 def sample_stochastic_beam(
-    model: SidModel, cache: PromptCache, group_size: int, generator: torch.Generator, temperature: float
+    model: SidModel, cache: PromptCache, group_size: int, generator: torch.Generator, temperature: float, part: Part
 ) -> Rollouts:
     """G distinct leaves drawn without replacement from the behaviour policy, in the order of the draws.
 
@@ -39,10 +39,10 @@ def sample_stochastic_beam(
     algorithm's 0: with 0 the sample is right but the threshold is not, and importance weights are biased. One leaf more than
     G is searched; its score is the threshold.
     """
-    root_P = _gumbel((len(cache.last_PD),), generator).to(model.device)
+    root_P = _gumbel((len(cache.last_PD),), generator, part).to(model.device)
 
     def perturbed(path_PWB: Tensor, parent_PW: Tensor) -> Tensor:
-        return conditional_gumbels(path_PWB, parent_PW, _gumbel(path_PWB.shape, generator).to(model.device))
+        return conditional_gumbels(path_PWB, parent_PW, _gumbel(path_PWB.shape, generator, part).to(model.device))
 
     found, steps_PWL, phi_PW = _search(model, cache, root_P, group_size + 1, temperature, perturbed)
     nothing_P = torch.full_like(root_P, -torch.inf)
@@ -105,9 +105,9 @@ def _group(
     )
 
 
-def _gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _gumbel(shape: tuple[int, ...], generator: torch.Generator, part: Part) -> Tensor:
     """Standard Gumbel numbers, float64, drawn on the CPU; always finite."""
-    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    uniform = part.uniform(shape, 0, generator, torch.float64)
     return -(-uniform.clamp(min=2.0**-54).log()).log()
 
 

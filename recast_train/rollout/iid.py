@@ -8,15 +8,15 @@ from torch import Tensor
 
 from recast_train.model import SidModel
 from recast_train.packed import PromptCache
-from recast_train.rollout.rollouts import Rollouts
+from recast_train.rollout.rollouts import Part, Rollouts
 
 
 def sample_iid(
-    model: SidModel, cache: PromptCache, group_size: int, generator: torch.Generator, temperature: float
+    model: SidModel, cache: PromptCache, group_size: int, generator: torch.Generator, temperature: float, part: Part
 ) -> Rollouts:
     """Draw G leaves for each prompt from the model's softmax over legal children, one uniform a level."""
     P, G = len(cache.last_PD), group_size
-    uniform_LPG = torch.rand(model.levels, P, G, generator=generator).to(model.device)
+    uniform_LPG = part.uniform((model.levels, P, G), 1, generator).to(model.device)
     hidden, node_PG, steps = cache.last_PD[:, None], torch.zeros(P, 1, dtype=torch.int64, device=model.device), []
     for level in range(model.levels):
         logprobs_PGB = model.child_logprobs(hidden, level, node_PG, temperature).expand(P, G, -1)

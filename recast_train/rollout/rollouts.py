@@ -34,6 +34,21 @@ class Rollouts:
         return self.logprobs_PGL.sum(2)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which of a batch's prompts are being sampled: its draws do not depend on how the batch is spread over processes."""
+
+    start: int
+    total: int
+
+    def uniform(
+        self, shape: tuple[int, ...], axis: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """This part's uniform numbers, on the CPU: those of the whole batch are drawn, prompts along `axis`."""
+        whole = torch.rand((*shape[:axis], self.total, *shape[axis + 1 :]), generator=generator, dtype=dtype)
+        return whole.narrow(axis, self.start, shape[axis])
+
+
 def importance_weights(logprob_PG: Tensor, kappa_P: Tensor, valid_PG: Tensor) -> Tensor:
     """Weights w = pi / q, float64 (P, G), of a stochastic beam: the sum over a group of w f is an unbiased estimate of E_pi[f].
 

@@ -12,6 +12,7 @@ from recast_train.model import PromptTokens, SidModel, TrainError, require
 from recast_train.packed import PromptCache
 from recast_train.rollout.config import ThoughtConfig
 from recast_train.rollout.iid import inverse_cdf
+from recast_train.rollout.rollouts import Part
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ def sample_thoughts(
     config: ThoughtConfig,
     markers: ThoughtMarkers,
     generator: torch.Generator,
+    part: Part | None = None,
 ) -> tuple[PromptTokens, Thoughts]:
     """Sample one thought for each prompt, until its end token or `max_tokens`, and put it behind the prompt.
 
-    A prompt's rollouts and its anchor share the thought. As in OpenOneRec a thought that ran out of tokens gets no end token.
+    A prompt's rollouts and its anchor share the thought; `part` as in `sample_rollouts`.
+    As in OpenOneRec a thought that ran out of tokens gets no end token.
 
     Returns:
         the prompts (P, up to T + S + begin) for the SID stage: prompt, thought, `begin`, padded on the left; the thoughts.
@@ -62,7 +65,7 @@ def sample_thoughts(
     require(config.max_tokens >= 1, "ThoughtConfig.max_tokens", config.max_tokens, "must be at least 1 to sample thoughts")
     _check_markers(model, markers)
     P, S, device = len(prompts.tokens_PT), config.max_tokens, model.device
-    uniform_SP = torch.rand(S, P, generator=generator, dtype=torch.float64).to(device)
+    uniform_SP = (part or Part(0, P)).uniform((S, P), 1, generator, torch.float64).to(device)
     tokens_PS = torch.full((P, S), markers.end, dtype=torch.int64, device=device)
     sampled_PS = torch.zeros(P, S, dtype=torch.bool, device=device)
     logprobs_PS = torch.zeros(P, S, device=device)
