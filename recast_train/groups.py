@@ -15,23 +15,21 @@ from recast_sim.signal import (
     Signal,
     SignalConfig,
     construct,
-    exact_hit,
-    structural_score,
 )
 from recast_train.model import PromptTokens, SidModel, TrainError
-from recast_train.packed import packed_logprobs
 from recast_train.rollout import RolloutConfig, ThoughtMarkers, Thoughts, sample_rollouts, sample_thoughts
+from recast_train.targets import choose_anchors, needs_logprobs, path_logprobs, rewards
 
 
 @dataclass(frozen=True)
 class TrainPrompts:
-    """All train prompts as tokens, and the leaf of each one's target."""
+    """All train prompts as tokens, and the leaves of each one's targets, -1 on the right where it has fewer."""
 
     tokens: PromptTokens
-    target_leaf_N: Tensor
+    target_leaf_NT: Tensor
 
     def __len__(self) -> int:
-        return len(self.target_leaf_N)
+        return len(self.target_leaf_NT)
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class Groups:
     """Groups with everything that the signal needs.
 
     `drawn` counts every valid rollout, also those of groups that were thrown away. For a constructor that needs no rollouts
-    the groups hold one dummy miss each, `sampled` is false and `drawn` is 0. Where there are `thoughts`, `tokens` hold them,
-    and the log-probabilities of rollouts and anchors are given them.
+    the groups hold one dummy miss each, `sampled` is false and `drawn` is 0. `target_leaf_P` is the target that is the anchor.
+    Where there are `thoughts`, `tokens` hold them, and the log-probabilities of rollouts and anchors are given them.
     """
 
     prompt_P: Tensor
@@ -112,7 +110,7 @@ def signal_of(groups: Groups, constructor: str, config: SignalConfig, seed: int)
 
 
 def kept_leaves(groups: Groups, signal: Signal) -> Tensor:
-    """Leaf of each kept row, the target's where it is an anchor, (N,)."""
+    """Leaf of each kept row, the anchor's where it is one, (N,)."""
     group, row = signal.plan.rows_N // signal.group_size, signal.plan.rows_N % signal.group_size
     own = groups.leaf_PG[group, row.clamp(max=groups.leaf_PG.shape[1] - 1)]  # a row beyond the sampled ones is an anchor
     return torch.where(signal.plan.anchor_N, groups.target_leaf_P[group], own)
@@ -129,15 +127,15 @@ def _draw(
     rollout: RolloutConfig,
     markers: ThoughtMarkers | None,
 ) -> Groups:
-    tokens, target_P = train.tokens.take(prompt_P), train.target_leaf_N[prompt_P]
+    tokens, target_PT = train.tokens.take(prompt_P), train.target_leaf_NT[prompt_P]
     on_device, thoughts = _think(model, tokens.to(model.device), rollout, markers, generator)
     tokens = on_device.to(tokens.tokens_PT.device)
-    anchor_logprob_P = None
-    if "anchor_logprob_P" in constructor.needs or config.anchor_weighting in ("clipped", "luffy"):
+    logprob_PT = None
+    if needs_logprobs(target_PT, constructor, config):
         with torch.no_grad():
-            rows = torch.arange(len(prompt_P), device=model.device)
-            anchor_logprob_PL = packed_logprobs(model, on_device, rows, target_P.to(model.device), rollout.temperature)
-            anchor_logprob_P = anchor_logprob_PL.sum(1).cpu()
+            logprob_PT = path_logprobs(model, on_device, target_PT.to(model.device), rollout.temperature).cpu()
+    of_anchors = derive_seed(generator.initial_seed(), "anchors")
+    target_P, anchor_logprob_P = choose_anchors(target_PT, config, logprob_PT, of_anchors)
     if not constructor.rollouts:
         nothing = torch.zeros(len(prompt_P), 1)
         leaf = torch.zeros_like(nothing, dtype=torch.int64)
@@ -145,7 +143,7 @@ def _draw(
         logprob_P = anchor_logprob_P
         return Groups(prompt_P, tokens, target_P, leaf, nothing, valid, nothing, nothing, logprob_P, thoughts, 0, False)
     rollouts = sample_rollouts(model, on_device, group_size, generator, rollout)
-    sids_PGL, target_PL = rollouts.sids_PGL.cpu(), model.table("leaf_codes").cpu()[target_P]
+    rewards_PG, structural_PG = rewards(model.table("leaf_codes").cpu(), rollouts.leaf_PG.cpu(), target_PT)
     return Groups(
         prompt_P=prompt_P,
         tokens=tokens,
@@ -153,8 +151,8 @@ def _draw(
         leaf_PG=rollouts.leaf_PG.cpu(),
         logprob_PG=rollouts.logprob_PG.cpu(),
         valid_PG=rollouts.valid_PG.cpu(),
-        rewards_PG=exact_hit(sids_PGL, target_PL),
-        structural_PG=structural_score(sids_PGL, target_PL),
+        rewards_PG=rewards_PG,
+        structural_PG=structural_PG,
         anchor_logprob_P=anchor_logprob_P,
         thoughts=thoughts,
         drawn=int(rollouts.valid_PG.sum()),

@@ -14,7 +14,7 @@ from recast_train.rl import RlConfig
 
 _SIGNAL = {f.name for f in fields(SignalConfig)}
 _OBJECTIVE = {f.name for f in fields(ObjectiveConfig)}
-_LOOP = {f.name for f in fields(RlConfig)} - {"signal", "objective"}
+_LOOP = {f.name for f in fields(RlConfig)} - {"signal", "objective", "rollout"}
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from recast_train.data import Prompts
 from recast_train.evaluate import EvaluationConfig, expected_all_zero, score_prompts
 from recast_train.groups import Groups, TrainPrompts, draw_groups, kept_leaves, signal_of
 from recast_train.model import SidModel, Vocabulary, require
+from recast_train.rollout import RolloutConfig, ThoughtMarkers
+from recast_train.targets import target_leaves
 from recast_train.update import update
 
 
@@ -37,7 +39,7 @@ class RlConfig:
     """The loop, the same for every method.
 
     Attributes:
-        signal: numbers and rules of the constructors; `objective`: clip and KL.
+        signal: numbers and rules of the constructors; `objective`: clip and KL; `rollout`: how a group is drawn.
         group_size: rollouts a prompt (the search width); `prompts_per_step` groups a step; `steps` batches.
         learning_rate: of AdamW without decay, after `warm_up` steps of linear rise.
         updates_per_batch: optimiser steps on one batch (off-policy from the second on).
@@ -50,6 +52,7 @@ class RlConfig:
 
     signal: SignalConfig = field(default_factory=SignalConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
     group_size: int = 32
     prompts_per_step: int = 32
     steps: int = 200
@@ -114,10 +117,9 @@ def train_rl(
     return totals
 
 
-def train_prompts(prompts: Prompts, catalog: Catalog, vocabulary: Vocabulary) -> TrainPrompts:
-    """The train prompts as tokens, with the leaf of each target."""
-    target = torch.from_numpy(catalog.leaf_of_item_I[prompts.target_N])
-    return TrainPrompts(vocabulary.encode(prompts.history_NH), target)
+def train_prompts(prompts: Prompts, catalog: Catalog, vocabulary: Vocabulary, thought: bool = False) -> TrainPrompts:
+    """The train prompts as tokens, with the leaves of their targets; with `thought` they end where a thought begins."""
+    return TrainPrompts(vocabulary.encode(prompts.history_NH, thought), target_leaves(catalog, prompts))
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ class _Step:
         config, name, clock = self.config, self.constructor.name, [time.perf_counter()]
         size = (config.prompts_per_step, config.group_size)
         of_step = derive_seed(self.seed, "step", step)
-        groups = draw_groups(self.model, self.train, self.constructor, config.signal, size, config.max_draws, of_step)
+        signals, rollout, vocabulary = config.signal, config.rollout, self.model.vocabulary
+        end, draws = vocabulary.thought_end, config.max_draws
+        markers = None if end is None else ThoughtMarkers(end, vocabulary.begin)
+        groups = draw_groups(self.model, self.train, self.constructor, signals, size, draws, of_step, rollout, markers)
         clock.append(time.perf_counter())
         signal = signal_of(groups, name, config.signal, derive_seed(self.seed, "signal", step))
         clock.append(time.perf_counter())

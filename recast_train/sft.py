@@ -1,4 +1,4 @@
-"""Supervised training: next-token prediction on windows of the train sequences, stopped by the validation targets' NLL.
+"""Supervised training: next-token prediction on windows of the train sequences, stopped by the validation prompts' NLL.
 
 A step's windows and dropout depend on the seed and the step alone, so a run that was killed and resumed ends with the same
 numbers. The loss is the trie-constrained one: the model is trained on the distribution that it samples from.
@@ -90,7 +90,8 @@ def train_sft(
 ) -> dict[str, float]:
     """Train in place from the writer's last checkpoint on, and leave the best validation state in `model`.
 
-    Returns the step, the best step and its validation NLL (nats a target). Raises TrainError for a loss that is not finite.
+    Returns the step, the best step and its validation NLL (nats a prompt: of the probability of all its targets together).
+    Raises TrainError for a loss that is not finite.
     """
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     progress = _restore(writer, model, optimiser)

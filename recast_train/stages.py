@@ -51,7 +51,8 @@ def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> 
     writer = open_stage(folder, "real-rl", described, task.seed, resume=True)
     if writer is not None:
         tell = _teller(task, method.name, settings.steps)
-        train, seed = train_prompts(task.train, task.catalog, model.vocabulary), derive_seed(task.seed, "rl")
+        thought, seed = settings.rollout.thought.max_tokens > 0, derive_seed(task.seed, "rl")
+        train = train_prompts(task.train, task.catalog, model.vocabulary, thought)
         name = method.constructor.name
         budget = train_rl(model, task.catalog, train, task.validation, name, settings, seed, writer, tell)
         _close(writer, model, budget)

@@ -6,6 +6,8 @@ empty. Axis letters: P prompts, T tokens of a prompt, H history items, S tokens 
 I items, L levels.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from recast_train.model.config import TrainError
 
 PAD_TOKEN, BOS_TOKEN, SPECIAL_TOKENS = 0, 1, 2
 Ints = NDArray[np.int64]
+_SID_TOKEN = re.compile(r"<s_[a-z]_[0-9]+>")
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,19 @@ class Vocabulary:
         at_BW = np.where(np.arange(W) == last_B[:, None], (start + after - 1)[:, None], at_BW)
         at_BW = np.where(np.arange(W) <= last_B[:, None], at_BW, 0)
         return WindowTokens(torch.from_numpy(tokens[:, :-1]), torch.from_numpy(at_BW[..., None] + np.arange(levels)))
+
+    def not_text(self, sizes: Sequence[int]) -> NDArray[np.bool_]:
+        """Bool (size,): true where a number is not a token of free text: those of SIDs, also of codes beyond `sizes`, the catalog's,
+        those around SIDs, and numbers that a tokenizer leaves out."""
+        if self.tokenizer is None:
+            found = np.zeros(self.size, dtype=bool)
+        else:
+            found = np.ones(self.size, dtype=bool)
+            found[[token for name, token in self.tokenizer.get_vocab().items() if not _SID_TOKEN.fullmatch(name)]] = False
+        for start, size in zip(self.offset, sizes, strict=True):
+            found[start : start + size] = True
+        found[[*self.begin, *self.end]] = True
+        return found
 
     @property
     def _width(self) -> int:
