@@ -138,8 +138,10 @@ class Vocabulary:
         return WindowTokens(torch.from_numpy(tokens[:, :-1]), torch.from_numpy(at_BW[..., None] + np.arange(levels)))
 
     def not_text(self, sizes: Sequence[int]) -> NDArray[np.bool_]:
-        """Bool (size,): true where a number is not a token of free text: those of SIDs, also of codes beyond `sizes`, the catalog's,
-        those around SIDs, and numbers that a tokenizer leaves out."""
+        """Bool (size,): true where a number is no token of free text, the catalog's codes being `sizes` a level.
+
+        That is tokens of SIDs, also of codes that the catalog does not have, those around SIDs, and what no tokenizer names.
+        """
         if self.tokenizer is None:
             found = np.zeros(self.size, dtype=bool)
         else:
