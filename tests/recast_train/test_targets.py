@@ -73,6 +73,20 @@ def test_a_search_of_any_width_equals_plain_loops(width: int, monkeypatch: pytes
     assert 0 < found.greedy_N.mean() < 1
 
 
+def test_a_likely_target_seen_before_proves_nothing_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "K", 20)
+    catalog = tiny_catalog(ITEMS, SIZES)
+    model, ask = tiny_model(catalog, scale=4.0), questions(catalog, 60)
+    scores_NI = enumerated(model, tokenise_histories(ask.history_NH, catalog)).sum(2)[:, catalog.leaf_of_item_I]
+    targets_NT = np.stack([scores_NI.argmax(1), np.argsort(scores_NI, 1)[:, 40]], 1)
+    seen = targets_NT[:, 0]
+    ask = Prompts(ask.history_NH, targets_NT, ask.user_N, np.arange(61), seen)
+    found = score_prompts(model, catalog, ask, EvaluationConfig(width=2))
+    expected = [best_rank(scores_NI[row], real_targets(ask, row), [int(seen[row])]) for row in range(60)]
+    assert found.rank_seen_filtered_N.tolist() == expected == [19] * 60
+    assert found.rank_unfiltered_N.tolist() == [1] * 60
+
+
 def level_wise(catalog: Catalog, steps_YL: np.ndarray) -> int:
     alive = np.arange(catalog.leaves)
     for level in range(catalog.levels):
