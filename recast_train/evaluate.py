@@ -128,7 +128,7 @@ def target_logprobs(model: SidModel, catalog: Catalog, prompts: Prompts, batch: 
     parts = []
     for start in range(0, len(prompts), batch):
         chunk = prompts.take(slice(start, start + batch))
-        tokens = model.vocabulary.encode(chunk.history_NH).to(model.device)
+        tokens = model.vocabulary.encode(chunk.history_NH, chat_P=chunk.chat_N).to(model.device)
         logprob_PT = path_logprobs(model, tokens, target_leaves(catalog, chunk).to(model.device))
         parts.append(logprob_PT.double().logsumexp(1).clamp(max=0.0).cpu().numpy())  # a sum of rounded terms may pass 1
     return np.concatenate(parts)
@@ -148,7 +148,7 @@ def sampled_regimes(
     for start in range(0, len(prompts), config.batch):
         chunk = prompts.take(slice(start, start + config.batch))
         generator = torch.Generator().manual_seed(derive_seed(seed, "all-zero share", start))
-        tokens = model.vocabulary.encode(chunk.history_NH).to(model.device)
+        tokens = model.vocabulary.encode(chunk.history_NH, chat_P=chunk.chat_N).to(model.device)
         leaf_PG = sample_rollouts(model, tokens, config.group_size, generator).leaf_PG.cpu()
         hits.append((leaf_PG[:, :, None] == target_leaves(catalog, chunk)[:, None]).any(2).sum(1))
     hits_N = torch.cat(hits)
@@ -158,7 +158,7 @@ def sampled_regimes(
 def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> PromptScores:
     """Scores of some prompts; those whose bound fails are searched again, four times as wide."""
     target_PT = target_leaves(catalog, prompts).to(model.device)
-    tokens = model.vocabulary.encode(prompts.history_NH).to(model.device)
+    tokens = model.vocabulary.encode(prompts.history_NH, chat_P=prompts.chat_N).to(model.device)
     logprob_PY, pruned, greedy = search(model, tokens, target_PT, width)
     scores_PI = logprob_PY.double().cpu().numpy()[:, catalog.leaf_of_item_I]
     there_PT = prompts.targets_NT >= 0

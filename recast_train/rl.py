@@ -119,7 +119,7 @@ def train_rl(
 
 def train_prompts(prompts: Prompts, catalog: Catalog, vocabulary: Vocabulary, thought: bool = False) -> TrainPrompts:
     """The train prompts as tokens, with the leaves of their targets; with `thought` they end where a thought begins."""
-    return TrainPrompts(vocabulary.encode(prompts.history_NH, thought), target_leaves(catalog, prompts))
+    return TrainPrompts(vocabulary.encode(prompts.history_NH, thought, prompts.chat_N), target_leaves(catalog, prompts))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from recast_sim.runs import RunWriter, derive_seed
 from recast_sim.runs.checkpoint import latest_checkpoint, load_state, save_state
 from recast_train.data import Dataset, Prompts
 from recast_train.evaluate import target_logprobs
-from recast_train.model import SidModel, require
+from recast_train.model import CHAT, SidModel, require
 from recast_train.update import descend
 
 BEST = "best.safetensors"  # the best state so far, beside the newest one in a checkpoint
@@ -34,7 +34,8 @@ class SftConfig:
     """Supervised training.
 
     Attributes:
-        steps: at most; the learning rate rises over `warm_up` steps and falls to a twentieth along a cosine.
+        steps: at most, 0 keeps the model as it is; the learning rate rises over `warm_up` steps and falls to a twentieth along
+            a cosine.
         batch: windows of a step; `window`: items of a window, all of them targets.
         evaluate_every: steps between validation passes (each is a checkpoint as well) over `validation_prompts` of them.
         patience: validation passes without a better NLL after which training stops.
@@ -57,9 +58,9 @@ class SftConfig:
     patience: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "evaluate_every", "validation_prompts", "patience"):
+        for name in ("batch", "evaluate_every", "validation_prompts", "patience"):
             require(getattr(self, name) >= 1, f"SftConfig.{name}", getattr(self, name), "must be at least 1")
-        for name in ("warm_up", "weight_decay"):
+        for name in ("steps", "warm_up", "weight_decay"):
             require(getattr(self, name) >= 0, f"SftConfig.{name}", getattr(self, name), "must be 0 or more")
         for name in ("learning_rate", "max_norm"):
             require(getattr(self, name) > 0, f"SftConfig.{name}", getattr(self, name), "must be positive")
@@ -91,12 +92,16 @@ def train_sft(
     """Train in place from the writer's last checkpoint on, and leave the best validation state in `model`.
 
     Returns the step, the best step and its validation NLL (nats a prompt: of the probability of all its targets together).
-    Raises TrainError for a loss that is not finite.
+    Raises TrainError for a loss that is not finite, and for steps where prompts are chats, which windows are not.
     """
+    if model.vocabulary.chat:
+        require(config.steps == 0, "SftConfig.steps", config.steps, f"must be 0 where ModelConfig.prompt is {CHAT}")
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     progress = _restore(writer, model, optimiser)
     chosen = np.random.default_rng(derive_seed(seed, "validation prompts")).permutation(len(validation))
     part = validation.take(np.sort(chosen[: config.validation_prompts]))
+    if config.steps == 0:
+        _validate(model, catalog, part, progress, writer)
     while progress.step < config.steps and not _finished(progress, config):
         progress.step += 1
         writer.step({"step": progress.step, **_train_step(model, catalog, dataset, optimiser, config, seed, progress.step)})

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recast_sim.catalog import Catalog
-from recast_train.model.config import TrainError
+from recast_train.model.chat import Chat, chat_tokens
+from recast_train.model.config import CHAT, TrainError
 
 PAD_TOKEN, BOS_TOKEN, SPECIAL_TOKENS = 0, 1, 2
 Ints = NDArray[np.int64]
@@ -80,6 +81,7 @@ class Vocabulary:
         known: tokens below this one were the tokenizer's before SID tokens were added.
         thought_suffix: instead of `suffix` where a thought comes first; None where there is none.
         thought_end: the token that closes a thought; `begin` goes after it.
+        chat: prompts are the data's own messages, not a text around a history.
     """
 
     codes_IL: Ints
@@ -94,18 +96,25 @@ class Vocabulary:
     known: int = 0
     thought_suffix: tuple[int, ...] | None = None
     thought_end: int | None = None
+    chat: bool = False
 
-    def encode(self, history_PH: Ints, thought: bool = False) -> PromptTokens:
-        """Prompts of histories (P, H) of item indices, -1 on the left where they are shorter.
+    def encode(
+        self, history_PH: Ints, thought: bool = False, chat_P: Sequence[Chat] | NDArray[np.object_] | None = None
+    ) -> PromptTokens:
+        """Prompts of histories (P, H) of item indices, -1 on the left where they are shorter; where `chat` is set, of `chat_P`.
 
         With `thought` they end where the model starts to think, and no SID may follow yet.
 
         Raises:
-            TrainError: a thought is wanted of a vocabulary without one.
+            TrainError: a thought is wanted of a vocabulary without one, or chats are and there are none.
         """
         suffix = self.thought_suffix if thought else self.suffix
         if suffix is None:
             raise TrainError("thought: this vocabulary has none; it needs a tokenizer with a chat template and </think>")
+        if self.chat:
+            if chat_P is None:
+                raise TrainError(f"ModelConfig.prompt: {CHAT} needs prompts with messages (format 'openonerec'); give a text")
+            return PromptTokens(*chat_tokens(self.tokenizer, list(chat_P), thought, self.pad))
         P, H = history_PH.shape
         known_PH, before = history_PH >= 0, len(self.prefix)
         items = np.where(known_PH[:, :, None], self._items(history_PH), self.pad).reshape(P, -1)

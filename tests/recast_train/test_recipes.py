@@ -30,7 +30,7 @@ def test_values_known_of_openonerec() -> None:
     assert (rl.objective.clip_low, rl.objective.clip_high, rl.objective.kl) == (0.2, 0.28, 1e-3)
     assert (rl.signal.std_ddof, rl.signal.std_eps, rl.rollout.method, rl.rollout.temperature) == (1, 1e-6, "beam", 1.0)
     assert rl.rollout.thought.max_tokens > 0
-    assert (config.data.format, config.model.vocabulary) == ("openonerec", "text")
+    assert (config.data.format, config.model.vocabulary, config.model.prompt) == ("openonerec", "text", "{chat}")
 
 
 def test_values_known_of_minionerec() -> None:
