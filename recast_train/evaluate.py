@@ -1,9 +1,9 @@
 """Exact metrics over the whole catalog by a wide tree search that proves its own exactness.
 
-A search keeps the best W nodes of each level. An item below a pruned node cannot be likelier than the node itself, so a
-target that is likelier than every pruned node has its exact rank, and a target with k better items found is out of the top
-k. Prompts where neither holds are searched again, wider. Axis letters: P or N prompts, W kept nodes, B children, Y leaves,
-L levels.
+A search keeps the best W nodes of each level, and all targets. An item below a pruned node cannot be likelier than the node
+itself, so where the best target is likelier than every pruned node its rank is exact, and with k better items found it is out
+of the top k. Prompts where neither holds are searched again, wider. Axis letters: P or N prompts, T targets (-1 where a prompt
+has fewer), G rollouts, W kept nodes, B children, I items, Y leaves, L levels.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,11 @@ from recast_sim.signal import regime_shares
 from recast_train.data import Prompts
 from recast_train.engine import Engine
 from recast_train.model import PromptTokens, SidModel, TrainError, require
-from recast_train.packed import PromptCache, packed_logprobs
-from recast_train.references import metrics_from_rank, target_rank
+from recast_train.packed import PromptCache
+from recast_train.references import best_target, metrics_from_rank
 from recast_train.rollout import sample_rollouts
 from recast_train.rollout.frontier import Children, Frontier
+from recast_train.targets import path_logprobs, target_leaves
 
 K = 10
 Floats = NDArray[np.float64]
@@ -58,7 +59,14 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class PromptScores:
-    """Figures of each test prompt, (N,): rank among unseen and among all items, the target's probability, greedy hit."""
+    """Figures of each test prompt, (N,), of its target or targets.
+
+    Attributes:
+        rank_seen_filtered_N, rank_unfiltered_N: of the best target, among unseen and among all items; other targets are no
+            rivals (`target_rank`).
+        probability_N: that one draw is any of the targets.
+        greedy_N: 1 where the greedy item is any of them.
+    """
 
     user_N: NDArray[np.int64]
     rank_seen_filtered_N: Floats
@@ -148,14 +156,13 @@ def _joined(engine: Engine, row: NDArray[Any], count: int) -> NDArray[Any]:
 
 @torch.no_grad()
 def target_logprobs(model: SidModel, catalog: Catalog, prompts: Prompts, batch: int = 256) -> Floats:
-    """Log-probability (N,) of each prompt's target under trie-constrained sampling."""
+    """Log-probability (N,) that one trie-constrained draw is any of a prompt's targets."""
     parts = []
     for start in range(0, len(prompts), batch):
         chunk = prompts.take(slice(start, start + batch))
-        rows = torch.arange(len(chunk), device=model.device)
-        leaf = torch.from_numpy(catalog.leaf_of_item_I[chunk.target_N]).to(model.device)
-        tokens = model.vocabulary.encode(chunk.history_NH).to(model.device)
-        parts.append(packed_logprobs(model, tokens, rows, leaf).sum(1).double().cpu().numpy())
+        tokens = model.vocabulary.encode(chunk.history_NH, chat_P=chunk.chat_N).to(model.device)
+        logprob_PT = path_logprobs(model, tokens, target_leaves(catalog, chunk).to(model.device))
+        parts.append(logprob_PT.double().logsumexp(1).clamp(max=0.0).cpu().numpy())  # a sum of rounded terms may pass 1
     return np.concatenate(parts)
 
 
@@ -167,36 +174,41 @@ def expected_all_zero(probability_N: Floats, group_size: int) -> float:
 def sampled_regimes(
     model: SidModel, catalog: Catalog, prompts: Prompts, config: EvaluationConfig, seed: int
 ) -> dict[str, float]:
-    """Shares of sampled groups by their hits, one group a prompt. A batch's draws depend on the seed and its place alone."""
+    """Shares of sampled groups by their hits of any target, one group a prompt. A batch's draws depend on the seed and its
+    place alone."""
     hits = []
     for start in range(0, len(prompts), config.batch):
         chunk = prompts.take(slice(start, start + config.batch))
         generator = torch.Generator().manual_seed(derive_seed(seed, "all-zero share", start))
-        tokens = model.vocabulary.encode(chunk.history_NH).to(model.device)
+        tokens = model.vocabulary.encode(chunk.history_NH, chat_P=chunk.chat_N).to(model.device)
         leaf_PG = sample_rollouts(model, tokens, config.group_size, generator).leaf_PG.cpu()
-        hits.append((leaf_PG == torch.from_numpy(catalog.leaf_of_item_I[chunk.target_N])[:, None]).sum(1))
+        hits.append((leaf_PG[:, :, None] == target_leaves(catalog, chunk)[:, None]).any(2).sum(1))
     hits_N = torch.cat(hits)
     return asdict(regime_shares(hits_N, torch.full_like(hits_N, config.group_size)))
 
 
 def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> PromptScores:
     """Scores of some prompts; those whose bound fails are searched again, four times as wide."""
-    target = torch.from_numpy(catalog.leaf_of_item_I[prompts.target_N]).to(model.device)
-    tokens = model.vocabulary.encode(prompts.history_NH).to(model.device)
-    logprob_PY, pruned, greedy = search(model, tokens, target, width)
+    target_PT = target_leaves(catalog, prompts).to(model.device)
+    tokens = model.vocabulary.encode(prompts.history_NH, chat_P=prompts.chat_N).to(model.device)
+    logprob_PY, pruned, greedy = search(model, tokens, target_PT, width)
     scores_PI = logprob_PY.double().cpu().numpy()[:, catalog.leaf_of_item_I]
-    if not np.isfinite(scores_PI[np.arange(len(prompts)), prompts.target_N]).all():
+    there_PT = prompts.targets_NT >= 0
+    own_PT = np.where(there_PT, scores_PI[np.arange(len(prompts))[:, None], prompts.targets_NT], -np.inf)
+    if not np.isfinite(own_PT[there_PT]).all():
         raise TrainError("probabilities: not finite; the model has diverged, lower learning_rate")
-    own_P = scores_PI[np.arange(len(prompts)), prompts.target_N]
+    filtered_P, unseen_P = best_target(scores_PI, prompts, seen_filter=True)
+    unfiltered_P, own_P = best_target(scores_PI, prompts, seen_filter=False)
     found = PromptScores(
         user_N=prompts.user_N,
-        rank_seen_filtered_N=target_rank(scores_PI, prompts, seen_filter=True),
-        rank_unfiltered_N=target_rank(scores_PI, prompts, seen_filter=False),
-        probability_N=np.exp(own_P),
-        greedy_N=(greedy == target).double().cpu().numpy(),
+        rank_seen_filtered_N=filtered_P,
+        rank_unfiltered_N=unfiltered_P,
+        probability_N=np.minimum(np.exp(own_PT).sum(1), 1.0),  # a sum of rounded terms may pass 1
+        greedy_N=(greedy[:, None] == target_PT).any(1).double().cpu().numpy(),
     )
-    best_rank = np.minimum(found.rank_seen_filtered_N, found.rank_unfiltered_N)
-    proven = (pruned.double().cpu().numpy() < own_P) | (best_rank > K)
+    # where seen items are filtered the best target may be another, and less likely: each rank has a proof of its own
+    bound_P = pruned.double().cpu().numpy()
+    proven = ((bound_P < unseen_P) | (filtered_P > K)) & ((bound_P < own_P) | (unfiltered_P > K))
     open_rows = np.flatnonzero(~proven)
     if not len(open_rows):
         return found
@@ -207,10 +219,10 @@ def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> P
 
 
 @torch.no_grad()
-def search(model: SidModel, prompts: PromptTokens, target_P: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def search(model: SidModel, prompts: PromptTokens, target_PT: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probabilities of the leaves below the best `width` nodes of each level.
 
-    The nodes on the paths of the target and of the greedy leaf are always kept.
+    The nodes on the paths of the targets (leaves, -1 where there are fewer) and of the greedy leaf are always kept.
 
     Returns:
         log-probabilities (P, Y), -inf where pruned; the largest log-probability of a pruned node (P,), -inf where nothing was
@@ -222,13 +234,14 @@ def search(model: SidModel, prompts: PromptTokens, target_P: Tensor, width: int)
     for level in range(model.levels - 1):
         children = beam.children(model, level)
         greedy_P = _greedy_child(beam, children, greedy_P)
-        kept, best_left_out_P = _choose(children, greedy_P, model.table("leaf_nodes")[target_P, level], max(width, 2))
+        wanted_PT = model.table("leaf_nodes")[target_PT.clamp(min=0), level].masked_fill(target_PT < 0, -2)
+        kept, best_left_out_P = _choose(children, greedy_P, wanted_PT, max(width, 1 + target_PT.shape[1]))
         pruned_P = torch.maximum(pruned_P, best_left_out_P)
         beam = beam.descend(children, kept, level).read(cache, level + 1)
     children = beam.children(model, model.levels - 1)
     leaves = model.nodes[-1]
     place = children.node_PWB.masked_fill(children.node_PWB < 0, leaves).flatten(1)
-    scores = torch.full((len(target_P), leaves + 1), -torch.inf, device=model.device)
+    scores = torch.full((len(target_PT), leaves + 1), -torch.inf, device=model.device)
     scores = scores.scatter(1, place, children.logprob_PWB.flatten(1))
     return scores[:, :leaves], pruned_P, _greedy_child(beam, children, greedy_P)
 
@@ -240,9 +253,11 @@ def _greedy_child(beam: Frontier, children: Children, greedy_P: Tensor) -> Tenso
     return children.node_PWB.flatten(1).gather(1, best[:, None])[:, 0]
 
 
-def _choose(children: Children, greedy_P: Tensor, wanted_P: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Columns of the best children, `greedy_P` and `wanted_P` among them, and the best log-probability left out (P,)."""
+def _choose(children: Children, greedy_P: Tensor, wanted_PT: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Columns of the best children, `greedy_P` and `wanted_PT` among them, and the best log-probability left out (P,)."""
     child, total = children.node_PWB.flatten(1), children.logprob_PWB.flatten(1)
-    forced = (child == wanted_P[:, None]) | (child == greedy_P[:, None])
+    forced = child == greedy_P[:, None]
+    for wanted_P in wanted_PT.T:  # not all at once: the children are many
+        forced |= child == wanted_P[:, None]
     kept = total.masked_fill(forced, torch.inf).topk(min(width, total.shape[1]), 1).indices
     return kept, total.scatter(1, kept, -torch.inf).amax(1)

@@ -17,24 +17,22 @@ from recast_sim.signal import (
     SignalConfig,
     UpdatePlan,
     construct,
-    exact_hit,
-    structural_score,
 )
 from recast_train.engine import Engine
 from recast_train.model import PromptTokens, TrainError
-from recast_train.packed import packed_logprobs
 from recast_train.rollout import Part, RolloutConfig, ThoughtMarkers, sample_rollouts, sample_thoughts
+from recast_train.targets import choose_anchors, needs_logprobs, path_logprobs, rewards
 
 
 @dataclass(frozen=True)
 class TrainPrompts:
-    """All train prompts as tokens, and the leaf of each one's target."""
+    """All train prompts as tokens, and the leaves of each one's targets, -1 on the right where it has fewer."""
 
     tokens: PromptTokens
-    target_leaf_N: Tensor
+    target_leaf_NT: Tensor
 
     def __len__(self) -> int:
-        return len(self.target_leaf_N)
+        return len(self.target_leaf_NT)
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Groups:
     `drawn` counts every valid rollout and `thought_tokens` every token of a thought, also of groups that were thrown away.
     For a constructor that needs no rollouts the groups hold one dummy miss each, `sampled` is false and `drawn` is 0. `tokens`
     hold the thoughts where there are some, and the log-probabilities of rollouts and anchors are given them.
+    `target_leaf_P` is the target that is the anchor.
     `reward_seconds` is the time that rewards and structural scores took. The same on all ranks.
     """
 
@@ -116,7 +115,7 @@ def signal_of(groups: Groups, constructor: str, config: SignalConfig, seed: int)
 
 
 def kept_leaves(groups: Groups, plan: UpdatePlan, group_size: int, prompt_P: Tensor) -> Tensor:
-    """Leaf of each row of a plan over some of the groups (their places in `prompt_P`), the target's where it is an anchor."""
+    """Leaf of each row of a plan over some of the groups (their places in `prompt_P`), the anchor's where it is one."""
     group, row = prompt_P[plan.rows_N // group_size], plan.rows_N % group_size
     own = groups.leaf_PG[group, row.clamp(max=groups.leaf_PG.shape[1] - 1)]  # a row beyond the sampled ones is an anchor
     return torch.where(plan.anchor_N, groups.target_leaf_P[group], own)
@@ -136,12 +135,14 @@ class _Draw:
 
     def __call__(self, prompt_P: Tensor, generator: torch.Generator) -> Groups:
         whole, share = self.train.tokens.take(prompt_P), self.engine.share(len(prompt_P))
-        target_P = self.train.target_leaf_N[prompt_P]
+        target_PT = self.train.target_leaf_NT[prompt_P]
         part = Part(share.start, len(prompt_P))
         own = PromptTokens(whole.tokens_PT[share], whole.real_PT[share]).to(self.engine.device)
         own, thought_tokens = self._think(own, part, generator)
         tokens = self._gathered(own) if self.rollout.thought.max_tokens else whole
-        anchor_logprob_P = self._anchor(own, target_P[share])
+        logprob_PT = self._target_logprobs(own, target_PT[share])
+        of_anchors = derive_seed(generator.initial_seed(), "anchors")
+        target_P, anchor_logprob_P = choose_anchors(target_PT, self.config, logprob_PT, of_anchors)
         if not self.constructor.rollouts:
             nothing = torch.zeros(len(prompt_P), 1)
             leaf = torch.zeros_like(nothing, dtype=torch.int64)
@@ -152,8 +153,7 @@ class _Draw:
         leaf_PG, logprob_PG, valid_PG = map(self.engine.gather, (rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG))
         begun = time.perf_counter()
         codes = self.engine.unwrap(self.model).table("leaf_codes").cpu()
-        rewards_PG = exact_hit(codes[leaf_PG], codes[target_P])
-        structural_PG = structural_score(codes[leaf_PG], codes[target_P])
+        rewards_PG, structural_PG = rewards(codes, leaf_PG, target_PT)
         return Groups(
             prompt_P=prompt_P,
             tokens=tokens,
@@ -187,14 +187,13 @@ class _Draw:
         tokens, real = (self.engine.gather(padded(table_PT, width)) for table_PT in (own.tokens_PT, own.real_PT))
         return PromptTokens(tokens, real)
 
-    def _anchor(self, own: PromptTokens, target_P: Tensor) -> Tensor | None:
-        """Log-probability of every prompt's anchor, where the constructor or its weighting needs it."""
-        if "anchor_logprob_P" not in self.constructor.needs and self.config.anchor_weighting not in ("clipped", "luffy"):
+    def _target_logprobs(self, own: PromptTokens, target_PT: Tensor) -> Tensor | None:
+        """Log-probability of every prompt's targets, where the anchor's choice, the constructor or the weighting needs it."""
+        if not needs_logprobs(target_PT, self.constructor, self.config):
             return None
         with torch.no_grad():
-            device = self.engine.device
-            rows = (own, torch.arange(len(target_P), device=device), target_P.to(device), self.rollout.temperature)
-            return self.engine.gather(self.model(packed_logprobs, *rows).sum(1))
+            rows = (own, target_PT.to(self.engine.device), self.rollout.temperature)
+            return self.engine.gather(self.model(path_logprobs, *rows))
 
 
 def padded(table_PT: Tensor, width: int) -> Tensor:

@@ -47,6 +47,13 @@ def target_rank(scores_NI: NDArray[np.floating], prompts: Prompts, seen_filter: 
     are no rivals. A target scored -inf, or seen before where seen items are filtered, was not recommended; where none was:
     rank infinity. Raises ValueError for NaN, or for scores that do not have one row per prompt.
     """
+    return best_target(scores_NI, prompts, seen_filter)[0]
+
+
+def best_target(
+    scores_NI: NDArray[np.floating], prompts: Prompts, seen_filter: bool
+) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
+    """`target_rank`, and the score of the target that has it, -inf where none was recommended."""
     if scores_NI.ndim != 2 or len(scores_NI) != len(prompts) or np.isnan(scores_NI).any():
         raise ValueError(f"scores: shape {scores_NI.shape} for {len(prompts)} prompts, or NaN; give (prompts, items)")
     if seen_filter:
@@ -56,7 +63,7 @@ def target_rank(scores_NI: NDArray[np.floating], prompts: Prompts, seen_filter: 
     own_NT = np.where(targets_NT >= 0, scores_NI[np.arange(len(prompts))[:, None], targets_NT], -np.inf)
     best_N1 = own_NT.max(1, keepdims=True)
     rivals_N = (scores_NI >= best_N1).sum(axis=1) - (own_NT == best_N1).sum(axis=1)
-    return np.where(np.isneginf(best_N1[:, 0]), np.inf, 1 + rivals_N)
+    return np.where(np.isneginf(best_N1[:, 0]), np.inf, 1 + rivals_N), best_N1[:, 0]
 
 
 def rank_metrics(score_fn: ScoreFn, prompts: Prompts, seen_filter: bool, k: int = 10) -> dict[str, float]:

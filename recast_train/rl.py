@@ -21,6 +21,7 @@ from recast_train.groups import TrainPrompts
 from recast_train.model import SidModel, Vocabulary, require
 from recast_train.rl_config import RlConfig
 from recast_train.step import Step
+from recast_train.targets import target_leaves
 
 BUDGET = ("rollouts", "generated_tokens", "actor_rows", "actor_tokens", "optimiser_steps")
 
@@ -75,10 +76,9 @@ def train_rl(
     return engine.state(prepared), totals
 
 
-def train_prompts(prompts: Prompts, catalog: Catalog, vocabulary: Vocabulary) -> TrainPrompts:
-    """The train prompts as tokens, with the leaf of each target."""
-    target = torch.from_numpy(catalog.leaf_of_item_I[prompts.target_N])
-    return TrainPrompts(vocabulary.encode(prompts.history_NH), target)
+def train_prompts(prompts: Prompts, catalog: Catalog, vocabulary: Vocabulary, thought: bool = False) -> TrainPrompts:
+    """The train prompts as tokens, with the leaves of their targets; with `thought` they end where a thought begins."""
+    return TrainPrompts(vocabulary.encode(prompts.history_NH, thought, prompts.chat_N), target_leaves(catalog, prompts))
 
 
 def _figures(engine: Engine, model: nn.Module, catalog: Catalog, part: Prompts, group_size: int) -> dict[str, float]:

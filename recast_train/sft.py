@@ -1,4 +1,4 @@
-"""Supervised training: next-token prediction on windows of the train sequences, stopped by the validation targets' NLL.
+"""Supervised training: next-token prediction on windows of the train sequences, stopped by the validation prompts' NLL.
 
 A step's windows and dropout depend on the seed and the step alone, so a run that was killed and resumed ends with the same
 numbers. The loss is the trie-constrained one: the model is trained on the distribution that it samples from.
@@ -24,7 +24,7 @@ from recast_sim.runs import RunError, derive_seed
 from recast_train.data import Dataset, Prompts
 from recast_train.engine import Engine, Recorder, State
 from recast_train.evaluate import target_logprobs_over_ranks
-from recast_train.model import SidModel, require
+from recast_train.model import CHAT, SidModel, require
 
 BEST = "best.safetensors"  # the best state so far, beside the newest one in a checkpoint
 
@@ -34,7 +34,8 @@ class SftConfig:
     """Supervised training.
 
     Attributes:
-        steps: at most; the learning rate rises over `warm_up` steps and falls to a twentieth along a cosine.
+        steps: at most, 0 keeps the model as it is; the learning rate rises over `warm_up` steps and falls to a twentieth along
+            a cosine.
         batch: windows of a step; `window`: items of a window, all of them targets.
         evaluate_every: steps between validation passes (each is a checkpoint as well) over `validation_prompts` of them.
         patience: validation passes without a better NLL after which training stops.
@@ -57,9 +58,9 @@ class SftConfig:
     patience: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "evaluate_every", "validation_prompts", "patience"):
+        for name in ("batch", "evaluate_every", "validation_prompts", "patience"):
             require(getattr(self, name) >= 1, f"SftConfig.{name}", getattr(self, name), "must be at least 1")
-        for name in ("warm_up", "weight_decay"):
+        for name in ("steps", "warm_up", "weight_decay"):
             require(getattr(self, name) >= 0, f"SftConfig.{name}", getattr(self, name), "must be 0 or more")
         for name in ("learning_rate", "max_norm"):
             require(getattr(self, name) > 0, f"SftConfig.{name}", getattr(self, name), "must be positive")
@@ -91,18 +92,22 @@ def train_sft(
 ) -> tuple[State, dict[str, float]]:
     """Train from the recorder's last checkpoint on; returns the weights of the best validation pass, and a summary.
 
-    The summary has the step, the best step and its validation NLL (nats a target). All ranks call it with the same model; each
-    takes its part of a step's windows.
+    The summary has the step, the best step and its validation NLL (nats a prompt: of the probability of all its targets
+    together). All ranks call it with the same model; each takes its part of a step's windows.
 
     Raises:
         TrainError: the loss or its gradient is not finite; the last checkpoint is kept, and the message names it.
     """
+    if model.vocabulary.chat:
+        require(config.steps == 0, "SftConfig.steps", config.steps, f"must be 0 where ModelConfig.prompt is {CHAT}")
     prepared = engine.prepare(model)
     optimiser = torch.optim.AdamW(prepared.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     progress = _restore(recorder, prepared, optimiser)
     chosen = np.random.default_rng(derive_seed(seed, "validation prompts")).permutation(len(validation))
     part = validation.take(np.sort(chosen[: config.validation_prompts]))
     train_step = _TrainStep(engine, prepared, catalog, dataset, optimiser, config, seed)
+    if config.steps == 0:
+        _validate(engine, prepared, catalog, part, progress, recorder)
     while progress.step < config.steps and not _finished(progress, config):
         progress.step += 1
         with recorder.guard(progress.step):

@@ -50,7 +50,8 @@ def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> 
     if recorder is not None:
         model = _trained(task, task.root / "sft")
         tell = _teller(task, method.name, settings.steps)
-        train, seed = train_prompts(task.train, task.catalog, model.vocabulary), derive_seed(task.seed, "rl")
+        thought, seed = settings.rollout.thought.max_tokens > 0, derive_seed(task.seed, "rl")
+        train = train_prompts(task.train, task.catalog, model.vocabulary, thought)
         data = (task.catalog, train, task.validation, name, settings, seed)
         recorder.close(*train_rl(task.engine, model, *data, recorder, tell))
     return _trained(task, folder)

@@ -71,6 +71,7 @@ def _messages(where: str, text: str | None) -> list[dict[str, Any]]:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
             raise DataError(f"{where}: found the message {str(message)[:80]!r}; give it a role of {', '.join(_ROLES)}")
+        _text(where, message)
     return messages
 
 

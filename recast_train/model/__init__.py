@@ -2,7 +2,7 @@
 
 from recast_train.model.build import build_model
 from recast_train.model.checkpoint import save_pretrained
-from recast_train.model.config import ModelConfig, TrainError, require
+from recast_train.model.config import CHAT, ModelConfig, TrainError, require
 from recast_train.model.sid_model import SidModel
 from recast_train.model.vocabulary import (
     BOS_TOKEN,
@@ -16,6 +16,7 @@ from recast_train.model.vocabulary import (
 
 __all__ = [
     "BOS_TOKEN",
+    "CHAT",
     "PAD_TOKEN",
     "SPECIAL_TOKENS",
     "ModelConfig",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 Size = Literal["custom", "tiny", "small", "base", "qwen3-0.6b", "qwen3-1.7b", "qwen3-8b"]
-SLOT = "{history}"
+SLOT, CHAT = "{history}", "{chat}"
 
 
 class TrainError(ValueError):
@@ -69,7 +69,8 @@ class ModelConfig:
             where it has none.
         tokenizer: of "text", a local folder; default the checkpoint's.
         prompt: of "text", what the model reads (through the tokenizer's chat template where it has one), with one slot
-            {history}.
+            {history}. "{chat}" instead: the messages that come with the data (OpenOneRec), whole, not the last `max_history`
+            items; then there is no supervised training (`sft.steps` 0).
         dropout: on token embeddings and on the last hidden state; `attention_dropout`: on attention weights. Both act in
             supervised training alone. A checkpoint of an architecture with more kinds of dropout keeps its own.
         precision: type of the weights. AdamW on bf16 weights loses steps below 1/256 of a weight (bf16 has 8 bits), so a small
@@ -127,7 +128,8 @@ class ModelConfig:
         require(
             known, "ModelConfig.tokenizer", None, "must be a local folder where vocabulary is 'text' and no checkpoint is set"
         )
-        require(self.prompt.count(SLOT) == 1, "ModelConfig.prompt", repr(self.prompt), f"must hold {SLOT} once")
+        good = self.prompt == CHAT or self.prompt.count(SLOT) == 1
+        require(good, "ModelConfig.prompt", repr(self.prompt), f"must hold {SLOT} once, or be {CHAT}")
 
     def shape(self) -> Shape:
         """Widths of the model without a checkpoint."""

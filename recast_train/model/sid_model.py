@@ -43,6 +43,7 @@ class SidModel(nn.Module):
             tables[f"node_parent_{level + 1}"] = catalog.node_parent[level + 1]
         for name, table in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
+        self.register_buffer("not_text", torch.from_numpy(vocabulary.not_text(catalog.sizes)), persistent=False)
         self.tied = _tied_names(self)
         self.parameter_count = sum(parameter.numel() for parameter in self.parameters())
         self.register_state_dict_post_hook(_drop_tied)
@@ -53,7 +54,7 @@ class SidModel(nn.Module):
         return self.table("leaf_codes").device
 
     def table(self, name: str, level: int | None = None) -> Tensor:
-        """A table of the trie on the model's device, int64."""
+        """A table of the trie on the model's device, int64; or `Vocabulary.not_text`, bool."""
         return getattr(self, name if level is None else f"{name}_{level}")
 
     def forward(self, compute: Callable[..., T], *arguments: Any) -> T:

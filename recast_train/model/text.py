@@ -10,10 +10,11 @@ from string import ascii_lowercase
 from typing import Any
 
 from recast_sim.catalog import Catalog
-from recast_train.model.config import SLOT, TrainError, first_line, require
+from recast_train.model.chat import BEGIN, chat_text
+from recast_train.model.config import CHAT, SLOT, TrainError, first_line, require
 from recast_train.model.vocabulary import Vocabulary
 
-BEGIN, END, THOUGHT_END = "<|sid_begin|>", "<|sid_end|>", "</think>"
+END, THOUGHT_END = "<|sid_end|>", "</think>"
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -46,19 +47,22 @@ def text_vocabulary(catalog: Catalog, tokenizer: Any, prompt: str) -> Vocabulary
     A level that the tokenizer knows must have at least the catalog's codes; one that it does not know is added whole.
 
     Raises:
-        TrainError: fewer codes of a level than the catalog's, a level whose tokens are not contiguous, or a tokenizer that does
-            not keep SID tokens whole.
+        TrainError: fewer codes of a level than the catalog's, a level whose tokens are not contiguous, a tokenizer that does
+            not keep SID tokens whole, or prompts that are chats and no template.
     """
+    chat, mend = prompt == CHAT, f"has no chat template, which prompt {CHAT} needs; save one with the tokenizer"
+    require(not chat or bool(tokenizer.chat_template), "ModelConfig.tokenizer", tokenizer.name_or_path, mend)
     known = _size(tokenizer)
     _add_missing(catalog.sizes, tokenizer)
     table = tokenizer.get_vocab()
     offset = tuple(_offset(table, level, size) for level, size in enumerate(catalog.sizes))
     begin, end = (table[BEGIN],), (table[END],)
     item = "".join([BEGIN, *(sid_token(level, 0) for level in range(catalog.levels)), END])
-    text, sid = prompt.replace(SLOT, item), (*begin, *offset, *end)
+    text, sid = (SLOT if chat else prompt).replace(SLOT, item), (*begin, *offset, *end)
     prefix, suffix = _around(_prompt_tokens(tokenizer, text), sid)
     pad = next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None), 0)
-    vocabulary = Vocabulary(catalog.codes_IL, offset, pad, prefix, suffix, begin, end, _size(tokenizer), tokenizer, known)
+    around = (prefix, suffix, begin, end)
+    vocabulary = Vocabulary(catalog.codes_IL, offset, pad, *around, _size(tokenizer), tokenizer, known, chat=chat)
     if not tokenizer.chat_template or THOUGHT_END not in table:
         return vocabulary
     thinking = _around(_prompt_tokens(tokenizer, text, thought=True), sid)[1][: -len(begin)]
@@ -93,10 +97,7 @@ def _prompt_tokens(tokenizer: Any, text: str, thought: bool = False) -> list[int
     """Tokens of the whole prompt up to and with the token that begins the next SID, or that stands where a thought begins."""
     if not tokenizer.chat_template:
         return tokenizer(text + BEGIN)["input_ids"]
-    # without it Qwen3's template closes an empty thought, so that the answer comes next; others do not look at it
-    chat = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=thought
-    )
+    chat = chat_text(tokenizer, [{"role": "user", "content": text}], thought)
     return tokenizer(chat + BEGIN, add_special_tokens=False)["input_ids"]
 
 

@@ -6,6 +6,8 @@ empty. Axis letters: P prompts, T tokens of a prompt, H history items, S tokens 
 I items, L levels.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recast_sim.catalog import Catalog
-from recast_train.model.config import TrainError
+from recast_train.model.chat import Chat, chat_tokens
+from recast_train.model.config import CHAT, TrainError
 
 PAD_TOKEN, BOS_TOKEN, SPECIAL_TOKENS = 0, 1, 2
 Ints = NDArray[np.int64]
+_SID_TOKEN = re.compile(r"<s_[a-z]_[0-9]+>")
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Vocabulary:
         known: tokens below this one were the tokenizer's before SID tokens were added.
         thought_suffix: instead of `suffix` where a thought comes first; None where there is none.
         thought_end: the token that closes a thought; `begin` goes after it.
+        chat: prompts are the data's own messages, not a text around a history.
     """
 
     codes_IL: Ints
@@ -91,18 +96,25 @@ class Vocabulary:
     known: int = 0
     thought_suffix: tuple[int, ...] | None = None
     thought_end: int | None = None
+    chat: bool = False
 
-    def encode(self, history_PH: Ints, thought: bool = False) -> PromptTokens:
-        """Prompts of histories (P, H) of item indices, -1 on the left where they are shorter.
+    def encode(
+        self, history_PH: Ints, thought: bool = False, chat_P: Sequence[Chat] | NDArray[np.object_] | None = None
+    ) -> PromptTokens:
+        """Prompts of histories (P, H) of item indices, -1 on the left where they are shorter; where `chat` is set, of `chat_P`.
 
         With `thought` they end where the model starts to think, and no SID may follow yet.
 
         Raises:
-            TrainError: a thought is wanted of a vocabulary without one.
+            TrainError: a thought is wanted of a vocabulary without one, or chats are and there are none.
         """
         suffix = self.thought_suffix if thought else self.suffix
         if suffix is None:
             raise TrainError("thought: this vocabulary has none; it needs a tokenizer with a chat template and </think>")
+        if self.chat:
+            if chat_P is None:
+                raise TrainError(f"ModelConfig.prompt: {CHAT} needs prompts with messages (format 'openonerec'); give a text")
+            return PromptTokens(*chat_tokens(self.tokenizer, list(chat_P), thought, self.pad))
         P, H = history_PH.shape
         known_PH, before = history_PH >= 0, len(self.prefix)
         items = np.where(known_PH[:, :, None], self._items(history_PH), self.pad).reshape(P, -1)
@@ -133,6 +145,21 @@ class Vocabulary:
         at_BW = np.where(np.arange(W) == last_B[:, None], (start + after - 1)[:, None], at_BW)
         at_BW = np.where(np.arange(W) <= last_B[:, None], at_BW, 0)
         return WindowTokens(torch.from_numpy(tokens[:, :-1]), torch.from_numpy(at_BW[..., None] + np.arange(levels)))
+
+    def not_text(self, sizes: Sequence[int]) -> NDArray[np.bool_]:
+        """Bool (size,): true where a number is no token of free text, the catalog's codes being `sizes` a level.
+
+        That is tokens of SIDs, also of codes that the catalog does not have, those around SIDs, and what no tokenizer names.
+        """
+        if self.tokenizer is None:
+            found = np.zeros(self.size, dtype=bool)
+        else:
+            found = np.ones(self.size, dtype=bool)
+            found[[token for name, token in self.tokenizer.get_vocab().items() if not _SID_TOKEN.fullmatch(name)]] = False
+        for start, size in zip(self.offset, sizes, strict=True):
+            found[start : start + size] = True
+        found[[*self.begin, *self.end]] = True
+        return found
 
     @property
     def _width(self) -> int:

@@ -90,12 +90,14 @@ def sample_thoughts(
 
 
 def free_logprobs(model: SidModel, hidden_D: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-softmax (..., V) over the whole vocabulary but the SID tokens, whose log-probability is -inf; float32."""
+    """Log-softmax (..., V) over the tokens of text, float32; -inf for those of SIDs and around them, and for no token.
+
+    With a tokenizer these are also its SID tokens that the catalog does not use, and the rows of the output matrix beyond it.
+    """
     logits = model.lm.lm_head(hidden_D).float() / temperature
-    is_sid = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    for start, size in zip(model.offset, model.sizes, strict=True):
-        is_sid[start : start + size] = True
-    return logits.masked_fill(is_sid, -torch.inf).log_softmax(-1)
+    not_text, beyond = model.table("not_text"), model.vocabulary.tokenizer is not None
+    not_text_V = torch.nn.functional.pad(not_text, (0, logits.shape[-1] - len(not_text)), value=beyond)
+    return logits.masked_fill(not_text_V, -torch.inf).log_softmax(-1)
 
 
 def _extended(prompts: PromptTokens, thoughts: Thoughts, begin: tuple[int, ...]) -> PromptTokens:

@@ -48,7 +48,7 @@ def test_what_is_pruned_is_bounded() -> None:
     model, ask = tiny_model(catalog, scale=5.0), questions(catalog, 8)
     exact = enumerated_scores(model, catalog, ask)
     tokens = tokenise_histories(ask.history_NH, catalog)
-    target = torch.from_numpy(catalog.leaf_of_item_I[ask.target_N])
+    target = torch.from_numpy(catalog.leaf_of_item_I[ask.targets_NT])
     logprob, pruned, _ = search(model, tokens, target, 4)
     by_item = logprob.numpy()[:, catalog.leaf_of_item_I]
     kept = np.isfinite(by_item)
@@ -63,7 +63,7 @@ def test_greedy_decoding_goes_level_by_level() -> None:
     catalog = tiny_catalog(ITEMS, SIZES)
     model, ask = tiny_model(catalog), questions(catalog, 10, seed=3)
     tokens = tokenise_histories(ask.history_NH, catalog)
-    greedy = search(model, tokens, torch.zeros(10, dtype=torch.int64), 2)[2]
+    greedy = search(model, tokens, torch.zeros(10, 1, dtype=torch.int64), 2)[2]
     for row, steps in enumerate(enumerated(model, tokens)):
         alive = np.arange(catalog.leaves)
         for level in range(3):
@@ -75,7 +75,7 @@ def test_a_sure_greedy_hit_counts_as_one() -> None:
     catalog = tiny_catalog(ITEMS, SIZES)
     model, ask = tiny_model(catalog), questions(catalog, 12, seed=3)
     tokens = tokenise_histories(ask.history_NH, catalog)
-    greedy = search(model, tokens, torch.zeros(12, dtype=torch.int64), 2)[2].numpy()
+    greedy = search(model, tokens, torch.zeros(12, 1, dtype=torch.int64), 2)[2].numpy()
     item_of_leaf = np.argsort(catalog.leaf_of_item_I)
     ask.target_N[:5] = item_of_leaf[greedy[:5]]
     found = score_prompts(model, catalog, ask, EvaluationConfig(width=2))

@@ -15,7 +15,7 @@ THINKING = RolloutConfig("iid", 2.0, ThoughtConfig(4))
 
 
 def draw(model: SidModel, prompts: PromptTokens, name: str, size: tuple[int, int], *rollout: object, draws: int = 20) -> Groups:
-    train = TrainPrompts(prompts, torch.arange(len(prompts.tokens_PT)))
+    train = TrainPrompts(prompts, torch.arange(len(prompts.tokens_PT))[:, None])
     return draw_groups(model, train, get_constructor(name), SignalConfig(), size, draws, 5, *rollout)  # type: ignore[arg-type]
 
 

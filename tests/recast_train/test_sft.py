@@ -84,7 +84,9 @@ def test_training_stops_when_nothing_gets_better(tmp_path: Path) -> None:
     assert found["steps"] < 300
 
 
-@pytest.mark.parametrize(("field", "value"), [("steps", 0), ("window", 1), ("learning_rate", 0.0), ("label_smoothing", 1.0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("batch", 0), ("steps", -1), ("window", 1), ("learning_rate", 0.0), ("label_smoothing", 1.0)]
+)
 def test_bad_settings_are_refused(field: str, value: float) -> None:
     with pytest.raises(TrainError, match=rf"SftConfig\.{field}: {value} must"):
         SftConfig(**{field: value})
