@@ -101,6 +101,7 @@ def test_one_seed_and_one_user_give_points_and_a_figure(tmp_path: Path) -> None:
         assert row["seed_sd"] is None
         change = row["versus_start"]
         assert change["low"] == pytest.approx(change["value"]) == change["high"]
+        change["low"] = np.nextafter(change["value"], np.inf)  # as rounding may leave a point
     assert draw_real_study(tmp_path, found).stat().st_size > 10_000
 
 
