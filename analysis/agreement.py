@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from analysis.budget import Curves
 from analysis.comparison import Comparison
 from analysis.real_study import summarise_real_study
 from analysis.statistics import bootstrap, mean
@@ -26,13 +27,15 @@ def summarise_agreement(real: Path, simulated: Path) -> dict[str, Any]:
     """For each starting point and metric: both changes of each method, their rank correlation, and the signs against grpo.
 
     Raises:
-        RunError: a run is not finished, or the two share no setting or fewer than three methods.
+        RunError: a run is not finished, the two share no setting or fewer than three methods, or a metric was not simulated.
     """
     study, lab = summarise_real_study(real), Comparison.read(simulated / "methods")
     labels = [label for label in study["settings"] if label in lab.settings]
     methods = [name for name in study["methods"] if name in lab.methods]
     if not labels or len(methods) < 3:
         raise RunError(f"{simulated}: settings {lab.settings} and methods {lab.methods} do not match those of {real}")
+    if missing := [metric for metric in PAIRS.values() if metric not in lab.metrics]:
+        raise RunError(f"{simulated}: has no {', '.join(missing)}; run it with these among protocol.metrics")
     found = {
         label: {
             "regime": {"real": study["settings"][label]["regime"], "simulated": _regime(lab, label)},
@@ -54,21 +57,29 @@ def _regime(lab: Comparison, label: str) -> dict[str, float]:
 def _metric(real: dict[str, Any], lab: Comparison, label: str, metric: str, methods: list[str]) -> dict[str, Any]:
     rows = {}
     for name in methods:
-        curves = lab.curves(label, name, metric)
-        interval = bootstrap((curves.finals_S / curves.starts_S - 1).tolist(), mean)
         change = real[name]["versus_start"]
         rows[name] = {
             "real": {key: change[key] for key in ("value", "low", "high")} if change else None,
-            "simulated": {"value": interval.value, "low": interval.low, "high": interval.high},
+            "simulated": _simulated(lab.curves(label, name, metric)),
         }
-    both = [(row["real"]["value"], row["simulated"]["value"]) for row in rows.values() if row["real"]]
+    both = [(row["real"]["value"], row["simulated"]["value"]) for row in rows.values() if row["real"] and row["simulated"]]
     return {"methods": rows, "spearman": _spearman(both), "versus_grpo": _signs(rows)}
 
 
+def _simulated(curves: Curves) -> dict[str, float] | None:
+    """Mean relative change over the worlds; None where one of them starts at 0."""
+    if (curves.starts_S == 0).any():
+        return None
+    interval = bootstrap((curves.finals_S / curves.starts_S - 1).tolist(), mean)
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
 def _spearman(pairs: list[tuple[float, float]]) -> float | None:
-    """None where one side does not vary."""
+    """None for fewer than three pairs, or where one side does not vary."""
+    if len(pairs) < 3:
+        return None
     ours, theirs = np.array(pairs).T
-    if len(pairs) < 3 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+    if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return None
     found: Any = spearmanr(ours, theirs)
     return float(found.statistic)

@@ -67,7 +67,10 @@ class StudyTables:
 
 
 class Resampled:
-    """Means of a metric over test prompts under resamples of seeds and of users; the same resamples for every method."""
+    """Means of a metric over test prompts under resamples of seeds and of users; the same resamples for every method.
+
+    A resample without a prompt of some seed is drawn again.
+    """
 
     def __init__(self, users: pl.DataFrame, seed: int = 0) -> None:
         self.seeds = sorted(users["seed"].unique())
@@ -76,6 +79,9 @@ class Resampled:
         S, U = len(self.seeds), len(self._user)
         self._weight_RS = rng.multinomial(S, np.full(S, 1 / S), size=_RESAMPLES) / S
         self._weight_RU = rng.multinomial(U, np.full(U, 1 / U), size=_RESAMPLES).astype(np.float64)
+        prompts_US = self._table(users.filter(pl.col("method") == START), "prompts")
+        while (empty_R := (self._weight_RU @ prompts_US == 0).any(1)).any():  # few users: a seed's mean must be defined
+            self._weight_RU[empty_R] = rng.multinomial(U, np.full(U, 1 / U), size=int(empty_R.sum()))
 
     def means(self, rows: pl.DataFrame, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The mean of each seed (S,), and the mean over seeds in each resample (R,)."""

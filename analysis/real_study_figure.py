@@ -42,7 +42,7 @@ def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, 
             change = setting["metrics"][metric][name]["versus_start"]
             if change is None:
                 continue
-            reach = [[change["value"] - change["low"]], [change["high"] - change["value"]]]
+            reach = [[max(0.0, change["value"] - change["low"])], [max(0.0, change["high"] - change["value"])]]
             at = place + 0.22 * (shift - 1)
             key = {"label": metric} if place == 0 else {}
             style: dict[str, Any] = {"fmt": marker, "markersize": 4, "capsize": 2, "color": shades[name], **key}
@@ -51,7 +51,8 @@ def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, 
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="change from the starting point (%)")
     axes.set_title(f"{label}: test prompts")
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize=7)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=7)
 
 
 def _curves(axes: Axes, found: StudyTables, label: str, metric: str, shades: dict[str, str]) -> None:

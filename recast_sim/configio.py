@@ -88,7 +88,7 @@ def override(config: T, changes: Mapping[str, Any]) -> T:
     """A dataclass with other values at dotted keys, for example {"training.signal.w_minus": 0.3}.
 
     Raises:
-        ConfigError: an unknown key, or a value that does not fit.
+        ConfigError: an unknown key, a table in place of one, or a value that does not fit.
     """
     table = asdict(config)  # type: ignore[call-overload]
     for key, value in changes.items():
@@ -98,6 +98,8 @@ def override(config: T, changes: Mapping[str, Any]) -> T:
             inner = inner.get(part) if isinstance(inner, dict) else None
         if not isinstance(inner, dict) or last not in inner:
             raise ConfigError(f"key {key!r}: {type(config).__name__} has none; mend its name")
+        if isinstance(inner[last], dict):  # `sft.steps = 3` without quotes: a table would reset what it does not name
+            raise ConfigError(f'key {key!r}: is a table; set its keys one by one, each in quotes, as in "{key}.NAME" = VALUE')
         inner[last] = value
     try:
         return TypeAdapter(type(config)).validate_python(table)
@@ -109,7 +111,7 @@ def parse_line(line: str, keys: Collection[str]) -> tuple[str, dict[str, Any]]:
     """First word of "word key=value ..." and its values, read as JSON where they are JSON, else as text.
 
     Raises:
-        ConfigError: an empty line, a word that is no key=value, or a key that is not among `keys`.
+        ConfigError: an empty line, a word that is no key=value, a key that is not among `keys`, or one given twice.
     """
     words = line.split()
     if not words:
@@ -119,6 +121,8 @@ def parse_line(line: str, keys: Collection[str]) -> tuple[str, dict[str, Any]]:
         key, equals, value = word.partition("=")
         if not equals or key not in keys:
             raise ConfigError(f"method {line!r}: {word!r} must be key=value with a key of the signal, objective or training")
+        if key in changes:
+            raise ConfigError(f"method {line!r}: {key!r} is given twice; remove one")
         try:
             changes[key] = json.loads(value)
         except json.JSONDecodeError:

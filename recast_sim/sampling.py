@@ -187,7 +187,8 @@ def beam_search(policy: TreePolicy, x_PD: Tensor, width: int) -> Rollouts:
 def stochastic_beam(policy: TreePolicy, x_PD: Tensor, width: int, generator: torch.Generator) -> Rollouts:
     """Sampling without replacement by Gumbel top-k down the tree (Kool et al. 2019), with importance weights.
 
-    One more leaf than `width` is drawn; its perturbed log-probability is the threshold of the inclusion probabilities.
+    One more leaf than `width` is drawn; its perturbed log-probability is the threshold of the inclusion probabilities. The
+    largest of all leaves' is Gumbel(0), not the 0 that the search starts from: with 0 the leaves are right, the weights biased.
     """
     h = policy.encode(x_PD)
     node, score, gumbel = torch.zeros(len(h), 1, dtype=torch.int64), torch.zeros(len(h), 1), torch.zeros(len(h), 1)
@@ -198,9 +199,10 @@ def stochastic_beam(policy: TreePolicy, x_PD: Tensor, width: int, generator: tor
         node, gumbel = _best(children, perturbed.flatten(1), width + 1)
         score = logprobs.flatten(1).gather(1, perturbed.flatten(1).topk(node.shape[1]).indices)
     threshold = gumbel[:, width:] if gumbel.shape[1] > width else torch.full((len(h), 1), -torch.inf)
+    threshold = _from_gumbel_root(threshold, generator)
     node, score = node[:, :width], score[:, :width].masked_fill(gumbel[:, :width] == -torch.inf, -torch.inf)
     inclusion = -torch.expm1(-(score - threshold).exp())
-    weight = torch.where(score > -torch.inf, score.exp() / inclusion, 0.0)
+    weight = torch.where(score > -torch.inf, score.exp() / inclusion, 0.0).to(score.dtype)
     rollouts = _padded(node, score, width)
     extra = width - weight.shape[1]
     return Rollouts(rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG, pad(weight, (0, extra)))
@@ -214,6 +216,15 @@ def _conditional_gumbel(logprobs: Tensor, parent_gumbel: Tensor, generator: torc
     gap = parent_gumbel[..., None] - raw + torch.log1p(-(raw - top).exp())
     value = parent_gumbel[..., None] - gap.clamp(min=0) - torch.log1p((-gap.abs()).exp())
     return value.masked_fill(logprobs == -torch.inf, -torch.inf).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+
+
+def _from_gumbel_root(score: Tensor, generator: torch.Generator) -> Tensor:
+    """What perturbed log-probabilities (P, 1) below a root at 0 are below a root drawn from Gumbel(0).
+
+    exp(-score) of every leaf moves with that of the root, which is exponential; so the draw changes no leaf and no order.
+    """
+    root = torch.empty(score.shape, dtype=torch.float64).exponential_(generator=generator)
+    return -(torch.expm1(-score.double()) + root).log()
 
 
 def _best(children: Tensor, score: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from recast_sim.configio import parse_line
+from recast_sim.configio import ConfigError, override, parse_line
 from recast_sim.signal import Constructor, ObjectiveConfig, SignalConfig, get_constructor
-from recast_train.model import TrainError
 from recast_train.rl_config import RlConfig
 
-_SIGNAL = {f.name for f in fields(SignalConfig)}
-_OBJECTIVE = {f.name for f in fields(ObjectiveConfig)}
-_LOOP = {f.name for f in fields(RlConfig)} - {"signal", "objective", "rollout"}
+_PARTS = {"signal": SignalConfig, "objective": ObjectiveConfig}
+_KEYS = {f.name: f.name for f in fields(RlConfig) if f.name not in (*_PARTS, "rollout")} | {
+    f.name: f"{part}.{f.name}" for part, config in _PARTS.items() for f in fields(config)
+}
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,25 @@ class Method:
         return re.sub(r"[^A-Za-z0-9._=+-]+", "-", self.name)
 
     def rl(self, config: RlConfig, **more: Any) -> RlConfig:
-        """The recipe's loop with this method's changes, then `more`."""
+        """The recipe's loop with this method's changes, then `more`.
 
-        def part(names: set[str]) -> dict[str, Any]:
-            return {key: value for key, value in self.changes.items() if key in names}
-
-        signal, objective = replace(config.signal, **part(_SIGNAL)), replace(config.objective, **part(_OBJECTIVE))
-        return replace(config, signal=signal, objective=objective, **{**part(_LOOP), **more})
+        Raises:
+            ConfigError: a value that its field refuses.
+        """
+        return replace(override(config, {_KEYS[key]: value for key, value in self.changes.items()}), **more)
 
 
 def parse_method(line: str) -> Method:
     """Read a method from "constructor key=value ...".
 
     Raises:
-        ConfigError: an unknown key, or a word that is no key=value.
-        SignalError, TrainError: an unknown constructor, or a value that its field refuses.
+        ConfigError: an unknown key, a word that is no key=value, or a value that its field refuses.
+        SignalError: an unknown constructor.
     """
-    word, changes = parse_line(line, _SIGNAL | _OBJECTIVE | _LOOP)
+    word, changes = parse_line(line, _KEYS)
     method = Method(" ".join(line.split()), get_constructor(word), changes)
     try:
         method.rl(RlConfig())  # a bad value fails here, before hours of work
-    except TypeError as error:
-        raise TrainError(f"method {line!r}: a value has the wrong type: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"method {line!r}: {error}") from error
     return method

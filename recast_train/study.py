@@ -7,6 +7,7 @@ that was killed loses little.
     manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl}/  starts, rates, evals and users.parquet
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from recast_train.task import Task, prepare, sample_prompts
 
 TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
 START = "start"
+_NO_HIT = 1e-12
 Point = dict[str, Any]
 
 
@@ -60,8 +62,14 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check_methods("StudyConfig.methods", self.methods)
+        own = [line for line in self.methods if "learning_rate" in parse_method(line).changes]
+        require(not own, "StudyConfig.methods", own, "must set no learning_rate; the study chooses it")
         for name in ("methods", "learning_rates"):
             require(len(getattr(self, name)) > 0, f"StudyConfig.{name}", "()", "must hold at least one")
+        rates = self.learning_rates
+        require(all(0 < rate < np.inf for rate in rates), "StudyConfig.learning_rates", rates, "must be positive and finite")
+        distinct = len({f"{rate:g}" for rate in rates})  # as folders name them
+        require(distinct == len(rates), "StudyConfig.learning_rates", rates, "must not repeat a rate")
         for name in ("seeds", "tuning_seeds", "tuning_prompts"):
             require(getattr(self, name) >= 1, f"StudyConfig.{name}", getattr(self, name), "must be at least 1")
         self.settings()
@@ -74,6 +82,8 @@ class StudyConfig:
         }
         labels = [point.get("label", "") for point in self.points]
         require(all(labels) and len(named) == len(labels), "StudyConfig.points", labels, "must each have a label of their own")
+        bad = [label for label in named if not re.fullmatch(r"\w[\w .,=+-]*", label)]
+        require(not bad, "StudyConfig.points", bad, "must have labels of letters, digits and ' .,=+-', since they name folders")
         return named or {"base": self.setting}
 
 
@@ -170,18 +180,35 @@ def _best_rates(
 ) -> dict[tuple[str, str], float]:
     """The rate of each (setting, method) with the best mean log of the tuned metrics over the tuning seeds.
 
+    A rate that diverged on any of them is left out.
+
     Raises:
-        RunError: a method diverged at every rate.
+        RunError: no rate of a method is left.
     """
-    scores: dict[tuple[str, str], dict[float, float]] = {}
+    scores: dict[tuple[str, str], dict[float, list[float]]] = {}
+    failures: dict[tuple[str, str], str] = {}
     for (label, _, method, rate), trial in zip(grid, trials, strict=True):
-        by_rate = scores.setdefault((label, method.name), {})
-        values = [trial["metrics"][name] for name in TUNED] if "metrics" in trial else [0.0]
-        by_rate[rate] = by_rate.get(rate, 0.0) + float(np.log(np.maximum(values, 1e-12)).mean())
-    for (label, name), by_rate in scores.items():
-        if max(by_rate.values()) < np.log(1e-11):
-            raise RunError(f"{name} in {label}: no learning rate of the grid gives a finite loss and a hit; give smaller ones")
-    return {key: max(by_rate, key=by_rate.__getitem__) for key, by_rate in scores.items()}
+        key = (label, method.name)
+        scores.setdefault(key, {}).setdefault(rate, []).append(_score(trial))
+        if "failed" in trial:
+            failures.setdefault(key, f" (rate {rate:g}: {trial['failed']})")
+    best = {}
+    for key, by_rate in scores.items():
+        means = {rate: float(np.mean(values)) for rate, values in by_rate.items()}
+        best[key] = max(means, key=means.__getitem__)
+        if means[best[key]] < np.log(10 * _NO_HIT):
+            label, name = key
+            why = failures.get(key, "")
+            raise RunError(
+                f"{name} in {label}: no learning rate of the grid gives a finite loss and a hit{why}; give smaller ones"
+            )
+    return best
+
+
+def _score(trial: Mapping[str, Any]) -> float:
+    if "failed" in trial:
+        return -np.inf
+    return float(np.log(np.maximum([trial["metrics"][name] for name in TUNED], _NO_HIT)).mean())
 
 
 def _rate_rows(

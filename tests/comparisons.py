@@ -8,9 +8,14 @@ import polars as pl
 METRICS = ("pass_at_1_sampled", "pass_at_1_greedy")
 
 
-def write_comparison(folder: Path, curves: Mapping[str, Mapping[str, Sequence[float]]], seeds: int = 5) -> None:
+def write_comparison(
+    folder: Path,
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    seeds: int = 5,
+    metrics: Sequence[str] = METRICS,
+) -> None:
     """Tables as `recast_sim.protocol` writes them: `curves` maps a setting to the scores of its methods, each over five
-    evaluations. Seed s scores 1 + s / 1000 times as much; both metrics are alike; 100 rollouts between evaluations."""
+    evaluations. Seed s scores 1 + s / 1000 times as much; all metrics are alike; 100 rollouts between evaluations."""
     runs = [
         {
             "setting": setting,
@@ -22,7 +27,7 @@ def write_comparison(folder: Path, curves: Mapping[str, Mapping[str, Sequence[fl
             "actor_tokens": 10 * step,
             "optimiser_steps": step,
             "seconds": float(step),
-            **dict.fromkeys(METRICS, score * (1 + seed / 1000)),
+            **dict.fromkeys(metrics, score * (1 + seed / 1000)),
             "before_all_zero": None if step == 0 else 0.9 - 0.1 * step * (method == "recast"),
             "repaired": None if step == 0 else 0.9 - 0.1 * step,
         }
@@ -35,7 +40,7 @@ def write_comparison(folder: Path, curves: Mapping[str, Mapping[str, Sequence[fl
         {"setting": s, "method": m, "metric": k, "learning_rate": 0.1, "at_edge": False, "draws": m != "sft"}
         for s, methods in curves.items()
         for m in methods
-        for k in METRICS
+        for k in metrics
     ]
     shares = {"all_zero": 0.85, "single_hit": 0.13, "multi_hit": 0.02, "all_hit": 0.0, "hit_rate": 0.005}
     base = {"best_possible": 0.1, "base_pass_at_1_greedy": 0.01}

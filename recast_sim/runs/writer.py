@@ -128,10 +128,11 @@ class RunWriter:
             self._groups = []
 
     def _rewind(self, step: int) -> None:
+        """Step 0 is no checkpoint: the run starts anew and writes its rows of step 0 again."""
         for table in TABLES:
             lines = self.path / f"{table}.jsonl"
             if lines.exists():
-                kept = [row for row in lines.read_text(encoding="utf-8").splitlines() if _up_to(row, step)]
+                kept = [row for row in lines.read_text(encoding="utf-8").splitlines() if step and _up_to(row, step)]
                 with atomic_file(lines) as temporary:
                     temporary.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
         for file in self.path.glob("groups-*.parquet"):

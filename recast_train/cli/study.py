@@ -12,6 +12,7 @@ from rich.console import Console
 from recast_sim.configio import Nested, OptionalFile, Sweeping, progress
 from recast_sim.runs import RunWriter
 from recast_sim.runs.sweep import open_sweep
+from recast_train.data import load_source
 from recast_train.study import StudyConfig, run_study
 
 
@@ -34,6 +35,8 @@ def study(command: Study) -> None:
     begun = time.perf_counter()
     name = command.file.stem if command.file else "study"
     root = command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for setting in command.config.settings().values():
+        load_source(setting.data)  # bad data fails here, before there is a folder
     writer = RunWriter.open(root, "real-study", asdict(command.config), command.seed, command.resume)
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_study(command.config, command.seed, root, submit)

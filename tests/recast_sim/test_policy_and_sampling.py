@@ -242,6 +242,15 @@ def test_stochastic_beams_hold_distinct_leaves_and_unbiased_weights() -> None:
     assert abs(plain - exact) > 0.05 * exact  # the top-k sum of a deterministic beam is not unbiased
 
 
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_weights_of_a_stochastic_beam_sum_to_one_in_the_mean(width: int) -> None:
+    x = small_environment().heldout.x_ND[:1].expand(20_000, -1)
+    weight_PG = stochastic_beam(small_base(), x, width, torch_generator(11)).weight_PG
+    assert weight_PG is not None
+    total_P = weight_PG.double().sum(1)
+    assert abs(float(total_P.mean()) - 1) < 4.5 * float(total_P.std()) / len(x) ** 0.5
+
+
 def test_stochastic_beam_as_wide_as_the_tree_is_the_whole_tree() -> None:
     policy, x = small_base(), small_environment().heldout.x_ND[:4]
     rollouts = stochastic_beam(policy, x, policy.leaves, torch_generator(2))

@@ -72,6 +72,16 @@ def test_resume_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     again.close()
 
 
+def test_resume_before_the_first_checkpoint_starts_with_no_rows(tmp_path: Path) -> None:
+    writer = writer_at(tmp_path)
+    writer.evaluation({"step": 0, "score": 0.5})  # written again by a run that starts anew
+    writer.step({"step": 1})
+    again = RunWriter.resume(tmp_path, {"training": {"steps": 3, "rates": (1, 2)}}, 4)
+    again.evaluation({"step": 0, "score": 0.5})
+    assert read_run(tmp_path).evals["step"].to_list() == [0]
+    assert len(read_run(tmp_path).steps) == 0
+
+
 @pytest.mark.parametrize(
     ("config", "seed", "words"),
     [({"training": {"steps": 9, "rates": [1, 2]}}, 4, "'training.steps' was 3 and is now 9"), (None, 5, "'seed' was 4")],
