@@ -52,7 +52,7 @@ def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, 
     axes.set_title(f"{label}: test prompts")
     axes.invert_yaxis()
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=7)
+        axes.legend(frameon=False, fontsize=7, ncols=len(_DOTS), loc="lower center", bbox_to_anchor=(0.4, -0.3))
 
 
 def _curves(axes: Axes, found: StudyTables, label: str, metric: str, shades: dict[str, str]) -> None:
