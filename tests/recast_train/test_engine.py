@@ -13,10 +13,10 @@ from torch import Tensor
 from recast_sim.runs import RunError
 from recast_sim.runs.checkpoint import load_state, read_tensors, save_state
 from recast_sim.signal import ObjectiveConfig
-from recast_train.engine import Engine, EngineConfig, State
+from recast_train.engine import Engine, EngineConfig, State, split_plan
 from recast_train.model import TrainError
 from recast_train.packed import packed_logprobs
-from recast_train.update import update
+from recast_train.update import Passes, update
 
 STRATEGIES = ("ddp", "fsdp2")
 
@@ -162,8 +162,9 @@ def test_one_process_is_the_plain_update(strategy: Any) -> None:
     twin, reference = (tiny_model(tiny_catalog(), seed, scale=3.0) for seed in (0, 1))
     prompts, leaf_N = tiny_prompts(tiny_catalog(), world.P, seed=1), leaf_PG.flatten()[plan.rows_N]
     optimiser = torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.0)
-    expected = update(twin, reference, prompts, plan, leaf_N, world.G, optimiser, ObjectiveConfig(kl=0.1))
+    rows, passes = split_plan(plan, world.G, slice(0, world.P)), Passes(ObjectiveConfig(kl=0.1), max_norm=1.0)
     with Engine(EngineConfig(strategy)) as engine:
+        expected = update(engine, twin, reference, prompts, rows, leaf_N, world.G, optimiser, passes)
         found = world.Training(engine, "recast").run(1, 1).log[0]
         assert engine.on_main(lambda: "main") == "main"
         assert engine.share(5) == slice(0, 5)

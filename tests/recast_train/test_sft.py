@@ -12,6 +12,7 @@ from recast_sim.catalog import Catalog
 from recast_sim.runs import RunWriter, read_run
 from recast_train.compare import paired_difference
 from recast_train.data import prompts
+from recast_train.engine import Engine, Recorder
 from recast_train.evaluate import target_logprobs
 from recast_train.model import BOS_TOKEN, TrainError
 from recast_train.sft import SftConfig, draw_windows, learning_rate, train_sft, window_loss
@@ -64,24 +65,30 @@ def test_schedule_by_hand() -> None:
     assert learning_rate(config, 100) == pytest.approx(0.05)
 
 
-def test_training_learns_and_keeps_the_best_state(tmp_path: Path) -> None:
+def test_training_learns_and_keeps_the_best_state(engine: Engine, tmp_path: Path) -> None:
     catalog, data = tiny_catalog(), tiny_dataset(60)
     model, ask = tiny_model(catalog, scale=1.0), prompts(data, "validation", 5)
     before = -target_logprobs(model, catalog, ask).mean()
-    found = train_sft(model, catalog, data, ask, replace(FAST, steps=80, validation_prompts=60), 0, _writer(tmp_path))
+    config = replace(FAST, steps=80, validation_prompts=60)
+    state, found = train_sft(engine, model, catalog, data, ask, config, 0, _recorder(engine, tmp_path))
     evals = read_run(tmp_path / "run").evals
     assert found["validation_nll"] < 0.7 * before
     assert found["validation_nll"] == evals["validation_nll"].min()
-    assert -target_logprobs(model, catalog, ask).mean() == pytest.approx(found["validation_nll"], rel=1e-5)
     assert not model.training
+    model.load_state_dict(state.model)
+    assert -target_logprobs(model, catalog, ask).mean() == pytest.approx(found["validation_nll"], rel=1e-5)
 
 
-def test_training_stops_when_nothing_gets_better(tmp_path: Path) -> None:
+def test_the_best_state_is_kept_where_later_ones_are_worse(engine: Engine, tmp_path: Path) -> None:
     catalog, data = tiny_catalog(), tiny_dataset()
-    config = replace(FAST, steps=300, learning_rate=3.0, max_norm=100.0, warm_up=0, patience=2)
-    found = train_sft(tiny_model(catalog), catalog, data, prompts(data, "validation", 5), config, 0, _writer(tmp_path))
+    model, ask = tiny_model(catalog), prompts(data, "validation", 5)
+    config = replace(FAST, steps=300, learning_rate=3.0, max_norm=100.0, warm_up=0, patience=2, validation_prompts=len(ask))
+    state, found = train_sft(engine, model, catalog, data, ask, config, 0, _recorder(engine, tmp_path))
     assert found["steps"] == found["best_step"] + 20
     assert found["steps"] < 300
+    last = -target_logprobs(model, catalog, ask).mean()
+    model.load_state_dict(state.model)
+    assert -target_logprobs(model, catalog, ask).mean() < last
 
 
 @pytest.mark.parametrize(
@@ -114,5 +121,5 @@ def test_users_not_prompts_are_drawn() -> None:
     assert error == pytest.approx(per_user.std() / np.sqrt(200), rel=0.1)
 
 
-def _writer(folder: Path) -> RunWriter:
-    return RunWriter.create(folder / "run", "real-sft", {}, 0)
+def _recorder(engine: Engine, folder: Path) -> Recorder:
+    return Recorder(engine, folder / "run", RunWriter.create(folder / "run", "real-sft", {}, 0))

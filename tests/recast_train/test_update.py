@@ -1,4 +1,4 @@
-"""The packed update against the plain path, on-policy and off-policy, and which rows reach a forward pass."""
+"""The packed update against the plain path, on- and off-policy, whole and in mini-batches; which rows reach a pass."""
 
 from dataclasses import replace
 
@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from sid_world import tiny_catalog, tiny_model, tiny_prompts
 from torch import Tensor
 
-from recast_sim.signal import ObjectiveConfig, Signal, construct, plan_objective
+from recast_sim.signal import ObjectiveConfig, Signal, UpdatePlan, construct, plan_objective
+from recast_train.engine import Engine, OwnRows, split_plan
 from recast_train.model import PromptTokens, SidModel, TrainError
 from recast_train.packed import packed_logprobs, packed_tokens, repeated_logprobs
-from recast_train.update import update
+from recast_train.rl_config import RlConfig
+from recast_train.update import Passes, update
 
 P, G = 5, 6
 
@@ -30,6 +32,23 @@ def world(seed: int = 0) -> tuple[SidModel, PromptTokens, Tensor]:
     catalog = tiny_catalog()
     leaves = torch.from_numpy(np.random.default_rng(seed).integers(0, catalog.leaves, P * G))
     return tiny_model(catalog, seed, scale=3.0), tiny_prompts(catalog, P, seed=seed), leaves
+
+
+def own(plan: UpdatePlan) -> OwnRows:
+    return split_plan(plan, G, slice(0, P))
+
+
+def sgd(model: SidModel, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=rate)
+
+
+def same(a: SidModel, b: SidModel, tolerance: float = 1e-5) -> bool:
+    return all(torch.allclose(x, y, rtol=0, atol=tolerance) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def part_of(plan: UpdatePlan, rows: Tensor) -> UpdatePlan:
+    columns = {name: getattr(plan, name)[rows] for name in ("rows_N", "advantages_N", "weights_N", "anchor_N")}
+    return replace(plan, **columns, normaliser=plan.normaliser * len(rows) / len(plan.rows_N))
 
 
 def gradients(model: SidModel, loss: Tensor) -> dict[str, Tensor]:
@@ -59,25 +78,37 @@ def test_packed_equals_plain_in_value_and_gradient(
 
 
 @pytest.mark.parametrize("constructor", ["grpo", "recast", "sft_hard_negative", "max_rl"])
-@pytest.mark.parametrize("kl", [0.0, 0.1])
-def test_the_step_is_that_of_the_plain_objective(constructor: str, kl: float) -> None:
+@pytest.mark.parametrize(("kl", "temperature"), [(0.0, 1.0), (0.1, 1.0), (0.1, 1.7)])
+def test_the_step_is_that_of_the_plain_objective(constructor: str, kl: float, temperature: float, engine: Engine) -> None:
     model, prompts, leaves = world()
     reference, (twin, _, _) = tiny_model(tiny_catalog(), 9, scale=3.0), world()
     plan, objective = signal(constructor).plan, ObjectiveConfig(kl=kl)
     leaf_N, prompt_N = leaves[plan.rows_N], plan.rows_N // G
-    log = update(model, reference, prompts, plan, leaf_N, G, torch.optim.SGD(model.parameters(), lr=0.1), objective)
-    new_NL = repeated_logprobs(twin, prompts, prompt_N, leaf_N)
+    passes = Passes(objective, temperature=temperature)
+    log = update(engine, model, reference, prompts, own(plan), leaf_N, G, sgd(model, 0.1), passes)
+    new_NL = repeated_logprobs(twin, prompts, prompt_N, leaf_N, temperature)
     with torch.no_grad():
-        reference_NL = repeated_logprobs(reference, prompts, prompt_N, leaf_N)
+        reference_NL = repeated_logprobs(reference, prompts, prompt_N, leaf_N, temperature)
     expected = plan_objective(plan, new_NL, new_NL.detach(), reference_NL, objective)
     gradient = gradients(twin, expected.loss)
-    torch.optim.SGD(twin.parameters(), lr=0.1).step()
+    sgd(twin, 0.1).step()
     assert log["loss"] == pytest.approx(expected.loss.item(), rel=1e-4, abs=1e-6)
     assert log["kl"] == pytest.approx(expected.kl, rel=1e-3)
     norm = float(torch.stack([grad.norm() for grad in gradient.values()]).norm())
     assert log["gradient_norm"] == pytest.approx(norm, rel=1e-3)
+    assert log["optimiser_steps"] == 1
     assert norm > 0.01
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    assert same(model, twin)
+
+
+def test_a_longer_gradient_is_cut(engine: Engine) -> None:
+    (model, prompts, leaves), (before, _, _) = world(), world()
+    plan = signal("recast").plan
+    passes = Passes(ObjectiveConfig(), max_norm=0.01)
+    log = update(engine, model, None, prompts, own(plan), leaves[plan.rows_N], G, sgd(model, 1.0), passes)
+    moved = [(a - b).detach().norm() for a, b in zip(model.parameters(), before.parameters(), strict=True)]
+    assert log["gradient_norm"] > 0.02
+    assert float(torch.stack(moved).norm()) == pytest.approx(0.01, rel=1e-3)
 
 
 def forwards(model: SidModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
@@ -90,7 +121,7 @@ def forwards(model: SidModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int
 
 @pytest.mark.parametrize(("updates", "kl", "passes", "reference_passes"), [(1, 0.0, 1, 0), (3, 0.0, 4, 0), (1, 0.1, 1, 1)])
 def test_only_kept_rows_are_computed(
-    updates: int, kl: float, passes: int, reference_passes: int, monkeypatch: pytest.MonkeyPatch
+    updates: int, kl: float, passes: int, reference_passes: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, prompts, leaves = world()
     reference = tiny_model(tiny_catalog(), 9)
@@ -99,51 +130,123 @@ def test_only_kept_rows_are_computed(
     assert 0 < kept < P
     assert len(plan.rows_N) == 2 * kept
     seen, by_reference = forwards(model, monkeypatch), forwards(reference, monkeypatch)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
-    log = update(model, reference, prompts, plan, leaves[plan.rows_N], G, optimiser, ObjectiveConfig(kl=kl), updates)
+    several = Passes(ObjectiveConfig(kl=kl), updates)
+    log = update(engine, model, reference, prompts, own(plan), leaves[plan.rows_N], G, sgd(model, 0.01), several)
     # a group's sequence is its prompt once, and two tokens of each of its two rows
     assert seen == [(kept, width + 2 * 2)] * passes
     assert by_reference == [(kept, width + 2 * 2)] * reference_passes
     real = int(prompts.length_P[(plan.rows_N // G).unique()].sum()) + 2 * len(plan.rows_N)
     assert packed_tokens(model, prompts, plan.rows_N // G) == real
     assert log["actor_tokens"] == updates * real
+    assert log["optimiser_steps"] == updates
+    assert (log["seconds_old"] > 1e-4) == (updates > 1)
 
 
-def test_more_updates_are_off_policy_and_clip() -> None:
+def test_more_updates_are_off_policy_and_clip(engine: Engine) -> None:
     model, prompts, leaves = world()
-    plan = signal("recast").plan
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
-    one = update(model, model, prompts, plan, leaves[plan.rows_N], G, optimiser, ObjectiveConfig())
-    more = update(model, model, prompts, plan, leaves[plan.rows_N], G, optimiser, ObjectiveConfig(), updates=4)
+    plan, optimiser = signal("recast").plan, sgd(model, 0.5)
+    rows, leaf_N = own(plan), leaves[plan.rows_N]
+    one = update(engine, model, None, prompts, rows, leaf_N, G, optimiser, Passes(ObjectiveConfig()))
+    more = update(engine, model, None, prompts, rows, leaf_N, G, optimiser, Passes(ObjectiveConfig(), updates=4))
     assert one["clip_share"] == 0.0
     assert more["clip_share"] > 0.0
 
 
-def test_a_plan_without_rows_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+class Watched:
+    """The losses of an engine's optimiser steps, and the clip share of the objective behind each."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.loss: list[float] = []
+        self.clip_share: list[float] = []
+        self.rows: list[int] = []
+        descend, objective = engine.descend, OwnRows.objective
+
+        def watched_descend(*arguments: object) -> tuple[float, float]:
+            loss, norm = descend(*arguments)  # type: ignore[arg-type]
+            self.loss.append(loss)
+            return loss, norm
+
+        def watched_objective(rows: OwnRows, *arguments: object) -> object:
+            result = objective(rows, *arguments)  # type: ignore[arg-type]
+            self.clip_share.append(result.clip_share)
+            self.rows.append(rows.count)
+            return result
+
+        monkeypatch.setattr(engine, "descend", watched_descend)
+        monkeypatch.setattr(OwnRows, "objective", watched_objective)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_losses_of_mini_batches_add_up(count: int, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompts, leaves = world()
+    plan, reference = signal("recast").plan, tiny_model(tiny_catalog(), 9, scale=3.0)
+    rows, leaf_N, objective = own(plan), leaves[plan.rows_N], ObjectiveConfig(kl=0.1)
+    still, watched = sgd(model, 0.0), Watched(engine, monkeypatch)  # a rate of 0: all mini-batches are of one policy
+    log = update(engine, model, reference, prompts, rows, leaf_N, G, still, Passes(objective, mini_batches=count))
+    parts = list(zip(watched.loss, watched.rows, strict=True))
+    whole = update(engine, model, reference, prompts, rows, leaf_N, G, still, Passes(objective))
+    assert len(parts) == log["optimiser_steps"] == count
+    assert sum(size for _, size in parts) == len(plan.rows_N)
+    assert max(size for _, size in parts) - min(size for _, size in parts) <= count
+    assert sum(loss * size for loss, size in parts) / len(plan.rows_N) == pytest.approx(whole["loss"], rel=1e-4)
+    assert log["loss"] == parts[-1][0] != pytest.approx(whole["loss"], rel=1e-2)
+
+
+@pytest.mark.parametrize(("updates", "count"), [(1, 3), (2, 2)])
+def test_mini_batches_are_steps_of_the_plain_objective(updates: int, count: int, engine: Engine) -> None:
+    (model, prompts, leaves), (twin, _, _) = world(), world()
+    plan, objective = signal("recast").plan, ObjectiveConfig()
+    leaf_N, prompt_N, optimiser = leaves[plan.rows_N], plan.rows_N // G, sgd(twin, 0.3)
+    passes = Passes(objective, updates, count)
+    log = update(engine, model, None, prompts, own(plan), leaf_N, G, sgd(model, 0.3), passes)
+    with torch.no_grad():
+        old_NL = repeated_logprobs(twin, prompts, prompt_N, leaf_N)
+    found = []
+    for part in list(torch.arange(len(leaf_N)).chunk(count)) * updates:
+        new_NL = repeated_logprobs(twin, prompts, prompt_N[part], leaf_N[part])
+        found.append(plan_objective(part_of(plan, part), new_NL, old_NL[part], None, objective))
+        gradients(twin, found[-1].loss)
+        optimiser.step()
+    assert log["loss"] == pytest.approx(found[-1].loss.item(), rel=1e-3)
+    assert log["clip_share"] == pytest.approx(found[-1].clip_share)
+    assert log["optimiser_steps"] == updates * count
+    assert same(model, twin, 1e-4)
+
+
+def test_mini_batches_clip_from_the_second_on(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts, leaves = world()
+    plan, watched = signal("grpo").plan, Watched(engine, monkeypatch)
+    passes = Passes(ObjectiveConfig(), mini_batches=3)
+    update(engine, model, None, prompts, own(plan), leaves[plan.rows_N], G, sgd(model, 0.5), passes)
+    assert watched.clip_share[0] == 0.0
+    assert min(watched.clip_share[1:]) > 0.0
+
+
+def test_more_mini_batches_than_rows_take_a_step_a_row(engine: Engine) -> None:
+    model, prompts, leaves = world()
+    plan = signal("boundary_only").plan
+    passes = Passes(ObjectiveConfig(), mini_batches=100)
+    log = update(engine, model, None, prompts, own(plan), leaves[plan.rows_N], G, sgd(model, 0.01), passes)
+    assert log["optimiser_steps"] == len(plan.rows_N)
+    with pytest.raises(TrainError, match=r"RlConfig\.mini_batches: 0 must be at least 1"):
+        RlConfig(mini_batches=0)
+
+
+def test_a_plan_without_rows_does_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    (model, prompts, leaves), (before, _, _) = world(), world()
     nothing = construct("boundary_only", torch.zeros(P, G), torch.zeros(P, G)).plan
-    before = [p.clone() for p in model.parameters()]
     seen = forwards(model, monkeypatch)
-    log = update(model, model, prompts, nothing, leaves[:0], G, torch.optim.SGD(model.parameters(), lr=1.0), ObjectiveConfig())
+    passes = Passes(ObjectiveConfig(), 2, 2)
+    log = update(engine, model, model, prompts, own(nothing), leaves[:0], G, sgd(model, 1.0), passes)
     assert set(log.values()) == {0}
     assert seen == []
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert same(model, before, 0.0)
 
 
-def test_a_loss_that_is_not_finite_is_refused() -> None:
-    model, prompts, leaves = world()
+def test_a_loss_that_is_not_finite_is_refused(engine: Engine) -> None:
+    (model, prompts, leaves), (before, _, _) = world(), world()
     plan = signal("recast").plan
-    broken = replace(plan, advantages_N=plan.advantages_N * torch.inf)
-    before = [p.clone() for p in model.parameters()]
+    broken = own(replace(plan, advantages_N=plan.advantages_N * torch.inf))
     with pytest.raises(TrainError, match="lower learning_rate"):
-        update(
-            model,
-            model,
-            prompts,
-            broken,
-            leaves[plan.rows_N],
-            G,
-            torch.optim.SGD(model.parameters(), lr=1.0),
-            ObjectiveConfig(),
-        )
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        update(engine, model, None, prompts, broken, leaves[plan.rows_N], G, sgd(model, 1.0), Passes(ObjectiveConfig()))
+    assert same(model, before, 0.0)
