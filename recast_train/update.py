@@ -69,10 +69,10 @@ def update(
     with torch.no_grad():
         off_policy = passes.updates * len(parts) > 1
         old_NL = model(packed_logprobs, prompts, prompt_N, leaf_N, *inputs) if off_policy else None
-        log["seconds_old"] = clock.lap()
-        wanted = reference is not None and passes.objective.kl
-        reference_NL = reference(packed_logprobs, prompts, prompt_N, leaf_N, *inputs) if reference and wanted else None
-        log["seconds_reference"] = clock.lap()
+        log["seconds_old"] = clock.lap() if off_policy else 0.0
+        wanted = reference if passes.objective.kl else None
+        reference_NL = wanted(packed_logprobs, prompts, prompt_N, leaf_N, *inputs) if wanted else None
+        log["seconds_reference"] = clock.lap() if reference_NL is not None else 0.0
     every = engine.all_sum(rows.count)[0]
     for part in parts * passes.updates:
         some = _part(rows, part, every, engine)

@@ -139,7 +139,7 @@ def test_only_kept_rows_are_computed(
     assert packed_tokens(model, prompts, plan.rows_N // G) == real
     assert log["actor_tokens"] == updates * real
     assert log["optimiser_steps"] == updates
-    assert (log["seconds_old"] > 1e-4) == (updates > 1)
+    assert (log["seconds_old"] > 0) == (updates > 1)
 
 
 def test_more_updates_are_off_policy_and_clip(engine: Engine) -> None:
