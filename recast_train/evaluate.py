@@ -148,7 +148,11 @@ def _joined(engine: Engine, row: NDArray[Any], count: int) -> NDArray[Any]:
 
 @torch.no_grad()
 def target_logprobs(model: SidModel, catalog: Catalog, prompts: Prompts, batch: int = 256) -> Floats:
-    """Log-probability (N,) of each prompt's target under trie-constrained sampling."""
+    """Log-probability (N,) of each prompt's target under trie-constrained sampling.
+
+    Raises:
+        TrainError: one is not finite.
+    """
     parts = []
     for start in range(0, len(prompts), batch):
         chunk = prompts.take(slice(start, start + batch))
@@ -156,7 +160,13 @@ def target_logprobs(model: SidModel, catalog: Catalog, prompts: Prompts, batch: 
         leaf = torch.from_numpy(catalog.leaf_of_item_I[chunk.target_N]).to(model.device)
         tokens = model.vocabulary.encode(chunk.history_NH).to(model.device)
         parts.append(packed_logprobs(model, tokens, rows, leaf).sum(1).double().cpu().numpy())
+        _require_finite(parts[-1])
     return np.concatenate(parts)
+
+
+def _require_finite(logprob_N: Floats) -> None:
+    if not np.isfinite(logprob_N).all():
+        raise TrainError("probabilities: not finite; the model has diverged, lower learning_rate")
 
 
 def expected_all_zero(probability_N: Floats, group_size: int) -> float:
@@ -185,8 +195,7 @@ def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> P
     tokens = model.vocabulary.encode(prompts.history_NH).to(model.device)
     logprob_PY, pruned, greedy = search(model, tokens, target, width)
     scores_PI = logprob_PY.double().cpu().numpy()[:, catalog.leaf_of_item_I]
-    if not np.isfinite(scores_PI[np.arange(len(prompts)), prompts.target_N]).all():
-        raise TrainError("probabilities: not finite; the model has diverged, lower learning_rate")
+    _require_finite(scores_PI[np.arange(len(prompts)), prompts.target_N])
     own_P = scores_PI[np.arange(len(prompts)), prompts.target_N]
     found = PromptScores(
         user_N=prompts.user_N,

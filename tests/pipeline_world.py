@@ -1,7 +1,7 @@
 """A recipe of a tiny real run, and two processes under torchrun that run it whole or until both are killed.
 
-As a script: `pipeline_world.py FOLDER STRATEGY`, where FOLDER holds the recipe. It leaves a whole run in FOLDER/STRATEGY, and one
-of the other strategy that was killed half-way in FOLDER/killed-OTHER.
+As a script: `pipeline_world.py FOLDER STRATEGY`, where FOLDER holds the recipe. It leaves a whole run in FOLDER/STRATEGY, and
+one of the other strategy that was killed half-way in FOLDER/killed-OTHER.
 """
 
 import os
