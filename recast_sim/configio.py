@@ -18,7 +18,18 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 T = TypeVar("T")
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -166,8 +177,10 @@ def run_command(
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on stderr, with rate and time left; call the yielded function with a label, done and total."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    clocks = (_RateColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *clocks, console=Console(stderr=True)
+    ) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(label: str, done: int, total: int) -> None:
@@ -176,6 +189,14 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[label], completed=done)
 
         yield report
+
+
+class _RateColumn(ProgressColumn):
+    """Steps a second, three digits; nothing before the second step."""
+
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text("" if rate is None else f"{rate:.3g}/s", style="progress.data.speed")
 
 
 def _parse(prog: str, cls: type[T], arguments: list[str]) -> T:

@@ -11,6 +11,7 @@ from recast_train.model import ModelConfig, require
 from recast_train.rl_config import RlConfig
 from recast_train.semantic_id import SidConfig
 from recast_train.sft import SftConfig
+from recast_train.sinks import SinkName
 
 METHODS = ("grpo", "recast", "sft", "sft_hard_negative")
 
@@ -41,9 +42,11 @@ class RealConfig(Setting):
 
     Attributes:
         methods: lines as `parse_method` reads them ("recast w_minus=0.3"), each trained from the same supervised start.
+        sink: a library that gets the rows of steps and evaluations as well. It changes no number and may change on --resume.
     """
 
     methods: tuple[str, ...] = METHODS
+    sink: SinkName = "none"
 
     def __post_init__(self) -> None:
         check_methods("RealConfig.methods", self.methods)

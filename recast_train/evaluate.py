@@ -156,14 +156,24 @@ def _joined(engine: Engine, row: NDArray[Any], count: int) -> NDArray[Any]:
 
 @torch.no_grad()
 def target_logprobs(model: SidModel, catalog: Catalog, prompts: Prompts, batch: int = 256) -> Floats:
-    """Log-probability (N,) that one trie-constrained draw is any of a prompt's targets."""
+    """Log-probability (N,) that one trie-constrained draw is any of a prompt's targets.
+
+    Raises:
+        TrainError: one is not finite.
+    """
     parts = []
     for start in range(0, len(prompts), batch):
         chunk = prompts.take(slice(start, start + batch))
         tokens = model.vocabulary.encode(chunk.history_NH, chat_P=chunk.chat_N).to(model.device)
         logprob_PT = path_logprobs(model, tokens, target_leaves(catalog, chunk).to(model.device))
         parts.append(logprob_PT.double().logsumexp(1).clamp(max=0.0).cpu().numpy())  # a sum of rounded terms may pass 1
+        _require_finite(parts[-1])
     return np.concatenate(parts)
+
+
+def _require_finite(logprob_N: Floats) -> None:
+    if not np.isfinite(logprob_N).all():
+        raise TrainError("probabilities: not finite; the model has diverged, lower learning_rate")
 
 
 def expected_all_zero(probability_N: Floats, group_size: int) -> float:
@@ -195,8 +205,7 @@ def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> P
     scores_PI = logprob_PY.double().cpu().numpy()[:, catalog.leaf_of_item_I]
     there_PT = prompts.targets_NT >= 0
     own_PT = np.where(there_PT, scores_PI[np.arange(len(prompts))[:, None], prompts.targets_NT], -np.inf)
-    if not np.isfinite(own_PT[there_PT]).all():
-        raise TrainError("probabilities: not finite; the model has diverged, lower learning_rate")
+    _require_finite(own_PT[there_PT])
     filtered_P, unseen_P = best_target(scores_PI, prompts, seen_filter=True)
     unfiltered_P, own_P = best_target(scores_PI, prompts, seen_filter=False)
     found = PromptScores(

@@ -6,8 +6,7 @@ last checkpoint. Layout, where sft and rl/METHOD are run folders with `model/` a
     manifest.json  sids/  references.json  sft/  rl/METHOD/  seconds.json  results.json
 """
 
-import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from recast_train.engine import Engine
 from recast_train.methods import Method, parse_method
 from recast_train.references import choose_neighbours, references
 from recast_train.semantic_id import load_sids
+from recast_train.sinks import check_sink
 from recast_train.stages import evaluated, open_stage, read_evaluation, reinforced, supervised
-from recast_train.task import Report, Task, prepare, timed
+from recast_train.task import Report, Task, prepare, read_json, timed
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
 
@@ -35,20 +35,22 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
 
     Raises:
         RunError: a run is there and `resume` is false, or it was started with another config or seed.
-        DataError, SemanticIdError, TrainError: see the stages.
+        DataError, SemanticIdError, TrainError: see the stages; a sink that is asked for and not installed, before anything else.
     """
+    check_sink(config.sink)
     source = load_source(config.data)  # data that cannot be read leaves no folder behind
     with Engine(config.engine, config.device) as engine:
-        writer = None
+        writer, kept = None, {key: value for key, value in asdict(config).items() if key != "sink"}
 
         def start() -> dict[str, Any]:
             nonlocal writer
-            writer = open_stage(root, "real", asdict(config), seed, resume)
-            return {} if writer else json.loads((root / "results.json").read_text(encoding="utf-8"))
+            writer = open_stage(root, "real", kept, seed, resume)
+            return {} if writer else read_json(root / "results.json", root / "manifest.json")
 
         if done := engine.on_main(start):
             return done
         task = prepare(config, source, seed, root, report if engine.is_main else lambda *_: None, engine)
+        task = replace(task, sink=config.sink)
         with timed(engine, root, "references"):
             engine.on_main(lambda: _references(task))
         with timed(engine, root, "sft"):
@@ -73,7 +75,9 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
 
 def _references(task: Task) -> None:
     file = task.root / "references.json"
-    if not file.exists():
+    if file.exists():
+        read_json(file)
+    else:
         neighbours = choose_neighbours(task.dataset, task.validation)
         write_json(file, {"neighbours": neighbours, "metrics": references(task.dataset, task.test, neighbours)})
 
@@ -84,8 +88,8 @@ def rl_folder(task: Task, method: Method) -> Path:
 
 
 def _results(task: Task, config: RealConfig) -> dict[str, Any]:
-    started, seconds = read_evaluation(task.root / "sft"), _read(task.root / "seconds.json")
-    start_rows, known = started[0].metric_rows(), _read(task.root / "references.json")
+    started, seconds = read_evaluation(task.root / "sft"), read_json(task.root / "seconds.json")
+    start_rows, known = started[0].metric_rows(), read_json(task.root / "references.json")
     supervised = read_manifest(task.root / "sft")["summary"]
     entries = {}
     for method in map(parse_method, config.methods):
@@ -115,7 +119,3 @@ def _reference(row: dict[str, Any]) -> dict[str, Any]:
     """A reference in the shape of a model: it samples nothing."""
     nothing = dict.fromkeys(("pass_at_1_sampled", "pass_at_1_greedy", "all_zero"))
     return {**row["seen_filtered"], "unfiltered": row["unfiltered"], **nothing}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))

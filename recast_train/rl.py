@@ -51,14 +51,16 @@ def train_rl(
     reference = engine.prepare(copy.deepcopy(model).requires_grad_(False)) if config.objective.kl else None
     prepared = engine.prepare(model)
     optimiser = torch.optim.AdamW(prepared.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    start, meta = recorder.restore(prepared, optimiser)
-    totals: dict[str, int] = meta.get("totals") or dict.fromkeys(BUDGET, 0)
+    start, meta = recorder.restore(prepared, optimiser, ("totals",))
+    totals: dict[str, int] = meta["totals"] if start else dict.fromkeys(BUDGET, 0)
     step_of = Step(engine, prepared, reference, train, get_constructor(constructor), config, seed, optimiser, totals)
     chosen = np.random.default_rng(derive_seed(seed, "validation prompts")).permutation(len(validation))
     part = validation.take(np.sort(chosen[: config.validation_prompts]))
 
     def evaluate(step: int) -> None:
-        recorder.evaluation({"step": step, **totals, **_figures(engine, prepared, catalog, part, config.group_size)})
+        with recorder.guard(step):
+            figures = _figures(engine, prepared, catalog, part, config.group_size)
+        recorder.evaluation({"step": step, **totals, **figures})
 
     if start == 0:
         evaluate(0)

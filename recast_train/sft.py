@@ -15,12 +15,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
-from recast_sim.runs import RunError, derive_seed
+from recast_sim.runs import derive_seed
+from recast_sim.runs.checkpoint import load_tensors, save_tensors
 from recast_train.data import Dataset, Prompts
 from recast_train.engine import Engine, Recorder, State
 from recast_train.evaluate import target_logprobs_over_ranks
@@ -198,7 +197,8 @@ def _validate(
     engine: Engine, model: nn.Module, catalog: Catalog, part: Prompts, progress: _Progress, recorder: Recorder
 ) -> None:
     started = time.perf_counter()
-    logprob = target_logprobs_over_ranks(engine, engine.replica(model), catalog, part)
+    with recorder.guard(progress.step):
+        logprob = target_logprobs_over_ranks(engine, engine.replica(model), catalog, part)
     nll, sampled = float(-logprob.mean()), float(np.exp(logprob).mean())
     seconds = time.perf_counter() - started
     recorder.evaluation({"step": progress.step, "validation_nll": nll, "pass_at_1_sampled": sampled, "seconds": seconds})
@@ -212,7 +212,7 @@ def _finished(progress: _Progress, config: SftConfig) -> bool:
 
 def _checkpoint(recorder: Recorder, model: nn.Module, optimiser: torch.optim.Optimizer, progress: _Progress) -> None:
     def best(folder: Path) -> None:
-        save_file({name: tensor.contiguous() for name, tensor in progress.best_state.model.items()}, folder / BEST)
+        save_tensors(folder / BEST, progress.best_state.model)
 
     recorder.save(progress.step, model, optimiser, best, best_step=progress.best_step, best_nll=progress.best_nll)
 
@@ -222,10 +222,7 @@ def _restore(recorder: Recorder, model: nn.Module, optimiser: torch.optim.Optimi
 
     def read(folder: Path) -> None:
         nonlocal best
-        try:
-            best = State(load_file(folder / BEST))
-        except (OSError, SafetensorError) as error:
-            raise RunError(f"{folder / BEST}: does not load: {str(error).splitlines()[0]}") from error
+        best = State(load_tensors(folder / BEST, folder))
 
-    step, meta = recorder.restore(model, optimiser, read)
+    step, meta = recorder.restore(model, optimiser, ("best_step", "best_nll"), read)
     return _Progress(step, meta.get("best_step", 0), meta.get("best_nll", math.inf), best)

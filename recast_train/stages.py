@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from recast_sim.runs import RunError, RunWriter, atomic_directory, derive_seed, write_json
-from recast_sim.runs.checkpoint import read_tensors
+from recast_sim.runs.checkpoint import read_tensors, save_tensors
 from recast_sim.runs.reader import read_manifest
+from recast_sim.runs.writer import latest_step, same_config
 from recast_train.engine import Recorder, State
 from recast_train.evaluate import (
     EvaluationConfig,
@@ -27,6 +29,7 @@ from recast_train.model import SidModel, build_model
 from recast_train.rl import train_prompts, train_rl
 from recast_train.rl_config import RlConfig
 from recast_train.sft import train_sft
+from recast_train.sinks import Sink, open_sink
 from recast_train.task import Task, sample_prompts
 
 
@@ -58,7 +61,13 @@ def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> 
 
 
 def _recorder(task: Task, folder: Path, kind: str, config: dict[str, Any]) -> Recorder | None:
-    return Recorder.open(task.engine, folder, lambda: open_stage(folder, kind, config, task.seed, resume=True))
+    def start() -> RunWriter | None:
+        return open_stage(folder, kind, config, task.seed, resume=True)
+
+    def sink(writer: RunWriter) -> Sink | None:
+        return open_sink(task.sink, task.root, folder, writer.manifest, latest_step(folder))
+
+    return Recorder.open(task.engine, folder, start, sink)
 
 
 def _trained(task: Task, folder: Path) -> SidModel:
@@ -67,7 +76,7 @@ def _trained(task: Task, folder: Path) -> SidModel:
 
     def read() -> None:
         nonlocal state
-        state = State(read_tensors(folder / "model", optimiser=False)[0])
+        state = State(read_tensors(folder / "model", optimiser=False, delete=folder)[0])
 
     task.engine.on_main(read)
     model = model.to(task.engine.device)
@@ -84,8 +93,8 @@ def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> None:
 
     def write() -> None:
         with atomic_directory(where) as temporary:
-            columns = {key: np.ascontiguousarray(row) for key, row in scores.columns().items()}
-            save_file(columns, temporary / "scores.safetensors")
+            columns = {key: torch.from_numpy(np.ascontiguousarray(row)) for key, row in scores.columns().items()}
+            save_tensors(temporary / "scores.safetensors", columns)
             write_json(temporary / "shares.json", shares)
 
     task.engine.on_main(write)
@@ -129,8 +138,7 @@ def open_stage(path: Path, kind: str, config: dict[str, Any], seed: int, resume:
         raise RunError(f"{path}: holds a run already; choose another --out or add --resume")
     if manifest["status"] != "complete":
         return RunWriter.resume(path, config, seed)
-    if manifest["seed"] != seed or manifest["config"] != json.loads(json.dumps(config, default=str)):
-        raise RunError(f"{path}: is complete, with another config or seed; choose another --out")
+    same_config(path, manifest, config, seed)
     return None
 
 

@@ -16,6 +16,7 @@ from recast_train.config import Setting
 from recast_train.data import Dataset, Prompts, Source
 from recast_train.engine import Engine
 from recast_train.semantic_id import SidTable, load_sids, make_sids, save_sids
+from recast_train.sinks import SinkName
 
 Report = Callable[[str, int, int], None]
 
@@ -34,6 +35,7 @@ class Task:
     train: Prompts
     validation: Prompts
     test: Prompts
+    sink: SinkName = "none"
 
 
 def prepare(config: Setting, source: Source, seed: int, root: Path, report: Report, engine: Engine) -> Task:
@@ -72,11 +74,22 @@ def sample_prompts(ask: Prompts, count: int, seed: int, name: str) -> Prompts:
     return ask.take(np.sort(chosen))
 
 
+def read_json(file: Path, delete: Path | None = None) -> dict[str, Any]:
+    """A JSON object of a run's folder. Raises RunError where it is damaged, which says what to `delete` (default the file)."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: not readable: {error}; delete {delete or file}, then --resume makes it anew") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{file}: holds no JSON object; delete {delete or file}, then --resume makes it anew")
+    return found
+
+
 @contextmanager
 def timed(engine: Engine, root: Path, stage: str) -> Iterator[None]:
     """Add the seconds of a stage to seconds.json; of a stage that was killed, those after its resumption count."""
     begun, file = time.perf_counter(), root / "seconds.json"
     yield
     if engine.is_main:
-        spent = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        spent = read_json(file) if file.exists() else {}
         write_json(file, spent | {stage: round(spent.get(stage, 0.0) + time.perf_counter() - begun, 2)})

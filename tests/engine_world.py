@@ -31,8 +31,8 @@ P, G, STEPS, UPDATES = 4, 6, 4, 2
 ROOT = Path(__file__).parents[1]
 
 
-def launch(folder: Path, check: str, seconds: float = 170) -> tuple[int, str, list[Any]]:
-    """Run a check on two gloo processes: exit code, what they printed, what each rank found (None where it left nothing).
+def launch(folder: Path, check: str, seconds: float = 170, script: str = __file__) -> tuple[int, str, list[Any]]:
+    """Run a check of a script on two gloo processes: exit code, what they printed, what each rank found (None where nothing).
 
     torchrun lets the system choose its port; whatever still runs after `seconds` is killed.
     """
@@ -40,7 +40,7 @@ def launch(folder: Path, check: str, seconds: float = 170) -> tuple[int, str, li
     paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     run = subprocess.Popen(
-        [*command, __file__, str(folder), check],
+        [*command, script, str(folder), check],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all: written to a temporary name, then renamed."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+class RunError(ValueError):
+    """A folder that is not a readable run, a row that does not fit it, or a full disk; the message names the path."""
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Say which file a full disk keeps from being written, and what to do; the system's own error does not.
+
+    Raises:
+        RunError: no space, no quota, a file beyond the size that is allowed, or a failing disk. Other errors pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise RunError(f"{path}: cannot be written: {error.strerror}; free space there, then go on with --resume") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -25,8 +47,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; renamed to it on success, removed on failure."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with full_disk(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -36,10 +59,20 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it takes the place of `path` on success, and is removed on failure."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
+        with full_disk(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written directly in a folder."""
+    for temporary in folder.glob(".*.tmp"):
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink()

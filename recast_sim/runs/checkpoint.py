@@ -4,8 +4,11 @@ The torch side of the run folder, apart from the rest so that reading runs needs
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,10 +28,22 @@ def write_tensors(
     folder: Path, model: Mapping[str, Tensor], optimiser: Mapping[str, Tensor] | None = None, **meta: object
 ) -> None:
     """The files of `save_state` from tensors by name, such as the engine gathers them."""
-    save_file({name: tensor.contiguous() for name, tensor in model.items()}, folder / "model.safetensors")
+    save_tensors(folder / "model.safetensors", model)
     if optimiser is not None:
-        save_file({name: tensor.contiguous() for name, tensor in optimiser.items()}, folder / "optimiser.safetensors")
+        save_tensors(folder / "optimiser.safetensors", optimiser)
     (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False))
+
+
+def save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """One safetensors file. Raises OSError where the disk is full, as other writers do."""
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)|code: (\d+)", str(error))
+        if code is None:
+            raise
+        number = int(code[1] or code[2])
+        raise OSError(number, os.strerror(number), str(file)) from error
 
 
 def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> dict[str, object]:
@@ -44,30 +59,56 @@ def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer 
             _unflatten(optimiser, slots)
         return meta
     except (RuntimeError, ValueError, KeyError) as error:
-        raise _unreadable(folder, error) from error
+        raise damaged(folder, folder, _reason(error)) from error
 
 
-def read_tensors(folder: Path, optimiser: bool = True) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, object]]:
+def read_tensors(
+    folder: Path, optimiser: bool = True, delete: Path | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """Tensors of the model, of its optimiser ({} unless asked for), and the meta values of a checkpoint folder, on the CPU.
 
     Raises:
-        RunError: a missing or damaged file.
+        RunError: a missing or damaged file; it says to `delete` a folder (default this one), so that a resumed run writes it
+            anew.
     """
+    remade = delete or folder
+    slots = load_tensors(folder / "optimiser.safetensors", remade) if optimiser else {}
+    return load_tensors(folder / "model.safetensors", remade), slots, _read_meta(folder / "meta.json", remade)
+
+
+def load_tensors(file: Path, delete: Path) -> dict[str, Tensor]:
+    """One safetensors file, on the CPU. Raises RunError where it is missing or damaged."""
     try:
-        slots = load_file(folder / "optimiser.safetensors") if optimiser else {}
-        return load_file(folder / "model.safetensors"), slots, json.loads((folder / "meta.json").read_text())
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise _unreadable(folder, error) from error
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise damaged(file, delete, _reason(error)) from error
+
+
+def damaged(file: Path, delete: Path, reason: str) -> RunError:
+    """The error about a file that a resumed run makes anew once `delete` is gone."""
+    return RunError(f"{file}: checkpoint does not load: {reason}; delete {delete}, then --resume goes on from what is left")
+
+
+def _read_meta(file: Path, delete: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(file, delete, _reason(error)) from error
+    if not isinstance(meta, dict):
+        raise damaged(file, delete, "it holds no JSON object")
+    return meta
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def latest_checkpoint(run: Path) -> Path | None:
     """Folder of the newest whole checkpoint of a run, or None."""
     step = latest_step(run)
     return run / "checkpoints" / f"step-{step:08d}" if step else None
-
-
-def _unreadable(folder: Path, error: Exception) -> RunError:
-    return RunError(f"{folder}: checkpoint does not load: {str(error).splitlines()[0]}")
 
 
 def _flat(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -8,12 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from recast_sim.runs.atomic import RunError
+
 SCHEMA_VERSION = 1
 TABLES = ("steps", "evals")
-
-
-class RunError(ValueError):
-    """A folder that is not a readable run, or a row that does not fit it; the message names the path."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise RunError(f"{file}: not JSON at line {error.lineno}: {error.msg}") from error
+        raise RunError(f"{file}: not JSON at line {error.lineno}: {error.msg}; start a new run") from error
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
         raise RunError(f"{file}: schema_version {version} is not {SCHEMA_VERSION}; read it with the release that wrote it")

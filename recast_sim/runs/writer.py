@@ -5,13 +5,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from io import TextIOWrapper
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from recast_sim.runs.atomic import atomic_directory, atomic_file, write_json
+from recast_sim.runs.atomic import atomic_directory, atomic_file, full_disk, remove_leftovers, write_json
 from recast_sim.runs.provenance import provenance
 from recast_sim.runs.reader import SCHEMA_VERSION, TABLES, RunError, read_jsonl, read_manifest
 
@@ -27,7 +27,7 @@ class RunWriter:
         self.path = path
         self.manifest = manifest
         self._columns: dict[str, tuple[str, ...]] = {}
-        self._files: dict[str, TextIOWrapper] = {}
+        self._files: dict[str, FileIO] = {}
         self._groups: list[pl.DataFrame] = []
         self._last_step = 0
 
@@ -59,8 +59,7 @@ class RunWriter:
         manifest = read_manifest(path)
         if manifest["status"] == "complete":
             raise RunError(f"{path}: the run is complete, there is nothing to resume")
-        _same_config(path, manifest["seed"], seed, "seed")
-        _same_config(path, manifest["config"], json.loads(json.dumps(dict(config), default=str)))
+        same_config(path, manifest, config, seed)
         writer = cls(path, manifest)
         writer._rewind(latest_step(path))
         return writer
@@ -116,10 +115,13 @@ class RunWriter:
         columns = self._columns.setdefault(table, tuple(row))
         if columns != tuple(row):
             raise RunError(f"{self.path}: {table} row has columns {tuple(row)}, expected {columns}")
-        if table not in self._files:
-            self._files[table] = open(self.path / f"{table}.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-        self._files[table].write(json.dumps(dict(row), allow_nan=False) + "\n")
-        self._files[table].flush()
+        line = (json.dumps(dict(row), allow_nan=False) + "\n").encode()
+        file = self.path / f"{table}.jsonl"
+        with full_disk(file):
+            if table not in self._files:  # without a buffer, which would hold what a full disk refused
+                self._files[table] = open(file, "ab", buffering=0)  # noqa: SIM115
+            while line:
+                line = line[self._files[table].write(line) :]
 
     def _flush_groups(self, step: int) -> None:
         if self._groups:
@@ -128,17 +130,25 @@ class RunWriter:
             self._groups = []
 
     def _rewind(self, step: int) -> None:
-        """Step 0 is no checkpoint: the run starts anew and writes its rows of step 0 again."""
+        for folder in (self.path, self.path / "checkpoints"):
+            remove_leftovers(folder)
         for table in TABLES:
             lines = self.path / f"{table}.jsonl"
             if lines.exists():
-                kept = [row for row in lines.read_text(encoding="utf-8").splitlines() if step and _up_to(row, step)]
+                rows = lines.read_text(encoding="utf-8").splitlines()
+                kept = [row for row in rows if step and _up_to(row, step)]  # without a checkpoint the run starts anew
                 with atomic_file(lines) as temporary:
                     temporary.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
         for file in self.path.glob("groups-*.parquet"):
             if int(file.stem.split("-")[1]) > step:
                 file.unlink()
         self._last_step = step
+
+
+def same_config(path: Path, manifest: Mapping[str, Any], config: Mapping[str, Any], seed: int) -> None:
+    """Raises RunError, naming the first key that differs, unless a run has this config and seed."""
+    _same(path, manifest["seed"], seed, "seed")
+    _same(path, manifest["config"], json.loads(json.dumps(dict(config), default=str)))
 
 
 def latest_step(path: Path) -> int:
@@ -153,9 +163,9 @@ def _up_to(line: str, step: int) -> bool:
         return False
 
 
-def _same_config(path: Path, old: Any, new: Any, at: str = "") -> None:
+def _same(path: Path, old: Any, new: Any, at: str = "") -> None:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            _same_config(path, old.get(key), new.get(key), f"{at}.{key}" if at else key)
+            _same(path, old.get(key), new.get(key), f"{at}.{key}" if at else key)
     elif old != new:
         raise RunError(f"{path}: config {at!r} was {old!r} and is now {new!r}; resume with the old value or start a new run")

@@ -9,39 +9,51 @@ import torch
 from torch import nn
 
 from recast_sim.runs import RunWriter, atomic_directory
-from recast_sim.runs.checkpoint import latest_checkpoint, read_tensors, write_tensors
+from recast_sim.runs.checkpoint import damaged, latest_checkpoint, read_tensors, write_tensors
 from recast_train.engine.engine import Engine
 from recast_train.engine.state import State
 from recast_train.model import TrainError
+from recast_train.sinks import Sink
 
 
 class Recorder:
     """A run folder as all ranks see it; `writer` is None on all but rank 0, where the calls do nothing."""
 
-    def __init__(self, engine: Engine, path: Path, writer: RunWriter | None) -> None:
-        self.engine, self.path, self._writer = engine, path, writer
+    def __init__(self, engine: Engine, path: Path, writer: RunWriter | None, sink: Sink | None = None) -> None:
+        self.engine, self.path, self._writer, self._sink = engine, path, writer, sink
 
     @classmethod
-    def open(cls, engine: Engine, path: Path, start: Callable[[], RunWriter | None]) -> "Recorder | None":
-        """The folder that `start` opens, on rank 0; None on all ranks where it says that the run is complete."""
-        writer = None
+    def open(
+        cls,
+        engine: Engine,
+        path: Path,
+        start: Callable[[], RunWriter | None],
+        sink: Callable[[RunWriter], Sink | None] = lambda writer: None,
+    ) -> "Recorder | None":
+        """The folder that `start` opens, on rank 0, and its sink; None on all ranks where it says that the run is complete."""
+        writer, opened = None, None
 
         def begin() -> bool:
-            nonlocal writer
+            nonlocal writer, opened
             writer = start()
+            opened = sink(writer) if writer else None
             return writer is not None
 
-        return cls(engine, path, writer) if engine.on_main(begin) else None
+        return cls(engine, path, writer, opened) if engine.on_main(begin) else None
 
     def step(self, row: Mapping[str, Any]) -> None:
         """A row of the steps."""
         if self._writer:
             self._writer.step(row)
+        if self._sink:
+            self._sink.row("steps", row)
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         """A row of the evaluations."""
         if self._writer:
             self._writer.evaluation(row)
+        if self._sink:
+            self._sink.row("evals", row)
 
     def groups(self, columns: Mapping[str, Any]) -> None:
         """A row a group."""
@@ -68,12 +80,17 @@ class Recorder:
         self.engine.on_main(write)
 
     def restore(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, extra: Callable[[Path], None] = lambda folder: None
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        keys: tuple[str, ...],
+        extra: Callable[[Path], None] = lambda folder: None,
     ) -> tuple[int, dict[str, Any]]:
         """Go on from the last checkpoint, written by any number of ranks: its step (0: there is none) and its meta values.
 
         Raises:
-            RunError, on other ranks TrainError: a damaged checkpoint, or one of another model.
+            RunError, on other ranks TrainError: a damaged checkpoint, one whose meta values lack one of `keys`, or one of
+                another model.
         """
         state = State()
 
@@ -83,6 +100,9 @@ class Recorder:
             if folder is None:
                 return {"step": 0, "meta": {}}
             tensors, slots, meta = read_tensors(folder)
+            for key in keys:
+                if key not in meta:
+                    raise damaged(folder / "meta.json", folder, f"it lacks {key!r}")
             state = State(tensors, slots)
             extra(folder)
             return {"step": int(folder.name.split("-")[1]), "meta": meta}
@@ -109,6 +129,8 @@ class Recorder:
             assert self._writer is not None
             with atomic_directory(self.path / "model") as temporary:
                 write_tensors(temporary, state.model)
+            if self._sink:
+                self._sink.close()
             self._writer.close(summary=summary)
 
         self.engine.on_main(write)

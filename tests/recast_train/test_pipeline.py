@@ -163,7 +163,7 @@ def test_a_complete_run_is_read_not_repeated(whole: tuple[Path, dict[str, Any]],
     assert run_real(config, 3, root, resume=True, report=_never) == json.loads(json.dumps(results))
     with pytest.raises(RunError, match="holds a run already"):
         run_real(config, 3, root, resume=False)
-    with pytest.raises(RunError, match="another config or seed"):
+    with pytest.raises(RunError, match="config 'seed' was 3 and is now 4"):
         run_real(config, 4, root, resume=True)
 
 
