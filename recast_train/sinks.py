@@ -1,7 +1,7 @@
 """Where rows go beside the run folder: wandb or trackio, imported only where a recipe asks for one.
 
-Each stage (the supervised start, a method) is one run of the sink, which a resumed stage goes on with. It gets the rows of steps
-and evaluations with their step, from rank 0; nothing is read back, so it changes no number.
+Each stage (the supervised start, a method) is one run of the sink, which a resumed stage goes on with. It gets the rows of
+steps and evaluations with their step, from rank 0; nothing is read back, so it changes no number.
 """
 
 import importlib
