@@ -1,7 +1,7 @@
 """The keys of a recipe: what a real run is made of."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from recast_train.data.config import DataConfig
 from recast_train.engine import EngineConfig
@@ -50,6 +50,8 @@ class RealConfig(Setting):
 
     def __post_init__(self) -> None:
         check_methods("RealConfig.methods", self.methods)
+        sinks = get_args(SinkName)
+        require(self.sink in sinks, "RealConfig.sink", self.sink, f"must be one of {', '.join(sinks)}")
 
 
 def check_methods(field_name: str, lines: tuple[str, ...]) -> None:

@@ -35,7 +35,7 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
 
     Raises:
         RunError: a run is there and `resume` is false, or it was started with another config or seed.
-        DataError, SemanticIdError, TrainError: see the stages; a sink that is asked for and not installed, before all else.
+        DataError, SemanticIdError, TrainError: see the stages; a sink that is not installed, before anything else.
     """
     check_sink(config.sink)
     source = load_source(config.data)  # data that cannot be read leaves no folder behind

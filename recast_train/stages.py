@@ -107,7 +107,7 @@ def read_evaluation(folder: Path) -> tuple[PromptScores, dict[str, float]]:
         found: dict[str, Any] = load_file(where / "scores.safetensors")
         return PromptScores(**found), json.loads((where / "shares.json").read_text(encoding="utf-8"))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise RunError(f"{where}: not readable ({error}); delete it and resume") from error
+        raise RunError(f"{where}: not readable: {error}; delete {where}, then --resume makes it anew") from error
 
 
 def _evaluate(task: Task, name: str, model: SidModel, config: EvaluationConfig) -> tuple[PromptScores, dict[str, float]]:

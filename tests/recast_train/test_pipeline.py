@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
@@ -53,10 +54,19 @@ from pathlib import Path
 from recast_sim.configio import load_config
 from recast_train.config import RealConfig
 from recast_train.pipeline import run_real
+from recast_train.engine import checkpoint
 recipe, out, label, step = sys.argv[1:]
 def report(at, done, total):
     if at == label and done >= int(step):
         os.kill(os.getpid(), signal.SIGKILL)
+def half(folder, *rest, **meta):
+    write(folder, *rest, **meta)
+    if folder.parts[-3:-1] == (label.split()[1], "checkpoints") and f"step-{int(step):08d}" in folder.name:
+        (folder / "meta.json").write_text("{")
+        os.kill(os.getpid(), signal.SIGKILL)
+write = checkpoint.write_tensors
+if label.startswith("writing "):
+    checkpoint.write_tensors = half
 run_real(load_config(RealConfig, Path(recipe)), 3, Path(out), True, report)
 """
 
@@ -138,14 +148,22 @@ def test_results_have_every_figure(whole: tuple[Path, dict[str, Any]]) -> None:
     assert (results["paper_all_zero"], results["seeds"]) == (0.85, 1)
 
 
-def test_killed_twice_and_resumed_equals_unbroken(whole: tuple[Path, dict[str, Any]], recipe: Path, tmp_path: Path) -> None:
-    root = tmp_path / "run"
-    for label, step in (("supervised training", 13), ("recast", 3)):
+def test_killed_at_three_points_and_resumed_equals_unbroken(
+    whole: tuple[Path, dict[str, Any]], recipe: Path, tmp_path: Path
+) -> None:
+    root, rng = tmp_path / "run", np.random.default_rng(0)
+    points = (
+        ("supervised training", int(rng.integers(1, 24))),
+        ("grpo", int(rng.integers(1, STEPS))),
+        ("writing recast", int(rng.choice([2, 4]))),  # the checkpoint of that step
+    )
+    for label, step in points:
         command = [sys.executable, "-c", KILLED, str(recipe), str(root), label, str(step)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == -9, done.stderr
+        assert done.returncode == -9, (label, step, done.stderr)
     assert not (root / "results.json").exists()
     assert read_run(root / "rl" / "recast").status == "running"
+    assert len(list((root / "rl" / "recast" / "checkpoints").glob(".*.tmp"))) == 1
     found = run_real(load_config(RealConfig, recipe), 3, root, resume=True)
     assert without_seconds(found) == without_seconds(whole[1])
     for name in ("sft", *(f"rl/{method}" for method in METHODS)):
@@ -155,6 +173,7 @@ def test_killed_twice_and_resumed_equals_unbroken(whole: tuple[Path, dict[str, A
         assert ours.groups.equals(unbroken.groups)
         weights, expected = (load_file(folder / name / "model" / "model.safetensors") for folder in (root, whole[0]))
         assert all((weights[key] == expected[key]).all() for key in expected)
+    assert not list(root.rglob(".*.tmp"))
 
 
 def test_a_complete_run_is_read_not_repeated(whole: tuple[Path, dict[str, Any]], recipe: Path) -> None:
