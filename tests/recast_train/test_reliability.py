@@ -154,7 +154,7 @@ def test_a_model_that_diverges_at_once(refused: Lines, tmp_path: Path) -> None:
 def test_a_validation_that_is_not_finite(
     label: str, step: int, last: int | None, refused: Lines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    rows, logprobs, search = tmp_path / "run" / label / "steps.jsonl", evaluate.packed_logprobs, evaluate.search
+    rows, logprobs, search = tmp_path / "run" / label / "steps.jsonl", evaluate.path_logprobs, evaluate.search
 
     def factor() -> float:
         return float("nan") if rows.exists() and len(rows.read_text().splitlines()) >= step else 1.0
@@ -163,7 +163,7 @@ def test_a_validation_that_is_not_finite(
         leaves, *rest = search(*given)
         return (leaves * factor(), *rest)
 
-    monkeypatch.setattr(evaluate, "packed_logprobs", lambda *given: logprobs(*given) * factor())
+    monkeypatch.setattr(evaluate, "path_logprobs", lambda *given: logprobs(*given) * factor())
     monkeypatch.setattr(evaluate, "search", found)
     line = refused(tmp_path / "run")
     folder = tmp_path / "run" / label / "checkpoints"

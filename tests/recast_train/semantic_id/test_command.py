@@ -109,7 +109,7 @@ def recipe(folder: Path, sids: str) -> Path:
         lines += [f"{name}\t{dataset.items[item]}\t1\t{at}" for at, item in enumerate(dataset.sequence(user))]
     (folder / "tiny.inter").write_text("\n".join(lines) + "\n")
     file = folder / "tiny.toml"
-    data = f'data = {{interactions = "{folder / "tiny.inter"}", core = 1}}'
+    data = f'data = {{format = "atomic", path = "{folder / "tiny.inter"}", core = 1}}'
     file.write_text(f"{data}\n[rl]\nsteps = 3\n[sids]\n{sids}\n")
     return file
 
@@ -129,7 +129,8 @@ def test_the_command_makes_the_table_that_a_run_makes(tmp_path: Path, monkeypatc
     assert table.report.items() <= said.items()
     config = load_config(RealConfig, file)
     (tmp_path / "run").mkdir()
-    prepare(config, load_source(config.data), 5, tmp_path / "run", lambda *_: None)
+    with Engine(EngineConfig()) as engine:
+        prepare(config, load_source(config.data), 5, tmp_path / "run", lambda *_: None, engine)
     assert load_sids(tmp_path / "run" / "sids").hash == table.hash
 
 
