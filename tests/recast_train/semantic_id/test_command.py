@@ -13,6 +13,7 @@ from recast_sim.configio import load_config
 from recast_train import cli
 from recast_train.config import RealConfig
 from recast_train.data import load_source, train_matrix
+from recast_train.engine import Engine, EngineConfig
 from recast_train.semantic_id import (
     RqVaeConfig,
     SemanticIdError,
