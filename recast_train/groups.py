@@ -42,13 +42,13 @@ class Groups:
     `drawn` counts every valid rollout and `thought_tokens` every token of a thought, also of groups that were thrown away.
     For a constructor that needs no rollouts the groups hold one dummy miss each, `sampled` is false and `drawn` is 0. `tokens`
     hold the thoughts where there are some, and the log-probabilities of rollouts and anchors are given them.
-    `target_leaf_P` is the target that is the anchor.
+    `anchor_leaf_P` is the leaf of the target that is the anchor.
     `reward_seconds` is the time that rewards and structural scores took. The same on all ranks.
     """
 
     prompt_P: Tensor
     tokens: PromptTokens
-    target_leaf_P: Tensor
+    anchor_leaf_P: Tensor
     leaf_PG: Tensor
     logprob_PG: Tensor
     valid_PG: Tensor
@@ -118,7 +118,7 @@ def kept_leaves(groups: Groups, plan: UpdatePlan, group_size: int, prompt_P: Ten
     """Leaf of each row of a plan over some of the groups (their places in `prompt_P`), the anchor's where it is one."""
     group, row = prompt_P[plan.rows_N // group_size], plan.rows_N % group_size
     own = groups.leaf_PG[group, row.clamp(max=groups.leaf_PG.shape[1] - 1)]  # a row beyond the sampled ones is an anchor
-    return torch.where(plan.anchor_N, groups.target_leaf_P[group], own)
+    return torch.where(plan.anchor_N, groups.anchor_leaf_P[group], own)
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,13 @@ class _Draw:
         tokens = self._gathered(own) if self.rollout.thought.max_tokens else whole
         logprob_PT = self._target_logprobs(own, target_PT[share])
         of_anchors = derive_seed(generator.initial_seed(), "anchors")
-        target_P, anchor_logprob_P = choose_anchors(target_PT, self.config, logprob_PT, of_anchors)
+        anchor_P, anchor_logprob_P = choose_anchors(target_PT, self.config, logprob_PT, of_anchors)
         if not self.constructor.rollouts:
             nothing = torch.zeros(len(prompt_P), 1)
             leaf = torch.zeros_like(nothing, dtype=torch.int64)
             valid = torch.ones_like(leaf, dtype=torch.bool)
             scores = (nothing, nothing, anchor_logprob_P, 0, False, thought_tokens)
-            return Groups(prompt_P, tokens, target_P, leaf, nothing, valid, *scores)
+            return Groups(prompt_P, tokens, anchor_P, leaf, nothing, valid, *scores)
         rollouts = self.model(sample_rollouts, own, self.group_size, generator, self.rollout, part)
         leaf_PG, logprob_PG, valid_PG = map(self.engine.gather, (rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG))
         begun = time.perf_counter()
@@ -157,7 +157,7 @@ class _Draw:
         return Groups(
             prompt_P=prompt_P,
             tokens=tokens,
-            target_leaf_P=target_P,
+            anchor_leaf_P=anchor_P,
             leaf_PG=leaf_PG,
             logprob_PG=logprob_PG,
             valid_PG=valid_PG,
@@ -216,7 +216,7 @@ def _join(parts: Sequence[tuple[Groups, Tensor]], count: int) -> Groups:
     return Groups(
         prompt_P=rows(lambda g: g.prompt_P),
         tokens=tokens,
-        target_leaf_P=rows(lambda g: g.target_leaf_P),
+        anchor_leaf_P=rows(lambda g: g.anchor_leaf_P),
         leaf_PG=rows(lambda g: g.leaf_PG),
         logprob_PG=rows(lambda g: g.logprob_PG),
         valid_PG=rows(lambda g: g.valid_PG),

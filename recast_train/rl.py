@@ -7,14 +7,12 @@ compared on the same prompts, and a run that was killed and resumed ends with th
 import copy
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 
 from recast_sim.catalog import Catalog
-from recast_sim.runs import derive_seed
 from recast_sim.signal import get_constructor
-from recast_train.data import Prompts
+from recast_train.data import Prompts, sample_prompts
 from recast_train.engine import Engine, Recorder, State
 from recast_train.evaluate import EvaluationConfig, expected_all_zero, score_over_ranks
 from recast_train.groups import TrainPrompts
@@ -54,8 +52,7 @@ def train_rl(
     start, meta = recorder.restore(prepared, optimiser, ("totals",))
     totals: dict[str, int] = meta["totals"] if start else dict.fromkeys(BUDGET, 0)
     step_of = Step(engine, prepared, reference, train, get_constructor(constructor), config, seed, optimiser, totals)
-    chosen = np.random.default_rng(derive_seed(seed, "validation prompts")).permutation(len(validation))
-    part = validation.take(np.sort(chosen[: config.validation_prompts]))
+    part = sample_prompts(validation, config.validation_prompts, seed, "validation prompts")
 
     def evaluate(step: int) -> None:
         with recorder.guard(step):

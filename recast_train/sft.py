@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
 from recast_sim.runs.checkpoint import load_tensors, save_tensors
-from recast_train.data import Dataset, Prompts
+from recast_train.data import Dataset, Prompts, sample_prompts
 from recast_train.engine import Engine, Recorder, State
 from recast_train.evaluate import target_logprobs_over_ranks
 from recast_train.model import CHAT, SidModel, require
@@ -102,8 +102,7 @@ def train_sft(
     prepared = engine.prepare(model)
     optimiser = torch.optim.AdamW(prepared.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     progress = _restore(recorder, prepared, optimiser)
-    chosen = np.random.default_rng(derive_seed(seed, "validation prompts")).permutation(len(validation))
-    part = validation.take(np.sort(chosen[: config.validation_prompts]))
+    part = sample_prompts(validation, config.validation_prompts, seed, "validation prompts")
     train_step = _TrainStep(engine, prepared, catalog, dataset, optimiser, config, seed)
     if config.steps == 0:
         _validate(engine, prepared, catalog, part, progress, recorder)

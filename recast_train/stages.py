@@ -15,6 +15,7 @@ from recast_sim.runs import RunError, RunWriter, atomic_directory, derive_seed, 
 from recast_sim.runs.checkpoint import read_tensors, save_tensors
 from recast_sim.runs.reader import read_manifest
 from recast_sim.runs.writer import latest_step, same_config
+from recast_train.data import sample_prompts
 from recast_train.engine import Recorder, State
 from recast_train.evaluate import (
     EvaluationConfig,
@@ -30,7 +31,7 @@ from recast_train.rl import train_prompts, train_rl
 from recast_train.rl_config import RlConfig
 from recast_train.sft import train_sft
 from recast_train.sinks import Sink, open_sink
-from recast_train.task import Task, sample_prompts
+from recast_train.task import Task
 
 
 def supervised(task: Task) -> SidModel:

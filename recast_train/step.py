@@ -4,14 +4,14 @@ Axis letters: P prompts of the batch, G rollouts, N rows.
 """
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recast_sim.runs import derive_seed
-from recast_sim.signal import Constructor, Signal, UpdatePlan, regime_codes
+from recast_sim.signal import Constructor, Signal, regime_codes
 from recast_train.engine import Engine, OwnRows, split_plan
 from recast_train.gradient_probe import FIGURES, probe_gradients
 from recast_train.groups import Groups, TrainPrompts, draw_groups, kept_leaves, signal_of
@@ -90,7 +90,7 @@ class Step:
         rows = split_plan(signal.plan, signal.group_size, share)
         leaf_N = kept_leaves(groups, rows.plan, signal.group_size, own)
         prompts = PromptTokens(groups.tokens.tokens_PT[own], groups.tokens.real_PT[own]).to(device)
-        return prompts, OwnRows(_to(rows.plan, device), rows.own_N.to(device)), leaf_N.to(device)
+        return prompts, OwnRows(rows.plan.to(device), rows.own_N.to(device)), leaf_N.to(device)
 
     def _noise(self, step: int, groups: Groups, signal: Signal) -> dict[str, float | None]:
         """The gradient's noise at the chosen steps, None at the others; nothing where it is never wanted."""
@@ -101,7 +101,7 @@ class Step:
             return dict.fromkeys(FIGURES)
         whole = torch.arange(len(groups.prompt_P))
         leaf_N = kept_leaves(groups, signal.plan, signal.group_size, whole).to(device)
-        plan, inner = _to(signal.plan, device), self.engine.unwrap(self.model)
+        plan, inner = signal.plan.to(device), self.engine.unwrap(self.model)
         temperature = self.config.rollout.temperature
         return probe_gradients(inner, groups.tokens.to(device), plan, leaf_N, signal.group_size, temperature)
 
@@ -112,11 +112,6 @@ class Step:
         self.totals["actor_rows"] += len(signal.plan.rows_N) * self.config.updates_per_batch
         for name in ("actor_tokens", "optimiser_steps"):
             self.totals[name] += int(log.pop(name))
-
-
-def _to(plan: UpdatePlan, device: torch.device) -> UpdatePlan:
-    columns = {name: getattr(plan, name).to(device) for name in ("rows_N", "advantages_N", "weights_N", "anchor_N")}
-    return replace(plan, **columns)
 
 
 def _signal_row(groups: Groups, signal: Signal, config: RlConfig) -> dict[str, float]:

@@ -22,14 +22,14 @@ from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
 from recast_train.config import Setting, check_methods
-from recast_train.data import load_source
+from recast_train.data import load_source, sample_prompts
 from recast_train.engine import Engine
 from recast_train.evaluate import score_prompts
 from recast_train.methods import Method, parse_method
 from recast_train.model import SidModel, TrainError, require
 from recast_train.references import choose_neighbours, references
 from recast_train.stages import evaluated, read_evaluation, reinforced, supervised
-from recast_train.task import Task, prepare, sample_prompts
+from recast_train.task import Task, prepare
 
 TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
 START = "start"

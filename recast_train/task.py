@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from recast_sim.catalog import Catalog
-from recast_sim.runs import RunError, atomic_directory, derive_seed, write_json
+from recast_sim.runs import RunError, atomic_directory, write_json
 from recast_train.config import Setting
-from recast_train.data import Dataset, Prompts, Source
+from recast_train.data import Dataset, Prompts, Source, sample_prompts
 from recast_train.engine import Engine
 from recast_train.semantic_id import SidTable, load_sids, make_sids, save_sids
 from recast_train.sinks import SinkName
@@ -66,12 +66,6 @@ def _table(config: Setting, source: Source, seed: int, report: Report) -> SidTab
     if source.sids is not None:
         return SidTable(source.sids.codes_IL, source.sids.sizes)
     return make_sids(config.sids, source.dataset, seed, lambda done, total: report("semantic IDs", done, total))
-
-
-def sample_prompts(ask: Prompts, count: int, seed: int, name: str) -> Prompts:
-    """At most `count` prompts, drawn without replacement by the seed and a name, in their old order."""
-    chosen = np.random.default_rng(derive_seed(seed, name)).permutation(len(ask))[:count]
-    return ask.take(np.sort(chosen))
 
 
 def read_json(file: Path, delete: Path | None = None) -> dict[str, Any]:

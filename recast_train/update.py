@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from recast_sim.signal import Objective, ObjectiveConfig, UpdatePlan
+from recast_sim.signal import Objective, ObjectiveConfig
 from recast_train.engine import Engine, OwnRows
 from recast_train.model import PromptTokens, SidModel
 from recast_train.packed import packed_logprobs, packed_tokens
@@ -107,12 +107,11 @@ def _part(rows: OwnRows, part: Tensor, every: float, engine: Engine) -> OwnRows 
     """A mini-batch of the rows, its normaliser its share of the batch's; None where no rank has a row in it."""
     if len(part) == len(rows.own_N):
         return rows
-    names = ("rows_N", "advantages_N", "weights_N", "anchor_N")
     own_N = rows.own_N[part.to(rows.own_N.device)]
     count = engine.all_sum(float(own_N.sum()))[0]
     if not count:
         return None
-    plan: UpdatePlan = replace(rows.plan, **{name: getattr(rows.plan, name)[part] for name in names})
+    plan = rows.plan.take(part)
     return OwnRows(replace(plan, normaliser=plan.normaliser * count / every), own_N)
 
 

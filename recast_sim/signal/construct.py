@@ -1,6 +1,7 @@
 """From a batch of rollout groups to optimisation events: the one entry point of the signal module."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,6 +48,18 @@ class UpdatePlan:
     def coefficients_N(self) -> Tensor:
         """Factor on grad log pi of each row at the on-policy point: weights * advantages / normaliser."""
         return self.weights_N * self.advantages_N / self.normaliser
+
+    def take(self, rows: Tensor) -> "UpdatePlan":
+        """Some of the rows, by mask or index; the normaliser stays the whole plan's."""
+        return self._each(lambda column_N: column_N[rows])
+
+    def to(self, device: torch.device) -> "UpdatePlan":
+        """The plan on a device."""
+        return self._each(lambda column_N: column_N.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "UpdatePlan":
+        columns = ("rows_N", "advantages_N", "weights_N", "anchor_N")
+        return replace(self, **{name: change(getattr(self, name)) for name in columns})
 
 
 @dataclass(frozen=True)

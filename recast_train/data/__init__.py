@@ -12,6 +12,7 @@ from recast_train.data.interactions import (
     k_core,
     load_ml100k,
     prompts,
+    sample_prompts,
     split_by_time,
     train_matrix,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "read_table",
     "read_titles",
     "recognise",
+    "sample_prompts",
     "split_by_time",
     "train_matrix",
 ]

@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recast_sim.runs import derive_seed
 from recast_train.data.atomic import read_atomic, read_titles
 from recast_train.data.errors import DataError
 
@@ -181,6 +182,12 @@ def prompts(dataset: Dataset, split: Split, max_history: int = 20, min_history: 
     history_NH = np.where(back_H <= past_N[:, None], dataset.item_M[source_NH.clip(0)], PAD)
     seen = dataset.item_M[runs(first_N, past_N)]
     return Prompts(history_NH, dataset.item_M[first_N + past_N][:, None], user_N, offsets(past_N), seen)
+
+
+def sample_prompts(ask: Prompts, count: int, seed: int, name: str) -> Prompts:
+    """At most `count` prompts, drawn without replacement by the seed and a name, in their old order."""
+    chosen = np.random.default_rng(derive_seed(seed, name)).permutation(len(ask))[:count]
+    return ask.take(np.sort(chosen))
 
 
 def train_matrix(dataset: Dataset) -> sparse.csr_array:

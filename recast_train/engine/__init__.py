@@ -8,9 +8,9 @@
 A prepared model is only ever called, `model(compute, *arguments)` (`SidModel.forward`), and by all ranks equally often.
 """
 
-from recast_train.engine.checkpoint import Recorder
 from recast_train.engine.config import EngineConfig
 from recast_train.engine.engine import Engine
+from recast_train.engine.recorder import Recorder
 from recast_train.engine.rows import OwnRows, split_plan
 from recast_train.engine.state import State
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Engine:
         self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
         atexit.register(_leave)  # not before: a group of ranks that was left is not reliably joined again
         self._config = config
-        self._spare: dict[int, SidModel] = {}  # whole copies on the CPU of models that are sharded
+        self._spare: WeakKeyDictionary[SidModel, SidModel] = WeakKeyDictionary()  # whole copies of models that are sharded
         found = self._accelerator.num_processes
         require(
             found == self._world, "WORLD_SIZE", self._world, f"but accelerate sees {found}; use accelerate launch or torchrun"
@@ -82,7 +83,8 @@ class Engine:
         sums = self.gather(own[None])
         require(torch.allclose(sums, own, rtol=1e-9), "model", sums.tolist(), "norms differ over ranks; build it from one seed")
         if self._config.strategy == "fsdp2" and self.world > 1:
-            self._spare[id(model)] = copy.deepcopy(model)
+            if any(weight.requires_grad for weight in model.parameters()):
+                self._spare[model] = copy.deepcopy(model)
             shard(model.to(self.device), model.lm, self.device, self.world, self._config.precision == "bf16")
         plain = self._config.strategy != "ddp" or not any(weight.requires_grad for weight in model.parameters())
         wrapped = self._accelerator.prepare_model(model, evaluation_mode=plain)
@@ -100,9 +102,9 @@ class Engine:
     def replica(self, model: nn.Module) -> SidModel:
         """A whole model of the present parameters on every rank, whose passes concern no other rank: for evaluation."""
         inner = self.unwrap(model)
-        if id(inner) not in self._spare:
+        if inner not in self._spare:
             return inner
-        spare = self._spare[id(inner)].to(self.device)
+        spare = self._spare[inner].to(self.device)
         self.load(self.state(model), spare)
         return spare
 

@@ -38,7 +38,7 @@ class OwnRows:
         """
         own_N = self.own_N.to(new_NL.device)
         reference_NL = None if reference_NL is None else reference_NL[own_N]
-        return plan_objective(_take(self.plan, own_N), new_NL[own_N], old_NL[own_N], reference_NL, config)
+        return plan_objective(self.plan.take(own_N), new_NL[own_N], old_NL[own_N], reference_NL, config)
 
 
 def split_plan(plan: UpdatePlan, group_size: int, share: slice) -> OwnRows:
@@ -59,7 +59,7 @@ def split_plan(plan: UpdatePlan, group_size: int, share: slice) -> OwnRows:
     require(fits, "share", share, "is not one of equally long slices of the prompts; take Engine.share")
     rank_N = plan.rows_N // (group_size * prompts)
     mine_N = rank_N == share.start // prompts
-    own = _take(plan, mine_N)
+    own = plan.take(mine_N)
     rows_N = own.rows_N - share.start * group_size
     most = int(rank_N.bincount().max()) if len(rank_N) else 0
     filler_F = _filler_groups(rows_N // group_size, prompts, most - len(rows_N)) * group_size
@@ -70,11 +70,6 @@ def split_plan(plan: UpdatePlan, group_size: int, share: slice) -> OwnRows:
 
     columns = {name: padded(getattr(own, name)) for name in ("advantages_N", "weights_N", "anchor_N")}
     return OwnRows(replace(own, rows_N=rows_N, **columns), padded(torch.ones_like(own.anchor_N)))
-
-
-def _take(plan: UpdatePlan, rows: Tensor) -> UpdatePlan:
-    names = ("rows_N", "advantages_N", "weights_N", "anchor_N")
-    return replace(plan, **{name: getattr(plan, name)[rows] for name in names})
 
 
 def _filler_groups(group_N: Tensor, prompts: int, fillers: int) -> Tensor:

@@ -148,8 +148,8 @@ def test_a_batch_without_a_kept_row_has_no_gradient() -> None:
 def test_a_half_without_a_kept_row_has_no_cosine() -> None:
     model, prompts, plan, leaf_N = batch()
     even = plan.rows_N // G % 2 == 0
-    columns = {name: getattr(plan, name)[even] for name in ("rows_N", "advantages_N", "weights_N", "anchor_N")}
-    found = probe_gradients(model, prompts, replace(plan, **columns), leaf_N[even], G)
+    taken = plan.take(even)
+    found = probe_gradients(model, prompts, taken, leaf_N[even], G)
     assert found["cosine_halves"] is None
     assert found["gradient_variance"]
 
@@ -157,8 +157,8 @@ def test_a_half_without_a_kept_row_has_no_cosine() -> None:
 def test_one_group_has_no_figure() -> None:
     model, prompts, plan, leaf_N = batch("sft_hard_negative", prompts=2)
     one = plan.rows_N // G == 0
-    columns = {name: getattr(plan, name)[one] for name in ("rows_N", "advantages_N", "weights_N", "anchor_N")}
-    found = probe_gradients(model, prompts.take(slice(0, 1)), replace(plan, **columns), leaf_N[one], G)
+    taken = plan.take(one)
+    found = probe_gradients(model, prompts.take(slice(0, 1)), taken, leaf_N[one], G)
     assert found == dict.fromkeys(FIGURES)
 
 

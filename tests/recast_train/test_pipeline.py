@@ -54,7 +54,7 @@ from pathlib import Path
 from recast_sim.configio import load_config
 from recast_train.config import RealConfig
 from recast_train.pipeline import run_real
-from recast_train.engine import checkpoint
+from recast_train.engine import recorder
 recipe, out, label, step = sys.argv[1:]
 def report(at, done, total):
     if at == label and done >= int(step):
@@ -64,9 +64,9 @@ def half(folder, *rest, **meta):
     if folder.parts[-3:-1] == (label.split()[1], "checkpoints") and f"step-{int(step):08d}" in folder.name:
         (folder / "meta.json").write_text("{")
         os.kill(os.getpid(), signal.SIGKILL)
-write = checkpoint.write_tensors
+write = recorder.write_tensors
 if label.startswith("writing "):
-    checkpoint.write_tensors = half
+    recorder.write_tensors = half
 run_real(load_config(RealConfig, Path(recipe)), 3, Path(out), True, report)
 """
 

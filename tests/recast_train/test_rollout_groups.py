@@ -76,7 +76,7 @@ def test_kept_leaves_of_some_of_the_groups(engine: Engine) -> None:
     signal = signal_of(groups, "recast", SignalConfig(), 1)
     whole = kept_leaves(groups, signal.plan, signal.group_size, torch.arange(6))
     assert torch.equal(
-        whole[signal.plan.anchor_N], groups.target_leaf_P[(signal.plan.rows_N // signal.group_size)[signal.plan.anchor_N]]
+        whole[signal.plan.anchor_N], groups.anchor_leaf_P[(signal.plan.rows_N // signal.group_size)[signal.plan.anchor_N]]
     )
     later = signal.plan.rows_N // signal.group_size >= 3
     assert 0 < int(later.sum()) < len(later)
@@ -101,7 +101,7 @@ def test_log_probabilities_are_given_the_thought_and_at_the_temperature(name: st
     rows = torch.arange(len(groups.prompt_P))
     with torch.no_grad():
         of_rollouts = repeated_logprobs(model, groups.tokens, rows.repeat_interleave(5), groups.leaf_PG.flatten(), 2.0).sum(1)
-        of_anchors = repeated_logprobs(model, groups.tokens, rows, groups.target_leaf_P, 2.0).sum(1)
+        of_anchors = repeated_logprobs(model, groups.tokens, rows, groups.anchor_leaf_P, 2.0).sum(1)
     assert torch.allclose(groups.logprob_PG.flatten(), of_rollouts, atol=1e-4)
     if name == "luffy":
         assert groups.anchor_logprob_P is not None

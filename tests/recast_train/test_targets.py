@@ -149,24 +149,24 @@ def test_the_anchor_is_the_chosen_target(choice: str, name: str, world: tuple[Ca
     columns = []
     for row, prompt in enumerate(groups.prompt_P.tolist()):
         targets = [leaf for leaf in train.target_leaf_NT[prompt].tolist() if leaf >= 0]
-        columns.append(targets.index(int(groups.target_leaf_P[row])))
+        columns.append(targets.index(int(groups.anchor_leaf_P[row])))
         if choice == "most_likely":
-            assert table_PY[row, groups.target_leaf_P[row]] == table_PY[row, targets].max()
+            assert table_PY[row, groups.anchor_leaf_P[row]] == table_PY[row, targets].max()
     assert (choice == "first") == (set(columns) == {0})
     if name == "luffy":
-        own_P = table_PY.gather(1, groups.target_leaf_P[:, None])[:, 0]
+        own_P = table_PY.gather(1, groups.anchor_leaf_P[:, None])[:, 0]
         assert groups.anchor_logprob_P is not None
         assert torch.allclose(groups.anchor_logprob_P, own_P.float(), atol=1e-3)
     signal = signal_of(groups, name, SignalConfig(), 1)
     leaves = kept_leaves(groups, signal.plan, signal.group_size, torch.arange(24))[signal.plan.anchor_N]
-    assert torch.equal(leaves, groups.target_leaf_P[signal.plan.rows_N[signal.plan.anchor_N] // signal.group_size])
+    assert torch.equal(leaves, groups.anchor_leaf_P[signal.plan.rows_N[signal.plan.anchor_N] // signal.group_size])
 
 
 def test_the_choice_changes_no_rollout(world: tuple[Catalog, SidModel, TrainPrompts]) -> None:
     _, model, train = world
     first, *others = (draw(model, train, "recast", choice) for choice in ("first", "random", "most_likely"))
     for other in others:
-        assert not torch.equal(first.target_leaf_P, other.target_leaf_P)
+        assert not torch.equal(first.anchor_leaf_P, other.anchor_leaf_P)
         assert torch.equal(first.leaf_PG, other.leaf_PG)
         assert torch.equal(first.rewards_PG, other.rewards_PG)
 

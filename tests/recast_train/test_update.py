@@ -47,8 +47,7 @@ def same(a: SidModel, b: SidModel, tolerance: float = 1e-5) -> bool:
 
 
 def part_of(plan: UpdatePlan, rows: Tensor) -> UpdatePlan:
-    columns = {name: getattr(plan, name)[rows] for name in ("rows_N", "advantages_N", "weights_N", "anchor_N")}
-    return replace(plan, **columns, normaliser=plan.normaliser * len(rows) / len(plan.rows_N))
+    return replace(plan.take(rows), normaliser=plan.normaliser * len(rows) / len(plan.rows_N))
 
 
 def gradients(model: SidModel, loss: Tensor) -> dict[str, Tensor]:
