@@ -1,10 +1,12 @@
+import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pytest
 
-from recast_sim.configio import Common, ConfigError, Flag, Nested, OptionalFile, load_config, run_command
+from recast_sim.configio import Common, ConfigError, Flag, Nested, OptionalFile, load_config, progress, run_command
 
 
 @dataclass(frozen=True)
@@ -100,3 +102,16 @@ def test_help_lists_commands_and_options(capsys: pytest.CaptureFixture[str]) -> 
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert all(option in text for option in ("--seed", "--out", "--json", "--inner.rate"))
+
+
+def test_progress_shows_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as report:
+        for done in range(1, 5):
+            report("training", done, 10)
+            time.sleep(0.05)
+    shown = capsys.readouterr().err
+    assert "4/10" in shown
+    rate = re.search(r"([\d.]+)/s", shown)
+    assert rate is not None
+    assert 2 < float(rate[1]) < 25
+    assert len(re.findall(r"\d:\d\d:\d\d", shown)) >= 2  # elapsed and left

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pipeline_world import STEPS, G, P, untimed, without_seconds, write_recipe
 from rich.console import Console
 from safetensors.numpy import load_file
 
@@ -24,29 +25,6 @@ from recast_train.pipeline import run_real
 from recast_train.rl import RlConfig
 
 METHODS = ("grpo", "recast", "sft", "dapo")
-P, G, STEPS = 6, 8, 5
-RECIPE = f"""
-methods = {list(METHODS)}
-data = {{format = "atomic", path = "INTER", core = 1, max_history = 5}}
-sids = {{dim = 6, sizes = [4, 3]}}
-model = {{hidden = 16, layers = 1, heads = 2, feed_forward = 24}}
-evaluation = {{train_prompts = 40, group_size = {G}, width = 4}}
-[sft]
-steps = 24
-batch = 16
-window = 6
-warm_up = 4
-learning_rate = 0.01
-evaluate_every = 8
-[rl]
-group_size = {G}
-prompts_per_step = {P}
-steps = {STEPS}
-evaluate_every = 3
-checkpoint_every = 2
-max_draws = 3
-objective = {{kl = 0.01}}
-"""
 
 KILLED = """
 import os, signal, sys
@@ -73,32 +51,17 @@ run_real(load_config(RealConfig, Path(recipe)), 3, Path(out), True, report)
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recipe")
-    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-    for user in range(40):
-        rows += [f"u{user}\ti{(7 * user + step) % 24}\t1\t{step}" for step in range(12 + user % 4)]
-    (folder / "tiny.inter").write_text("\n".join(rows) + "\n")
-    (folder / "tiny.toml").write_text(RECIPE.replace("INTER", str(folder / "tiny.inter")))
-    return folder / "tiny.toml"
+    return write_recipe(tmp_path_factory.mktemp("recipe"), METHODS, with_dropout)
+
+
+def with_dropout(text: str) -> str:
+    return text.replace(", dropout = 0.0, attention_dropout = 0.0", "").replace("learning_rate = 0.003", "learning_rate = 0.01")
 
 
 @pytest.fixture(scope="module")
 def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     root = tmp_path_factory.mktemp("whole") / "run"
     return root, run_real(load_config(RealConfig, recipe), 3, root, resume=False)
-
-
-def without_seconds(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_seconds(inner) for key, inner in value.items() if key != "seconds"}
-    return value
-
-
-MEASURED = ("seconds", "actor_tflops", "mfu", "peak_memory")  # of the machine, not of the run
-
-
-def untimed(table: pl.DataFrame) -> pl.DataFrame:
-    return table.drop([column for column in table.columns if column.startswith(MEASURED)])
 
 
 def test_budgets_and_columns(whole: tuple[Path, dict[str, Any]]) -> None:

@@ -5,19 +5,18 @@ import re
 import resource
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pipeline_world as world
 import pytest
+from fake_sink import Library, rows_of
 from safetensors import SafetensorError
 
-from recast_sim.configio import load_config, progress
-from recast_sim.runs import RunError, checkpoint, read_run
+from recast_sim.configio import load_config
+from recast_sim.runs import RunError, checkpoint, read_run, writer
 from recast_sim.runs.checkpoint import read_tensors
 from recast_train import cli, evaluate
 from recast_train.config import RealConfig
@@ -35,6 +34,12 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return text.replace("train_prompts = 41", "train_prompts = 8, prompts = 12").replace("kl = 0.01", "kl = 0.0")
 
     return world.write_recipe(tmp_path_factory.mktemp("recipe"), ("grpo",), short)
+
+
+@pytest.fixture(autouse=True)
+def small_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout with a long uncommitted diff has a manifest that no small file holds."""
+    monkeypatch.setattr(writer, "provenance", lambda: {"git": None})
 
 
 class Stopped(Exception):
@@ -327,32 +332,6 @@ def test_another_config_is_refused_by_its_key(
 # sinks
 
 
-class Library(ModuleType):
-    """A stand-in for wandb or trackio that keeps what it is told."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.runs: list[dict[str, Any]] = []
-        self.fail_at = 10**9
-
-    def init(self, **settings: Any) -> "Library":
-        self.runs.append({**settings, "rows": [], "finished": False})
-        return self
-
-    def log(self, row: dict[str, Any], step: int) -> None:
-        if len(self.runs) > 1 and step >= self.fail_at:
-            raise ConnectionResetError("the line is dead\nand more")
-        self.runs[-1]["rows"].append((step, row))
-
-    def finish(self) -> None:
-        self.runs[-1]["finished"] = True
-
-
-def rows_of(run: dict[str, Any], table: str) -> list[dict[str, Any]]:
-    found = [(step, {key.split("/", 1)[1]: value for key, value in row.items()}, next(iter(row))) for step, row in run["rows"]]
-    return [{"step": step, **row} for step, row, first in found if first.startswith(f"{table}/")]
-
-
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_sink_gets_the_rows(
     name: str, recipe: Path, whole: Whole, refused: Lines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -399,22 +378,6 @@ def test_a_sink_that_is_not_installed(refused: Lines, monkeypatch: pytest.Monkey
     assert line.endswith("RealConfig.sink: trackio is not installed; pip install trackio, or set sink to 'none'")
     assert not (tmp_path / "run").exists()
     assert "--sink" in refused(tmp_path / "run", "--sink", "tensorboard")
-
-
-# progress
-
-
-def test_progress_shows_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress() as report:
-        for done in range(1, 5):
-            report("training", done, 10)
-            time.sleep(0.05)
-    shown = capsys.readouterr().err
-    assert "4/10" in shown
-    rate = re.search(r"([\d.]+)/s", shown)
-    assert rate is not None
-    assert 2 < float(rate[1]) < 25
-    assert len(re.findall(r"\d:\d\d:\d\d", shown)) >= 2  # elapsed and left
 
 
 def test_a_recipe_may_not_name_another_sink() -> None:
