@@ -118,6 +118,13 @@ def override(config: T, changes: Mapping[str, Any]) -> T:
         raise ConfigError(f"{type(config).__name__}: {_first_problem(error)}") from error
 
 
+def dotted_keys(cls: type[Any], *parts: str, without: Collection[str] = ()) -> dict[str, str]:
+    """The fields of a config, and those of its nested configs `parts`, by name: the dotted key that `override` takes."""
+    nested = {f.name: f.default_factory for f in fields(cls) if f.name in parts}
+    own = {f.name: f.name for f in fields(cls) if f.name not in (*parts, *without)}
+    return own | {f.name: f"{part}.{f.name}" for part, config in nested.items() for f in fields(config)}  # type: ignore[arg-type]
+
+
 def parse_line(line: str, keys: Collection[str]) -> tuple[str, dict[str, Any]]:
     """First word of "word key=value ..." and its values, read as JSON where they are JSON, else as text.
 

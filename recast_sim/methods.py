@@ -3,16 +3,14 @@
 "recast"    "recast w_minus=0.3"    "recast norm_like=grpo rate_of=grpo"
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from recast_sim.configio import parse_line
-from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor
-from recast_sim.training import TrainingConfig, TrainingError
+from recast_sim.configio import ConfigError, dotted_keys, override, parse_line
+from recast_sim.signal import get_constructor
+from recast_sim.training import TrainingConfig
 
-_SIGNAL = {f.name for f in fields(SignalConfig)}
-_OBJECTIVE = {f.name for f in fields(ObjectiveConfig)}
-_TRAINING = {f.name for f in fields(TrainingConfig)} - {"constructor", "signal", "objective", "learning_rate"}
+_KEYS = dotted_keys(TrainingConfig, "signal", "objective", without=("constructor", "learning_rate"))
 
 
 @dataclass(frozen=True)
@@ -25,33 +23,26 @@ class Method:
     rate_of: str = ""
 
     def training(self, setting: TrainingConfig, learning_rate: float) -> TrainingConfig:
-        """The setting's training config with this method's changes."""
+        """The setting's training config with this method's changes.
 
-        def part(names: set[str]) -> dict[str, Any]:
-            return {key: value for key, value in self.changes.items() if key in names}
-
-        return replace(
-            setting,
-            constructor=self.constructor,
-            learning_rate=learning_rate,
-            signal=replace(setting.signal, **part(_SIGNAL)),
-            objective=replace(setting.objective, **part(_OBJECTIVE)),
-            **part(_TRAINING),
-        )
+        Raises:
+            ConfigError: a value that its field refuses.
+        """
+        changed = override(setting, {_KEYS[key]: value for key, value in self.changes.items()})
+        return replace(changed, constructor=self.constructor, learning_rate=learning_rate)
 
 
 def parse_method(line: str) -> Method:
     """Read a method from "constructor key=value ..."; keys are fields of SignalConfig, ObjectiveConfig and TrainingConfig.
 
     Raises:
-        ConfigError: an unknown key, or a word that is no key=value.
-        TrainingError: a value of the wrong type.
-        SignalError: an unknown constructor, or a value that its field refuses.
+        ConfigError: an unknown key, a word that is no key=value, or a value that its field refuses.
+        SignalError: an unknown constructor.
     """
-    word, changes = parse_line(line, _SIGNAL | _OBJECTIVE | _TRAINING | {"rate_of"})
+    word, changes = parse_line(line, {*_KEYS, "rate_of"})
     method = Method(" ".join(line.split()), get_constructor(word).name, changes, str(changes.pop("rate_of", "")))
     try:
         method.training(TrainingConfig(), 1.0)  # a bad value fails here, before hours of work
-    except TypeError as error:
-        raise TrainingError(f"method {line!r}: a value has the wrong type: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"method {line!r}: {error}") from error
     return method

@@ -4,17 +4,14 @@
 """
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from recast_sim.configio import ConfigError, override, parse_line
-from recast_sim.signal import Constructor, ObjectiveConfig, SignalConfig, get_constructor
+from recast_sim.configio import ConfigError, dotted_keys, override, parse_line
+from recast_sim.signal import Constructor, get_constructor
 from recast_train.rl_config import RlConfig
 
-_PARTS = {"signal": SignalConfig, "objective": ObjectiveConfig}
-_KEYS = {f.name: f.name for f in fields(RlConfig) if f.name not in (*_PARTS, "rollout")} | {
-    f.name: f"{part}.{f.name}" for part, config in _PARTS.items() for f in fields(config)
-}
+_KEYS = dotted_keys(RlConfig, "signal", "objective", without=("rollout",))
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ def test_a_line_sets_signal_objective_and_training() -> None:
         ("magic", SignalError, "'magic' is not registered"),
         ("recast w=1", ConfigError, "'w=1' must be key=value"),
         ("recast fast", ConfigError, "'fast' must be key=value"),
-        ("recast w_minus=-1", SignalError, "w_minus: -1"),
-        ("recast w_minus=abc", TrainingError, "wrong type"),
-        ("recast norm_like=magic", SignalError, "'magic' is not registered"),
+        ("recast w_minus=-1", ConfigError, "w_minus: -1"),
+        ("recast w_minus=abc", ConfigError, "w_minus"),
+        ("recast norm_like=magic", ConfigError, "'magic' is not registered"),
         ("recast learning_rate=1", ConfigError, "learning_rate=1"),
     ],
 )
