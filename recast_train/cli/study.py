@@ -46,4 +46,4 @@ def study(command: Study) -> None:
     if command.json:
         print(json.dumps(summary, allow_nan=False))
     else:
-        print_real_study(summary, Console(width=max(200, Console().width)))
+        print_real_study(summary, Console(width=max(260, Console().width)))
