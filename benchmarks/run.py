@@ -1,0 +1,67 @@
+"""All benchmarks, each in a process of its own, into one JSON file and one table.
+
+    python benchmarks/run.py [--quick] [--only construction ...] [--out benchmarks/results/cpu.json]
+
+Results of benchmarks that are not run stay in the file. Exits 1 where a target is missed or a benchmark fails.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from harness import report
+
+HERE = Path(__file__).resolve().parent
+BENCHMARKS = ("construction", "structural", "decoding", "actor", "step", "growth", "simulator")
+
+
+def run(name: str, quick: bool) -> dict[str, Any] | None:
+    """The result of one benchmark, None where it failed (its message is on the terminal)."""
+    print(f"\n## {name}", flush=True)
+    started = time.perf_counter()
+    command = [sys.executable, str(HERE / f"{name}.py"), "--json", *(["--quick"] if quick else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if not done.stdout.strip():
+        print(f"{name} failed with exit status {done.returncode}")
+        return None
+    result = json.loads(done.stdout.splitlines()[-1])
+    result["command"] = f"python benchmarks/run.py --only {name}{' --quick' if quick else ''}"
+    result["seconds"] = round(time.perf_counter() - started, 1)
+    print(report(result), flush=True)
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes: all of them in under 5 minutes")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
+    parser.add_argument("--out", type=Path, help="JSON file; a Markdown table is written beside it")
+    options = parser.parse_args()
+    kept: dict[str, Any] = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    ok = True
+    for name in options.only:
+        result = run(name, options.quick)
+        ok &= result is not None and all(entry["met"] is not False for entry in result["entries"])
+        if result is not None:
+            kept[name] = result
+            if options.out:
+                _write(options.out, {key: kept[key] for key in BENCHMARKS if key in kept})
+    return 0 if ok else 1
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    parts = [
+        f"## {name}\n\n`{result['command']}` ({result['seconds']:g} s)\n\n{report(result)}\n"
+        for name, result in results.items()
+    ]
+    path.with_suffix(".md").write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
