@@ -1,8 +1,7 @@
 """What all benchmarks share: contenders that alternate in one process, entries held against targets, one JSON form.
 
-A benchmark is a script with a function `measure(quick) -> Result` that ends in `sys.exit(main(measure, __doc__))`. Only ratios of
-contenders that ran side by side mean anything on a shared machine; every entry that has a target is such a ratio, or a figure
-that does not depend on the machine's speed.
+A benchmark is a script with a function `measure(quick) -> Result` that ends in `sys.exit(main(measure, __doc__))`. Only ratios
+of contenders that ran side by side mean anything on a shared machine; an entry with a target is such a ratio wherever it can be.
 """
 
 import argparse
@@ -13,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -127,7 +126,7 @@ def own_process(script: str, *arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table_text(rows: list[Mapping[str, Any]]) -> str:
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a Markdown table, numbers to four digits."""
     if not rows:
         return ""
