@@ -1,7 +1,7 @@
 """What all benchmarks share: contenders that alternate in one process, entries held against targets, one JSON form.
 
 A benchmark is a script with a function `measure(quick) -> Result` that ends in `sys.exit(main(measure, __doc__))`. Only ratios
-of contenders that ran side by side mean anything on a shared machine; an entry with a target is such a ratio wherever it can be.
+of contenders that ran side by side mean anything on a shared machine; an entry with a target is one wherever it can be.
 """
 
 import argparse
