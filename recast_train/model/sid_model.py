@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
+from recast_train.model.attention import whole_mask
 from recast_train.model.vocabulary import Vocabulary
 
 T = TypeVar("T")
@@ -65,10 +66,12 @@ class SidModel(nn.Module):
         """Last hidden states (P, Q, D).
 
         `mask` is bool (P, 1, Q, K), true where query q may attend to key k (K counts what `cache` holds, then the new
-        tokens); None is plain causal attention without padding on the left.
+        tokens); None is plain causal attention without padding on the left. A mask of fewer rows than tokens is that of the
+        last ones; those before them are plain causal among themselves (`model.attention`).
         """
         embedded = self.dropout(self.lm.get_input_embeddings()(tokens_PQ))
         if mask is not None and self.lm.config._attn_implementation == "eager":  # it adds the mask to the scores
+            mask = whole_mask(mask, tokens_PQ.shape[1])
             mask = torch.zeros_like(mask, dtype=embedded.dtype).masked_fill(~mask, torch.finfo(embedded.dtype).min)
         with self._checkpointing(kept=cache is None and torch.is_grad_enabled()):
             output = self.lm.base_model(
