@@ -84,7 +84,7 @@ def prefix_hidden(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> T
     One sequence a prompt holds it once and then the distinct prefixes, each seeing the prompt, the prefixes that begin it and
     itself. A prompt without a row is not computed. After a row's end its last state is repeated.
     """
-    part = prompts.take(tree.used_P).flush_left()
+    part = prompts.flush_left(tree.used_P)
     (P, T), E = part.tokens_PT.shape, tree.tokens_PE.shape[1]
     tokens = torch.cat([part.tokens_PT, tree.tokens_PE], 1)
     positions = torch.cat([part.positions_PT, part.length_P[:, None] + tree.depth_PE], 1)

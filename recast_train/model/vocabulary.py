@@ -54,10 +54,11 @@ class PromptTokens:
         first = tokens.shape[1] - int(real.sum(1).max())
         return PromptTokens(tokens[:, first:], real[:, first:])
 
-    def flush_left(self) -> "PromptTokens":
-        """The same prompts with their padding on the right, where plain causal attention needs no mask against it."""
-        order = self.real_PT.int().argsort(dim=1, descending=True, stable=True)
-        return PromptTokens(self.tokens_PT.gather(1, order), self.real_PT.gather(1, order))
+    def flush_left(self, rows: Tensor) -> "PromptTokens":
+        """Some of the prompts with their padding, wherever it was, on the right: there plain causal attention needs no mask."""
+        tokens, real = self.tokens_PT[rows], self.real_PT[rows]
+        order = real.int().argsort(dim=1, descending=True, stable=True)[:, : int(real.sum(1).max())]
+        return PromptTokens(tokens.gather(1, order), real.gather(1, order))
 
     def to(self, device: torch.device) -> "PromptTokens":
         return PromptTokens(self.tokens_PT.to(device), self.real_PT.to(device))
