@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recast_train.model import PromptTokens, SidModel
-from recast_train.prefixes import PrefixTree, prefix_hidden, prefix_tree
+from recast_train.prefixes import PrefixTree, prefix_states, prefix_tree
 
 
 class PromptCache:
@@ -47,8 +47,8 @@ def packed_logprobs(
     `prompt_N` says which prompt a row belongs to. A prompt is computed once for all its rows, and so is a prefix of an SID that
     several of them share; a prompt without a row is not computed.
     """
-    hidden_NLD = prefix_hidden(model, prompts, sid_prefixes(model, prompt_N, leaf_N))
-    return _leaf_logprobs(model, hidden_NLD, leaf_N, temperature)
+    hidden_XD, at_NL = prefix_states(model, prompts, sid_prefixes(model, prompt_N, leaf_N))
+    return model.leaf_logprobs(hidden_XD, at_NL, leaf_N, temperature)
 
 
 def repeated_logprobs(
@@ -58,8 +58,9 @@ def repeated_logprobs(
     part, read_NL = prompts.take(prompt_N), _tokens_read(model, leaf_N)
     tokens, real = (torch.cat(pair, 1) for pair in ((part.tokens_PT, read_NL), (part.real_PT, torch.ones_like(read_NL).bool())))
     whole = PromptTokens(tokens, real)
-    hidden_NQD = model.hidden(whole.tokens_PT, whole.positions_PT, whole.mask())
-    return _leaf_logprobs(model, hidden_NQD[:, -model.levels :], leaf_N, temperature)
+    hidden_NLD = model.hidden(whole.tokens_PT, whole.positions_PT, whole.mask())[:, -model.levels :]
+    at_NL = torch.arange(hidden_NLD[..., 0].numel(), device=leaf_N.device).view(-1, model.levels)
+    return model.leaf_logprobs(hidden_NLD.flatten(0, 1), at_NL, leaf_N, temperature)
 
 
 def sid_prefixes(model: SidModel, prompt_N: Tensor, leaf_N: Tensor) -> PrefixTree:
@@ -71,12 +72,3 @@ def _tokens_read(model: SidModel, leaf_N: Tensor) -> Tensor:
     """Tokens (N, L - 1) of leaves; that of the last level is predicted, never read."""
     return (model.table("leaf_codes")[leaf_N] + torch.tensor(model.offset, device=leaf_N.device))[:, :-1]
 
-
-def _leaf_logprobs(model: SidModel, hidden_NLD: Tensor, leaf_N: Tensor, temperature: float) -> Tensor:
-    nodes_NL = model.table("leaf_nodes")[leaf_N]
-    parents_NL = torch.cat([torch.zeros_like(nodes_NL[:, :1]), nodes_NL[:, :-1]], 1)
-    steps = [
-        model.step_logprobs(hidden_NLD[:, level], level, parents_NL[:, level], nodes_NL[:, level], temperature)
-        for level in range(model.levels)
-    ]
-    return torch.stack(steps, 1)

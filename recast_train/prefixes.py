@@ -1,7 +1,7 @@
 """Responses of many tokens behind few prompts: a prompt is computed once, and so is a prefix that several of its rows share.
 
 Axis letters: N rows, U distinct rows, L tokens of a row, P prompts that have rows, T tokens of a prompt, M distinct prefixes,
-E of them behind one prompt at most, D hidden width.
+E of them behind one prompt at most, D hidden width, X positions of a pass.
 """
 
 from dataclasses import dataclass
@@ -78,11 +78,15 @@ def prefix_tree(prompt_N: Tensor, tokens_NL: Tensor, real_NL: Tensor | None = No
     return PrefixTree(used_P, group_U[distinct_N], size_P, at_UL[distinct_N], tokens_PE, depth_PE, last_PE)
 
 
-def prefix_hidden(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> Tensor:
-    """Last hidden states (N, 1 + L, D) after each row's prompt and after each of its tokens, with gradient.
+def prefix_states(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> tuple[Tensor, Tensor]:
+    """One pass with gradient over prompts and the rows behind them.
 
     One sequence a prompt holds it once and then the distinct prefixes, each seeing the prompt, the prefixes that begin it and
-    itself. A prompt without a row is not computed. After a row's end its last state is repeated.
+    itself. A prompt without a row is not computed.
+
+    Returns:
+        last hidden states (X, D) of all positions; which of them stands after a row's prompt and after each of its tokens
+        (N, 1 + L), the same for rows that share a prefix, after a row's end its last one.
     """
     part = prompts.flush_left(tree.used_P)
     (P, T), E = part.tokens_PT.shape, tree.tokens_PE.shape[1]
@@ -92,4 +96,10 @@ def prefix_hidden(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> T
     hidden_PQD = model.hidden(tokens, positions, mask)
     end_N = part.length_P[tree.group_N, None] - 1
     at = torch.cat([end_N, torch.where(tree.at_NL >= 0, T + tree.at_NL, end_N)], 1)
-    return hidden_PQD[tree.group_N[:, None], at]
+    return hidden_PQD.flatten(0, 1), tree.group_N[:, None] * (T + E) + at
+
+
+def prefix_hidden(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> Tensor:
+    """The states of `prefix_states` row by row, (N, 1 + L, D)."""
+    hidden_XD, at = prefix_states(model, prompts, tree)
+    return hidden_XD[at]

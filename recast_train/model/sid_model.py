@@ -1,11 +1,12 @@
 """A causal LM over the tokens of one catalog, and its trie-constrained softmax.
 
-Axis letters: P prompts, Q query positions, K key positions, L levels, N trie nodes, B children of a node, C codes of a level,
-D hidden width.
+Axis letters: P prompts, Q query positions, K key positions, L levels, B children of a node, C codes of a level,
+D hidden width, X positions, N rows, U distinct states of them.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -83,23 +84,47 @@ class SidModel(nn.Module):
             )
         return self.dropout(output.last_hidden_state)
 
-    def level_logits(self, hidden_D: Tensor, level: int) -> Tensor:
-        """Logits (..., C) of one level's tokens in fp32, from hidden states (..., D): never of the whole vocabulary."""
-        start = self.offset[level]
-        weight_CD = self.lm.get_output_embeddings().weight[start : start + self.sizes[level]]
+    def level_weights(self) -> list[Tensor]:
+        """Rows (C, D) of the output matrix of each level's tokens, by one cut: so the gradient of all levels together is one
+        matrix over the vocabulary, not one a level."""
+        weight = self.lm.get_output_embeddings().weight
+        ends = [start + size for start, size in zip(self.offset, self.sizes, strict=True)]
+        borders = sorted({0, *self.offset, *ends, len(weight)})
+        pieces = weight.split([stop - start for start, stop in pairwise(borders)])
+        return [pieces[borders.index(start)] for start in self.offset]
+
+    def level_logits(self, hidden_D: Tensor, level: int, weight_CD: Tensor | None = None) -> Tensor:
+        """Logits (..., C) of one level's tokens in fp32, from hidden states (..., D): never of the whole vocabulary.
+
+        `weight_CD` is the level's part of `level_weights`, where several levels are wanted with gradient.
+        """
+        weight_CD = self.level_weights()[level] if weight_CD is None else weight_CD
         with torch.autocast(hidden_D.device.type, enabled=False):
             return hidden_D.float() @ weight_CD.float().T
 
-    def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
+    def child_logprobs(
+        self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0, weight_CD: Tensor | None = None
+    ) -> Tensor:
         """Log-softmax over the legal children (..., B) of each `node` (...) of `level`; -inf where padded."""
         legal = self.table("children", level)[node] >= 0
-        logits = self.level_logits(hidden_D, level).gather(-1, self.table("codes", level)[node])
+        logits = self.level_logits(hidden_D, level, weight_CD).gather(-1, self.table("codes", level)[node])
         return (logits / temperature).masked_fill(~legal, -torch.inf).log_softmax(-1)
 
-    def step_logprobs(self, hidden_D: Tensor, level: int, parent: Tensor, child: Tensor, temperature: float = 1.0) -> Tensor:
-        """Log-probability (...) of going from `parent` (a node of `level`) to `child` (a node of `level + 1`)."""
-        column = child - self.table("children", level)[parent][..., 0]  # children of a node are numbered in a row
-        return self.child_logprobs(hidden_D, level, parent, temperature).gather(-1, column[..., None])[..., 0]
+    def leaf_logprobs(self, hidden_XD: Tensor, at_NL: Tensor, leaf_N: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probabilities (N, L) of leaves, token by token; `at_NL` says which hidden state predicts each.
+
+        Rows that are predicted from one state share its softmax.
+        """
+        nodes_NL, steps = self.table("leaf_nodes")[leaf_N], []
+        parents_NL = torch.cat([torch.zeros_like(nodes_NL[:, :1]), nodes_NL[:, :-1]], 1)
+        for level, weight_CD in enumerate(self.level_weights()):
+            at_U, state_N = at_NL[:, level].unique(return_inverse=True)
+            parent_N = parents_NL[:, level]
+            parent_U = torch.empty_like(at_U).index_put_((state_N,), parent_N)  # the same for all rows of a state
+            logprobs_UB = self.child_logprobs(hidden_XD[at_U], level, parent_U, temperature, weight_CD)
+            column_N = nodes_NL[:, level] - self.table("children", level)[parent_N, 0]  # children are numbered in a row
+            steps.append(logprobs_UB[state_N, column_N])
+        return torch.stack(steps, 1)
 
     @contextmanager
     def _checkpointing(self, kept: bool) -> Iterator[None]:
