@@ -28,8 +28,7 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_train.model import ModelConfig, PromptTokens, SidModel, build_model
-from recast_train.packed import packed_logprobs, repeated_logprobs
-from recast_train.prefixes import prefix_hidden, prefix_tree
+from recast_train.packed import packed_logprobs, repeated_logprobs, shared_hidden
 
 G, KEPT, LEVELS, ITEMS = 32, 2, 4, 4096
 CELLS = tuple((prompt, vocabulary) for vocabulary in (1_024, 26_000) for prompt in (32, 128, 512))
@@ -77,9 +76,9 @@ def ours(world: World, kept: int) -> Tensor:
 
 def shared_whole(world: World, kept: int) -> Tensor:
     """Our pass with logits over the whole vocabulary: only to check `ours` against the other ways."""
-    prompt_N, _, ids = world.rows(kept)
-    tree = prefix_tree(prompt_N, ids[:, -LEVELS:-1])
-    return _chosen(world.model.lm.lm_head(prefix_hidden(world.model, world.prompts, tree)), ids)
+    ids = world.rows(kept)[2]
+    hidden_PRED = shared_hidden(world.model, world.prompts, ids[:, -LEVELS:].unflatten(0, (-1, kept)))
+    return _chosen(world.model.lm.lm_head(hidden_PRED.flatten(0, 1)), ids)
 
 
 def repeated(world: World, kept: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Prompts computed once: whatever branches off a prompt is further positions of the same row, kept apart by the mask.
 
-Axis letters: P prompts, T tokens of a prompt, W branches of a prompt, E extra positions fed so far, D hidden width, N rows,
-L levels.
+Axis letters: P prompts, T tokens of a prompt, W branches of a prompt, E extra positions fed so far or tokens of a response,
+R responses of a prompt, D hidden width, X positions of a pass, N rows, L levels.
 """
 
 import torch
@@ -49,6 +49,20 @@ def packed_logprobs(
     """
     hidden_XD, at_NL = prefix_states(model, prompts, sid_prefixes(model, prompt_N, leaf_N))
     return model.leaf_logprobs(hidden_XD, at_NL, leaf_N, temperature)
+
+
+def shared_hidden(model: SidModel, prompts: PromptTokens, tokens_PRE: Tensor, real_PRE: Tensor | None = None) -> Tensor:
+    """Hidden states (P, R, E, D) that predict each token of R responses of any E tokens to each prompt, with gradient.
+
+    The first is the prompt's own, the last token is not read. Prompts and common prefixes are computed once, as in
+    `packed_logprobs`. `real_PRE` where responses are shorter, false after their last token: what stands there is of no meaning.
+    """
+    P, R, E = tokens_PRE.shape
+    prompt_N = torch.arange(P, device=tokens_PRE.device).repeat_interleave(R)
+    read_NE = tokens_PRE.flatten(0, 1)[:, : E - 1]
+    real_NE = None if real_PRE is None else real_PRE.flatten(0, 1)[:, : E - 1]
+    hidden_XD, at_NE = prefix_states(model, prompts, prefix_tree(prompt_N, read_NE, real_NE))
+    return hidden_XD[at_NE].view(P, R, E, -1)
 
 
 def repeated_logprobs(

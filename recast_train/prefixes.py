@@ -97,9 +97,3 @@ def prefix_states(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> t
     end_N = part.length_P[tree.group_N, None] - 1
     at = torch.cat([end_N, torch.where(tree.at_NL >= 0, T + tree.at_NL, end_N)], 1)
     return hidden_PQD.flatten(0, 1), tree.group_N[:, None] * (T + E) + at
-
-
-def prefix_hidden(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> Tensor:
-    """The states of `prefix_states` row by row, (N, 1 + L, D)."""
-    hidden_XD, at = prefix_states(model, prompts, tree)
-    return hidden_XD[at]

@@ -19,39 +19,36 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from recast_train.model.config import require
 
-Attention = Callable[..., tuple[Tensor, None]]
 FIELD = "ModelConfig.attention"
+SPLIT = "recast_sdpa"
+FLASH_OR_SPLIT = "recast_causal_or_masked"  # without "flash" in it, or transformers would treat masks its own way
 
 
 def implementation(attention: str) -> str:
-    """The name that transformers builds a model with, by its own rules of what the architecture can do; then `set_attention`.
+    """The name that transformers builds a model with; sdpa is replaced by ours in `set_split`, once it is known to be supported.
 
     Raises:
         TrainError: flash_attention_2 without a GPU or without the package flash-attn.
     """
-    if attention == "flash_attention_2":
-        value = repr(attention)
-        require(torch.cuda.is_available(), FIELD, value, "needs a GPU, and torch sees none; use 'sdpa'")
-        require(find_spec("flash_attn") is not None, FIELD, value, "needs the package flash-attn; pip install it, or use 'sdpa'")
-    return "eager" if attention == "eager" else "sdpa"
+    if attention != "flash_attention_2":
+        return attention
+    value = repr(attention)
+    require(torch.cuda.is_available(), FIELD, value, "needs a GPU, and torch sees none; use 'sdpa'")
+    require(find_spec("flash_attn") is not None, FIELD, value, "needs the package flash-attn; pip install it, or use 'sdpa'")
+    return _register(FLASH_OR_SPLIT, causal_or_masked)
 
 
-def set_attention(lm: Any, attention: str) -> None:
-    """Give an LM built with "sdpa" the attention of ours that takes split passes; "eager" gets a mask over all queries instead.
+def set_split(lm: Any) -> None:
+    """Let an LM with "sdpa" take split passes. One with "eager" gets a mask over all queries instead (`whole_mask`).
 
     Raises:
         TrainError: an architecture that does not call its attention through transformers' AttentionInterface.
     """
-    from transformers import AttentionInterface
-
-    if attention == "eager":
-        return
-    # without "flash" in its name, or transformers would treat masks its own way
-    name, function = {"sdpa": ("recast_sdpa", masked), "flash_attention_2": ("recast_causal_or_masked", causal_or_masked)}[attention]
-    AttentionInterface.register(name, function)
-    lm.set_attn_implementation(name)  # where it cannot be set it only warns
+    if lm.config._attn_implementation == "sdpa":
+        lm.set_attn_implementation(_register(SPLIT, masked))  # where it cannot be set it only warns
+    able = lm.config._attn_implementation in (SPLIT, FLASH_OR_SPLIT, "eager")
     mend = f"does not reach {type(lm).__name__}, which computes attention its own way; set it to 'eager'"
-    require(lm.config._attn_implementation == name, FIELD, repr(attention), mend)
+    require(able, FIELD, repr(lm.config._attn_implementation), mend)
 
 
 def masked(
@@ -110,3 +107,10 @@ def _grouped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, options: d
         scale=options.get("scaling"),
     )
     return found.reshape(P, heads, E, value.shape[-1]).transpose(1, 2)
+
+
+def _register(name: str, function: Callable[..., tuple[Tensor, None]]) -> str:
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(name, function)
+    return name

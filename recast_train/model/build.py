@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
-from recast_train.model.attention import implementation, set_attention
+from recast_train.model.attention import implementation
 from recast_train.model.checkpoint import check_logits, check_sid_checkpoint, load_lm
 from recast_train.model.config import ModelConfig, TrainError
 from recast_train.model.sid_model import SidModel
@@ -33,7 +33,6 @@ def build_model(catalog: Catalog, config: ModelConfig, seed: int) -> SidModel:
             if config.vocabulary == "sid":
                 check_sid_checkpoint(lm, catalog.sizes, vocabulary.size, config.checkpoint)
             _fit_embeddings(lm, vocabulary, derive_seed(seed, "new tokens"))
-    set_attention(lm, config.attention)
     if config.vocabulary == "sid":
         lm.config.sid_sizes = list(catalog.sizes)  # an exported folder says what its tokens mean
     if config.gradient_checkpointing:

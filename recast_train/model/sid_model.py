@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
-from recast_train.model.attention import whole_mask
+from recast_train.model.attention import set_split, whole_mask
 from recast_train.model.vocabulary import Vocabulary
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class SidModel(nn.Module):
 
     def __init__(self, lm: Any, catalog: Catalog, vocabulary: Vocabulary, dropout: float) -> None:
         super().__init__()
+        set_split(lm)
         self.lm: Any = lm
         self.vocabulary = vocabulary
         self.dropout = nn.Dropout(dropout)

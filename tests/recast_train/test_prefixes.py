@@ -12,8 +12,8 @@ from sid_world import TINY, tiny_catalog
 from torch import Tensor, nn
 
 from recast_train.model import PromptTokens, SidModel, TrainError, build_model, sid_vocabulary
-from recast_train.model.attention import set_attention
-from recast_train.prefixes import prefix_hidden, prefix_tree
+from recast_train.packed import shared_hidden
+from recast_train.prefixes import prefix_states, prefix_tree
 
 CATALOG, VOCABULARY = tiny_catalog(), 14
 SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": VOCABULARY}
@@ -32,7 +32,6 @@ def language_model(kind: str, **settings: Any) -> SidModel:
             if kind == "llama"
             else GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=4, n_positions=64))
         )
-        set_attention(lm, settings.get("attention", "sdpa"))
         model = SidModel(lm, CATALOG, sid_vocabulary(CATALOG), 0.0).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -81,7 +80,8 @@ def batches(draw: st.DrawFn) -> tuple[PromptTokens, Tensor, Tensor, Tensor]:
 def compared(model: SidModel, batch: tuple[PromptTokens, Tensor, Tensor, Tensor]) -> tuple[float, float]:
     """Largest difference of a state that a row has, by the largest state; and the distance of the gradients."""
     prompts, prompt_N, tokens_NL, real_NL = batch
-    hidden = prefix_hidden(model, prompts, prefix_tree(prompt_N, tokens_NL, real_NL))
+    states, at = prefix_states(model, prompts, prefix_tree(prompt_N, tokens_NL, real_NL))
+    hidden = states[at]
     assert hidden.shape[:2] == (len(tokens_NL), tokens_NL.shape[1] + 1)
     ours = [hidden[n, : 1 + int(real_NL[n].sum())] for n in range(len(hidden))]
     oracle = [
@@ -164,6 +164,19 @@ def test_a_row_with_a_gap_is_refused() -> None:
         prefix_tree(torch.zeros(1).long(), torch.ones(1, 3).long(), torch.tensor([[True, False, True]]))
 
 
+@pytest.mark.parametrize("lengths", [None, [[1, 4, 2], [4, 3, 1]]])
+def test_states_that_predict_responses_of_any_tokens(lengths: list[list[int]] | None) -> None:
+    model, responses = language_model("qwen3", kv_heads=2), torch.randint(2, 5, (2, 3, 4), generator=torch.Generator().manual_seed(0))
+    length_PR = torch.tensor(lengths or [[4] * 3] * 2)
+    real = torch.arange(4) < length_PR[..., None]
+    prompts = PromptTokens(torch.tensor([[0, 5, 6], [7, 8, 9]]), torch.tensor([[False, True, True], [True] * 3]))
+    found = shared_hidden(model, prompts, responses, real if lengths else None)
+    for p, r in np.ndindex(2, 3):
+        read = responses[p, r, : int(length_PR[p, r]) - 1]
+        expected = alone(model, prompts.tokens_PT[p][prompts.real_PT[p]], read)
+        assert torch.allclose(found[p, r, : len(expected)], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_no_mask_over_all_positions_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     from recast_train.model import attention
 
@@ -173,22 +186,23 @@ def test_no_mask_over_all_positions_is_built(monkeypatch: pytest.MonkeyPatch) ->
         attention, "scaled_dot_product_attention", lambda q, k, v, mask, *r, **o: seen.append(mask.shape) or plain(q, k, v, mask, *r, **o)
     )
     prompts = PromptTokens(torch.full((2, 7), 3), torch.ones(2, 7, dtype=torch.bool))
-    prefix_hidden(model, prompts, prefix_tree(torch.tensor([0, 0, 1]), torch.tensor([[2, 3], [2, 4], [2, 3]])))
+    prefix_states(model, prompts, prefix_tree(torch.tensor([0, 0, 1]), torch.tensor([[2, 3], [2, 4], [2, 3]])))
     assert seen == [(2, 1, 3, 7 + 3)] * 2  # three prefixes behind the first prompt, in both layers
 
 
 def test_attention_dropout_acts_on_both_parts() -> None:
     model = build_model(CATALOG, replace(TINY, attention_dropout=0.5), 0).train()
     prompts = PromptTokens(torch.full((1, 7), 3), torch.ones(1, 7, dtype=torch.bool))
-    tree = prefix_tree(torch.zeros(2).long(), torch.tensor([[2, 3], [2, 4]]))
-    one, same, other = ((torch.manual_seed(seed), prefix_hidden(model, prompts, tree))[1] for seed in (0, 0, 1))
+    responses = torch.tensor([[[2, 3, 5], [2, 4, 5]]])
+    one, same, other = ((torch.manual_seed(seed), shared_hidden(model, prompts, responses))[1] for seed in (0, 0, 1))
     assert torch.equal(one, same)
-    assert bool(((one - other).abs().amax(2) > 1e-4).all())
+    assert bool(((one - other).abs().amax(3) > 1e-4).all())
 
 
 def test_an_architecture_with_attention_of_its_own_is_refused() -> None:
     from transformers import BloomConfig, BloomForCausalLM
 
     lm = BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=16, n_layer=1, n_head=2))
+    lm.config._attn_implementation = "sdpa"
     with pytest.raises(TrainError, match=r"ModelConfig\.attention: 'sdpa' does not reach BloomForCausalLM.*set it to 'eager'"):
-        set_attention(lm, "sdpa")
+        SidModel(lm, CATALOG, sid_vocabulary(CATALOG), 0.0)
