@@ -11,13 +11,14 @@ ReCast keeps, on 2 threads in fp32. Three ways to the rows' log-probabilities an
 
 The rows of a prompt share no SID prefix, so nothing is gained there. `limit` is the token count G (P + R) / (P + 2 (R - 1)) by
 which sharing and dropping together can gain at most in layers whose cost is linear. Memory is the peak above what was resident
-before the pass (weights and gradients were), one process each.
+before the pass (weights and gradients were), one process each, at one prompt.
 """
 
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
@@ -30,18 +31,21 @@ from recast_sim.catalog import Catalog
 from recast_train.model import ModelConfig, PromptTokens, SidModel, build_model
 from recast_train.packed import packed_logprobs, repeated_logprobs, shared_hidden
 
-G, KEPT, LEVELS, ITEMS = 32, 2, 4, 4096
-CELLS = tuple((prompt, vocabulary) for vocabulary in (1_024, 26_000) for prompt in (32, 128, 512))
+G, KEPT, LEVELS, ITEMS, THREADS = 32, 2, 4, 4096, 2
+SIZE: Literal["tiny", "small"] = "small"  # hidden 256, 4 layers
+PROMPTS = {32: 8, 128: 2, 512: 1}  # of a batch, by their length: passes of about as many tokens
+CELLS = tuple((prompt, vocabulary) for vocabulary in (1_024, 26_000) for prompt in PROMPTS)
+QUICK_CELLS = ((128, 1_024),)
 Way = Callable[["World", int], Tensor]
 
 
 class World:
     """A model, prompts of so many tokens and G leaves for each whose first codes differ."""
 
-    def __init__(self, prompt: int, vocabulary: int, prompts: int, size: str = "small") -> None:
+    def __init__(self, prompt: int, vocabulary: int, prompts: int) -> None:
         rng, code = np.random.default_rng(0), vocabulary // LEVELS
         catalog = Catalog.from_codes(rng.integers(0, code, (ITEMS, LEVELS)), (code,) * LEVELS)
-        self.model: SidModel = build_model(catalog, ModelConfig(size=size), 0)  # pyright: ignore[reportArgumentType]
+        self.model: SidModel = build_model(catalog, ModelConfig(size=SIZE), 0)
         tokens = torch.from_numpy(rng.integers(self.model.offset[0], vocabulary, (prompts, prompt)))
         self.prompts = PromptTokens(tokens, torch.ones_like(tokens, dtype=torch.bool))
         first = np.unique(catalog.leaf_codes[:, 0], return_index=True)[1]
@@ -121,33 +125,66 @@ def check(world: World, kept: int) -> float:
 
 
 def activations(way: str, kept: int, prompt: int, vocabulary: int) -> int:
-    """Bytes at the peak of a pass above what was resident before it."""
-    torch.set_num_threads(2)
-    world, warm = World(prompt, vocabulary, 1), World(8, vocabulary, 1)
-    warm.model = world.model
-    passed(WAYS[way], warm, KEPT)()  # gradients and what the libraries load are resident from here on
-    before = restart_peak()
-    logprob_NL = WAYS[way](world, kept)
-    logprob_NL.sum().backward()
+    """Bytes at the peak of a pass over one prompt above what was resident before it."""
+    world, small = World(prompt, vocabulary, 1), World(8, vocabulary, 1)
+    small.model = world.model
+    passed(WAYS[way], small, KEPT)()
+    before = restart_peak()  # gradients, and what the libraries load, are resident from here on
+    WAYS[way](world, kept).sum().backward()
     return memory("VmHWM") - before
 
 
 def measure(quick: bool) -> Result:
     """Times of every cell, memory of the largest."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     table, apart = [], []
-    for prompt, vocabulary in ((128, 1_024),) if quick else CELLS:
-        world = World(prompt, vocabulary, 1 if prompt > 128 else 2)
+    for prompt, vocabulary in QUICK_CELLS if quick else CELLS:
+        world = World(prompt, vocabulary, PROMPTS[prompt])
         apart.append(check(world, KEPT))
         ways = {f"{name} {kept}": passed(way, world, kept) for name, way in WAYS.items() for kept in (G, KEPT)}
         seconds = interleaved(ways, 1 if quick else 2)
         limit = G * (prompt + LEVELS) / (prompt + KEPT * (LEVELS - 1))
-        table.append({"prompt": prompt, "vocabulary": vocabulary, "prompts": len(world.leaf_PG), "limit": limit} | seconds)
-    return Result([], table, {"G": G}, [f"gradients at most {max(apart):.1e} apart"])
+        table.append({"prompt": prompt, "vocabulary": vocabulary, "prompts": PROMPTS[prompt], "limit": limit} | seconds)
+    largest = {} if quick else {name: _activations(name, CELLS[-1]) for name in table[0] if name.split()[0] in WAYS}
+    notes = [
+        "Columns after `limit`: seconds of a pass, by way and rows a prompt.",
+        f"Gradients at most {max(apart):.1e} apart.",
+    ]
+    return Result(entries(table, largest), table, {"threads": THREADS, "rows": G, "kept": KEPT, "response": LEVELS}, notes)
+
+
+def entries(table: list[dict[str, float]], largest: dict[str, int]) -> list[Entry]:
+    """Ratios of a table's columns; of peaks, by column, in the largest cell."""
+    found = []
+    for name in ("full", "response"):
+        least = min(row[f"{name} {G}"] / row[f"{name} {KEPT}"] for row in table)
+        found.append(Entry(f"dropping rows alone, {name} logits, least of the cells", least, "x", 15))
+    for row in table:
+        cell, best = f"prompt {row['prompt']}, vocabulary {row['vocabulary']}", row[f"ours {KEPT}"]
+        found.append(
+            Entry(f"{cell}: prompts shared, no row dropped, against response", row[f"response {G}"] / row[f"ours {G}"], "x")
+        )
+        found.append(Entry(f"{cell}: rows dropped where prompts are shared", row[f"ours {G}"] / best, "x"))
+        target = 25 if row["prompt"] >= 128 else None
+        found.append(Entry(f"{cell}: shared and dropped against response", row[f"response {G}"] / best, "x", target))
+        target = 40 if (row["prompt"], row["vocabulary"]) == CELLS[-1] else None
+        found.append(Entry(f"{cell}: shared and dropped against full", row[f"full {G}"] / best, "x", target))
+    if largest:
+        prompt, vocabulary = CELLS[-1]
+        cell = f"activations at their peak, prompt {prompt}, vocabulary {vocabulary}"
+        found += [Entry(f"{cell}: {name}", peak / 2**20, "MiB") for name, peak in largest.items()]
+        share = largest[f"ours {KEPT}"] / largest[f"full {G}"]
+        found.append(Entry(f"{cell}: shared and dropped by full", 100 * share, "%", 2, at_least=False))
+    return found
+
+
+def _activations(column: str, cell: tuple[int, int]) -> int:
+    return own_process(__file__, "--activations", *column.split(), *map(str, cell))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--activations"]:
+        torch.set_num_threads(THREADS)
         print(json.dumps(activations(sys.argv[2], *map(int, sys.argv[3:]))))
         sys.exit(0)
     sys.exit(main(measure, __doc__))

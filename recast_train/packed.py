@@ -85,4 +85,3 @@ def sid_prefixes(model: SidModel, prompt_N: Tensor, leaf_N: Tensor) -> PrefixTre
 def _tokens_read(model: SidModel, leaf_N: Tensor) -> Tensor:
     """Tokens (N, L - 1) of leaves; that of the last level is predicted, never read."""
     return (model.table("leaf_codes")[leaf_N] + torch.tensor(model.offset, device=leaf_N.device))[:, :-1]
-

@@ -61,7 +61,7 @@ def repeated_pairs(length_P: Tensor, prompt_N: Tensor, depth: int) -> int:
 
 
 def packed_pairs(length_P: Tensor, tree: PrefixTree) -> int:
-    """Attended pairs where a prompt, and each prefix behind it, is computed once for all rows that share it (`packed_logprobs`).
+    """Attended pairs where a prompt, and each prefix behind it, is computed once for all its rows (`packed_logprobs`).
 
     A prefix sees the prompt, the shorter prefixes that begin it and itself. `length_P` are real tokens of every prompt; one
     without a row is not computed and counts nothing.

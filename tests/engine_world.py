@@ -254,7 +254,11 @@ def main(folder: Path, check: str) -> None:
     for strategy in ("ddp", "fsdp2"):
         with Engine(EngineConfig(strategy)) as engine:
             rank = engine.rank
-            found[strategy] = {**train(engine, folder, strategy), "collectives": collectives(engine), "limited": limited(engine, 32)}
+            found[strategy] = {
+                **train(engine, folder, strategy),
+                "collectives": collectives(engine),
+                "limited": limited(engine, 32),
+            }
         with Engine(EngineConfig(strategy, "bf16")) as engine:
             found[strategy]["bf16"] = half_precision(engine)
     (folder / f"{check}-{rank}.json").write_text(json.dumps(found))

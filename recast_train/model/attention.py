@@ -25,7 +25,7 @@ FLASH_OR_SPLIT = "recast_causal_or_masked"  # without "flash" in it, or transfor
 
 
 def implementation(attention: str) -> str:
-    """The name that transformers builds a model with; sdpa is replaced by ours in `set_split`, once it is known to be supported.
+    """The name that transformers builds a model with; "sdpa" is for its check of the architecture, `set_split` then replaces it.
 
     Raises:
         TrainError: flash_attention_2 without a GPU or without the package flash-attn.
@@ -86,7 +86,7 @@ def causal_or_masked(
 
 
 def whole_mask(mask: Tensor, queries: int) -> Tensor:
-    """The mask (P, 1, Q, Q) that a split pass's mask (P, 1, E, Q) stands for, for an attention that cannot split; else `mask`."""
+    """The mask (P, 1, Q, Q) that a split pass's mask (P, 1, E, Q) stands for, where an attention cannot split; else `mask`."""
     if mask.shape[2] == queries:
         return mask
     causal = torch.ones(queries, queries, dtype=torch.bool, device=mask.device).tril()[: queries - mask.shape[2]]

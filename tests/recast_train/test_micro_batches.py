@@ -1,6 +1,8 @@
 """Passes of bounded size: what one holds, and that cutting changes no result."""
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,16 +10,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sid_world import tiny_catalog, tiny_model, tiny_prompts
+from torch import Tensor
 
 from recast_sim.signal import ObjectiveConfig, construct
 from recast_train.engine import Engine, split_plan
 from recast_train.micro_batches import micro_batches
-from recast_train.model import TrainError
+from recast_train.model import SidModel, TrainError
 from recast_train.prefixes import prefix_tree
 from recast_train.rl_config import RlConfig
 from recast_train.update import Passes, update
 
 P, G = 6, 6
+
+
+def watched(lm: SidModel, shapes: list[torch.Size], tokens: Tensor, *rest: Any) -> Tensor:
+    """A forward pass that leaves its (prompts, positions)."""
+    shapes.append(tokens.shape)
+    return SidModel.hidden(lm, tokens, *rest)
 
 
 @pytest.mark.property
@@ -48,23 +57,21 @@ def test_cut_passes_are_the_same_update(
     plan = construct("recast", np.zeros((P, G)), structural, has_anchor_P=torch.ones(P, dtype=torch.bool)).plan
     leaf_N = torch.from_numpy(rng.integers(0, catalog.leaves, len(plan.rows_N)))
     prompts, reference = tiny_prompts(catalog, P), tiny_model(catalog, 9, scale=3.0)
-    passes, found, shapes = Passes(ObjectiveConfig(kl=kl), updates, mini_batches), [], []
+    passes, found = Passes(ObjectiveConfig(kl=kl), updates, mini_batches), []
     for bound in (0, limit):
-        model = tiny_model(catalog, scale=3.0)
+        model, shapes = tiny_model(catalog, scale=3.0), []
         for lm in (model, reference):
-            plain = type(lm).hidden
-            monkeypatch.setattr(lm, "hidden", lambda t, *r, lm=lm, plain=plain: shapes.append(t.shape) or plain(lm, t, *r))
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-        rows = split_plan(plan, G, slice(0, P))
-        whole, shapes = len(shapes), []
-        log = update(engine, model, reference, prompts, rows, leaf_N, G, optimiser, replace(passes, micro_batch_tokens=bound))
-        found.append((log, model))
-    (expected, one), (log, other) = found
+            monkeypatch.setattr(lm, "hidden", partial(watched, lm, shapes))
+        optimiser, rows = torch.optim.SGD(model.parameters(), lr=0.1), split_plan(plan, G, slice(0, P))
+        some = replace(passes, micro_batch_tokens=bound)
+        log = update(engine, model, reference, prompts, rows, leaf_N, G, optimiser, some)
+        found.append((log, model, shapes))
+    (expected, one, whole), (log, other, shapes) = found
     names = ("loss", "gradient_norm", "kl", "clip_share", "actor_tokens", "optimiser_steps", "flops")
     assert [log[name] for name in names] == pytest.approx([expected[name] for name in names], rel=1e-5, abs=1e-6)
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert all(shape[0] == 1 or shape.numel() <= limit for shape in shapes)
-    assert len(shapes) >= whole
+    assert len(shapes) >= len(whole) == updates * mini_batches + (updates * mini_batches > 1) + (kl > 0)
 
 
 def test_a_loss_that_is_not_finite_is_refused_in_any_pass(engine: Engine) -> None:

@@ -16,7 +16,13 @@ from recast_train.packed import shared_hidden
 from recast_train.prefixes import prefix_states, prefix_tree
 
 CATALOG, VOCABULARY = tiny_catalog(), 14
-SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": VOCABULARY}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": VOCABULARY,
+}
 
 
 def language_model(kind: str, **settings: Any) -> SidModel:
@@ -64,7 +70,7 @@ def distance(ours: dict[str, Tensor], oracle: dict[str, Tensor]) -> float:
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[PromptTokens, Tensor, Tensor, Tensor]:
-    """Prompts of several lengths padded on one side, rows of several lengths, few distinct tokens so that prefixes are shared."""
+    """Prompts of several lengths padded on one side, rows of several lengths, of few tokens so that prefixes are shared."""
     rng = np.random.default_rng(draw(st.integers(0, 999)))
     P, N, L = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(0, 5))
     length, T = torch.from_numpy(rng.integers(1, 8, P)), 9
@@ -166,7 +172,10 @@ def test_a_row_with_a_gap_is_refused() -> None:
 
 @pytest.mark.parametrize("lengths", [None, [[1, 4, 2], [4, 3, 1]]])
 def test_states_that_predict_responses_of_any_tokens(lengths: list[list[int]] | None) -> None:
-    model, responses = language_model("qwen3", kv_heads=2), torch.randint(2, 5, (2, 3, 4), generator=torch.Generator().manual_seed(0))
+    model, responses = (
+        language_model("qwen3", kv_heads=2),
+        torch.randint(2, 5, (2, 3, 4), generator=torch.Generator().manual_seed(0)),
+    )
     length_PR = torch.tensor(lengths or [[4] * 3] * 2)
     real = torch.arange(4) < length_PR[..., None]
     prompts = PromptTokens(torch.tensor([[0, 5, 6], [7, 8, 9]]), torch.tensor([[False, True, True], [True] * 3]))
@@ -183,7 +192,9 @@ def test_no_mask_over_all_positions_is_built(monkeypatch: pytest.MonkeyPatch) ->
     model, seen = language_model("qwen3"), []
     plain = attention.scaled_dot_product_attention
     monkeypatch.setattr(
-        attention, "scaled_dot_product_attention", lambda q, k, v, mask, *r, **o: seen.append(mask.shape) or plain(q, k, v, mask, *r, **o)
+        attention,
+        "scaled_dot_product_attention",
+        lambda q, k, v, mask, *r, **o: seen.append(mask.shape) or plain(q, k, v, mask, *r, **o),
     )
     prompts = PromptTokens(torch.full((2, 7), 3), torch.ones(2, 7, dtype=torch.bool))
     prefix_states(model, prompts, prefix_tree(torch.tensor([0, 0, 1]), torch.tensor([[2, 3], [2, 4], [2, 3]])))

@@ -64,7 +64,9 @@ def test_pairs_are_those_that_the_masks_let_through(sizes: tuple[int, ...], monk
     assert int(repeated.sum()) - padding == repeated_pairs(prompts.length_P, rows, depth)
     tree, part = sid_prefixes(model, rows, leaves), prompts.flush_left(rows.unique())
     real_PQ = torch.cat([part.real_PT, torch.arange(tree.tokens_PE.shape[1]) < tree.size_P[:, None]], 1)
-    whole = torch.ones(real_PQ.shape[1], real_PQ.shape[1]).tril().bool() if packed is None else whole_mask(packed, real_PQ.shape[1])
+    whole = (
+        torch.ones(real_PQ.shape[1], real_PQ.shape[1]).tril().bool() if packed is None else whole_mask(packed, real_PQ.shape[1])
+    )
     assert int((whole & real_PQ[:, None, :, None]).sum()) == packed_pairs(prompts.length_P, tree)
 
 

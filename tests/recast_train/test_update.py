@@ -133,7 +133,9 @@ def test_only_kept_rows_are_computed(
     log = update(engine, model, reference, prompts, own(plan), leaves[plan.rows_N], G, sgd(model, 0.01), several)
     # a group's sequence is its prompt once, and the distinct prefixes of its two rows: two tokens of each at most
     codes = model.table("leaf_codes")[leaves[plan.rows_N]].tolist()
-    prefixes = [{(*row[:1],) for row in pair} | {(*row[:2],) for row in pair} for pair in zip(codes[::2], codes[1::2], strict=True)]
+    prefixes = [
+        {(*row[:1],) for row in pair} | {(*row[:2],) for row in pair} for pair in zip(codes[::2], codes[1::2], strict=True)
+    ]
     distinct = [len(found) for found in prefixes]
     assert min(distinct) < max(distinct) == 4
     assert seen == [(kept, width + 4)] * passes
