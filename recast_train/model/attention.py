@@ -25,7 +25,7 @@ FLASH_OR_SPLIT = "recast_causal_or_masked"  # without "flash" in it, or transfor
 
 
 def implementation(attention: str) -> str:
-    """The name that transformers builds a model with; "sdpa" is for its check of the architecture, `set_split` then replaces it.
+    """The name that transformers builds a model with; "sdpa" lets it check the architecture, `set_split` then replaces it.
 
     Raises:
         TrainError: flash_attention_2 without a GPU or without the package flash-attn.
