@@ -56,26 +56,31 @@ def prefix_tree(prompt_N: Tensor, tokens_NL: Tensor, real_NL: Tensor | None = No
     rows = torch.cat([prompt_N[:, None], tokens_NL.masked_fill(~real_NL, -1)], 1)
     rows_U, distinct_N = rows.unique(dim=0, return_inverse=True)  # sorted: rows that share a prefix are neighbours
     used_P, group_U = rows_U[:, 0].unique_consecutive(return_inverse=True)
-    real_UL = rows_U[:, 1:] >= 0
-    repeats_UL = torch.zeros_like(real_UL)
-    repeats_UL[1:] = (rows_U[1:] == rows_U[:-1]).cumprod(1)[:, 1:].bool()
-    new_UL = real_UL & ~repeats_UL
-    size_P = torch.zeros_like(used_P).index_add_(0, group_U, new_UL.sum(1))
-    start_P = size_P.cumsum(0) - size_P
-    number_UL = (new_UL.flatten().cumsum(0) - 1).view(new_UL.shape).masked_fill(~new_UL, -1)
-    # the prefix that a row repeats is the last new one of its depth; past a row's end the largest number is its last token's
-    at_UL = (number_UL.cummax(0).values - start_P[group_U, None]).masked_fill(~real_UL, -1).cummax(1).values
+    new_UL, at_UL, size_P = _numbered(rows_U, group_U, len(used_P))
     row_M, depth_M = new_UL.nonzero(as_tuple=True)
-    group_M = group_U[row_M]
-    place_M = torch.arange(len(group_M), device=group_M.device) - start_P[group_M]
-    tokens_PE = torch.zeros(len(used_P), int(size_P.max()), dtype=torch.int64, device=prompt_N.device)
-    depth_PE, last_PE = tokens_PE.clone(), torch.arange(tokens_PE.shape[1], device=prompt_N.device).repeat(len(used_P), 1)
-    tokens_PE[group_M, place_M] = rows_U[row_M, depth_M + 1]
-    depth_PE[group_M, place_M] = depth_M
-    if tokens_PE.shape[1]:
-        flat_UL = group_U[:, None] * tokens_PE.shape[1] + at_UL.clamp(min=0)
+    E = int(size_P.max())
+    tokens_PE, depth_PE = (torch.zeros(len(used_P), E, dtype=torch.int64, device=prompt_N.device) for _ in range(2))
+    last_PE = torch.arange(E, device=prompt_N.device).repeat(len(used_P), 1)
+    if E:
+        place_M = group_U[row_M], at_UL[new_UL]
+        tokens_PE[place_M], depth_PE[place_M] = rows_U[row_M, depth_M + 1], depth_M
+        flat_UL = group_U[:, None] * E + at_UL.clamp(min=0)
         last_PE.view(-1).scatter_reduce_(0, flat_UL.flatten(), at_UL[:, -1:].expand_as(at_UL).flatten(), "amax")
     return PrefixTree(used_P, group_U[distinct_N], size_P, at_UL[distinct_N], tokens_PE, depth_PE, last_PE)
+
+
+def _numbered(rows_U: Tensor, group_U: Tensor, prompts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of sorted distinct rows (a prompt, then tokens): where a row brings a new prefix (U, L), the prefix's number behind its
+    prompt at each token (U, L), and how many each prompt has (P,)."""
+    real_UL = rows_U[:, 1:] >= 0
+    new_UL = real_UL.clone()
+    new_UL[1:] &= (rows_U[1:] == rows_U[:-1]).cumprod(1)[:, 1:] == 0
+    size_P = torch.zeros(prompts, dtype=torch.int64, device=rows_U.device).index_add_(0, group_U, new_UL.sum(1))
+    start_U = (size_P.cumsum(0) - size_P)[group_U, None]
+    number_UL = (new_UL.flatten().cumsum(0) - 1).view(new_UL.shape).masked_fill(~new_UL, -1)
+    # a row that repeats a prefix has the last new number of its depth; past its end, the largest of its own: its last token's
+    at_UL = (number_UL.cummax(0).values - start_U).masked_fill(~real_UL, -1).cummax(1).values
+    return new_UL, at_UL, size_P
 
 
 def prefix_states(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> tuple[Tensor, Tensor]:

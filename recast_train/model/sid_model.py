@@ -88,10 +88,10 @@ class SidModel(nn.Module):
     def level_weights(self) -> list[Tensor]:
         """Rows (C, D) of the output matrix of each level's tokens, by one cut: so the gradient of all levels together is one
         matrix over the vocabulary, not one a level."""
-        weight = self.lm.get_output_embeddings().weight
         ends = [start + size for start, size in zip(self.offset, self.sizes, strict=True)]
-        borders = sorted({0, *self.offset, *ends, len(weight)})
-        pieces = weight.split([stop - start for start, stop in pairwise(borders)])
+        borders = sorted({*self.offset, *ends})
+        span = self.lm.get_output_embeddings().weight[borders[0] : borders[-1]]
+        pieces = span.split([stop - start for start, stop in pairwise(borders)])
         return [pieces[borders.index(start)] for start in self.offset]
 
     def level_logits(self, hidden_D: Tensor, level: int, weight_CD: Tensor | None = None) -> Tensor:
