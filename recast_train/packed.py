@@ -1,13 +1,14 @@
 """Prompts computed once: whatever branches off a prompt is further positions of the same row, kept apart by the mask.
 
-Axis letters: P prompts, T tokens of a prompt, W branches of a prompt, E extra positions fed so far, D hidden width, N rows,
-L levels, R rows of a prompt at most.
+Axis letters: P prompts, T tokens of a prompt, W branches of a prompt, E extra positions fed so far or tokens of a response,
+R responses of a prompt, D hidden width, X positions of a pass, N rows, L levels.
 """
 
 import torch
 from torch import Tensor
 
 from recast_train.model import PromptTokens, SidModel
+from recast_train.prefixes import PrefixTree, prefix_states, prefix_tree
 
 
 class PromptCache:
@@ -43,61 +44,44 @@ def packed_logprobs(
 ) -> Tensor:
     """Trie-constrained token log-probabilities (N, L) of leaves as continuations of prompts, with gradient.
 
-    `prompt_N` (ascending) says which prompt a row belongs to. One sequence a prompt holds it once and all its rows: row r
-    attends to the prompt and to itself. A prompt without a row is not computed.
+    `prompt_N` says which prompt a row belongs to. A prompt is computed once for all its rows, and so is a prefix of an SID that
+    several of them share; a prompt without a row is not computed.
     """
-    levels = model.levels
-    used_P, group_N, count_P = prompt_N.unique_consecutive(return_inverse=True, return_counts=True)
-    part = prompts.take(used_P)
-    slot_N = torch.arange(len(prompt_N), device=prompt_N.device) - (count_P.cumsum(0) - count_P)[group_N]
-    nodes_NL, R = model.table("leaf_nodes")[leaf_N], int(count_P.max())
-    tokens, positions = [part.tokens_PT], [part.positions_PT]
-    for level in range(levels - 1):  # the last level's token is predicted, never read
-        own = torch.zeros(len(used_P), R, dtype=torch.int64, device=prompt_N.device)
-        own[group_N, slot_N] = model.table("leaf_codes")[leaf_N, level] + model.offset[level]
-        tokens.append(own)
-        positions.append((part.length_P + level)[:, None].expand(-1, R))
-    hidden_PQD = model.hidden(torch.cat(tokens, 1), torch.cat(positions, 1), _packed_mask(part, R, levels - 1))
-    T = part.tokens_PT.shape[1]
-    steps = []
-    for level in range(levels):
-        at_N = torch.full_like(slot_N, T - 1) if level == 0 else T + (level - 1) * R + slot_N
-        parent_N = nodes_NL[:, level - 1] if level else torch.zeros_like(leaf_N)
-        steps.append(model.step_logprobs(hidden_PQD[group_N, at_N], level, parent_N, nodes_NL[:, level], temperature))
-    return torch.stack(steps, 1)
+    hidden_XD, at_NL = prefix_states(model, prompts, sid_prefixes(model, prompt_N, leaf_N))
+    return model.leaf_logprobs(hidden_XD, at_NL, leaf_N, temperature)
+
+
+def shared_hidden(model: SidModel, prompts: PromptTokens, tokens_PRE: Tensor, real_PRE: Tensor | None = None) -> Tensor:
+    """Hidden states (P, R, E, D) that predict each token of R responses of any E tokens to each prompt, with gradient.
+
+    The first is the prompt's own, the last token is not read. Prompts and common prefixes are computed once, as in
+    `packed_logprobs`. `real_PRE` where responses are shorter, false after their last token: what stands there is of no meaning.
+    """
+    P, R, E = tokens_PRE.shape
+    prompt_N = torch.arange(P, device=tokens_PRE.device).repeat_interleave(R)
+    read_NE = tokens_PRE.flatten(0, 1)[:, : E - 1]
+    real_NE = None if real_PRE is None else real_PRE.flatten(0, 1)[:, : E - 1]
+    hidden_XD, at_NE = prefix_states(model, prompts, prefix_tree(prompt_N, read_NE, real_NE))
+    return hidden_XD[at_NE].view(P, R, E, -1)
 
 
 def repeated_logprobs(
     model: SidModel, prompts: PromptTokens, prompt_N: Tensor, leaf_N: Tensor, temperature: float = 1.0
 ) -> Tensor:
     """The same by the plain path: every row repeats its prompt under a plain causal mask. The oracle of `packed_logprobs`."""
-    part, levels = prompts.take(prompt_N), model.levels
-    codes_NL = model.table("leaf_codes")[leaf_N] + torch.tensor(model.offset, device=leaf_N.device)
-    tokens = torch.cat([part.tokens_PT, codes_NL[:, :-1]], 1)
-    real = torch.cat([part.real_PT, torch.ones_like(codes_NL[:, :-1], dtype=torch.bool)], 1)
+    part, read_NL = prompts.take(prompt_N), _tokens_read(model, leaf_N)
+    tokens, real = (torch.cat(pair, 1) for pair in ((part.tokens_PT, read_NL), (part.real_PT, torch.ones_like(read_NL).bool())))
     whole = PromptTokens(tokens, real)
-    hidden_NQD = model.hidden(whole.tokens_PT, whole.positions_PT, whole.mask())[:, -levels:]
-    nodes_NL = model.table("leaf_nodes")[leaf_N]
-    parents_NL = torch.cat([torch.zeros_like(nodes_NL[:, :1]), nodes_NL[:, :-1]], 1)
-    steps = [
-        model.step_logprobs(hidden_NQD[:, level], level, parents_NL[:, level], nodes_NL[:, level], temperature)
-        for level in range(levels)
-    ]
-    return torch.stack(steps, 1)
+    hidden_NLD = model.hidden(whole.tokens_PT, whole.positions_PT, whole.mask())[:, -model.levels :]
+    at_NL = torch.arange(hidden_NLD[..., 0].numel(), device=leaf_N.device).view(-1, model.levels)
+    return model.leaf_logprobs(hidden_NLD.flatten(0, 1), at_NL, leaf_N, temperature)
 
 
-def packed_tokens(model: SidModel, prompts: PromptTokens, prompt_N: Tensor) -> int:
-    """Real tokens that `packed_logprobs` computes: each used prompt once, and L - 1 tokens of each row."""
-    return int(prompts.length_P[prompt_N.unique()].sum()) + len(prompt_N) * (model.levels - 1)
+def sid_prefixes(model: SidModel, prompt_N: Tensor, leaf_N: Tensor) -> PrefixTree:
+    """The prefixes that `packed_logprobs` computes behind each prompt."""
+    return prefix_tree(prompt_N, _tokens_read(model, leaf_N))
 
 
-def _packed_mask(prompts: PromptTokens, R: int, depth: int) -> Tensor:
-    """Bool (P, 1, Q, Q) over [prompt, R tokens of the first level, R of the second, ...], Q = T + depth * R."""
-    P, T = prompts.tokens_PT.shape
-    Q = T + depth * R
-    mask = torch.zeros(P, Q, Q, dtype=torch.bool, device=prompts.real_PT.device)
-    mask[:, :T, :T] = prompts.mask()[:, 0]
-    mask[:, T:, :T] = prompts.real_PT[:, None]
-    same_row = torch.eye(R, dtype=torch.bool, device=mask.device).repeat(depth, depth)
-    mask[:, T:, T:] = same_row.tril()
-    return mask[:, None]
+def _tokens_read(model: SidModel, leaf_N: Tensor) -> Tensor:
+    """Tokens (N, L - 1) of leaves; that of the last level is predicted, never read."""
+    return (model.table("leaf_codes")[leaf_N] + torch.tensor(model.offset, device=leaf_N.device))[:, :-1]

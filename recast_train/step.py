@@ -78,6 +78,7 @@ class Step:
             config.mini_batches,
             config.rollout.temperature,
             config.max_norm or torch.inf,
+            config.micro_batch_tokens,
         )
         return update(self.engine, self.model, self.reference, prompts, rows, leaf_N, signal.group_size, self.optimiser, passes)
 

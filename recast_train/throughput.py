@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from recast_train.model import require
+from recast_train.prefixes import PrefixTree
 
 _GIB = 2**30
 # Dense bf16 of the whole card. Exact names: a GH200, an H200 NVL, an H100 NVL, a laptop's 4090 or a MIG slice is another card.
@@ -34,7 +35,7 @@ def training_flops(parameters: int, tokens: int, attention: int) -> int:
 
     Args:
         parameters: all of them, with embeddings and output head; those of a tied head once.
-        tokens: real tokens that were computed (`packed_tokens`), never padding.
+        tokens: real tokens that were computed (`PrefixTree.tokens`), never padding.
         attention: of `attention_flops`.
     """
     return 6 * parameters * tokens + attention
@@ -55,20 +56,18 @@ def causal_pairs(length_S: Tensor) -> int:
 
 
 def repeated_pairs(length_P: Tensor, prompt_N: Tensor, depth: int) -> int:
-    """Attended pairs where each row repeats its prompt (`repeated_logprobs`); arguments as in `packed_pairs`."""
+    """Attended pairs where each row repeats its prompt and has `depth` tokens more (`repeated_logprobs`)."""
     return causal_pairs(length_P[prompt_N] + depth)
 
 
-def packed_pairs(length_P: Tensor, prompt_N: Tensor, depth: int) -> int:
-    """Attended pairs where a prompt is computed once for all its rows (`packed_logprobs`).
+def packed_pairs(length_P: Tensor, tree: PrefixTree) -> int:
+    """Attended pairs where a prompt, and each prefix behind it, is computed once for all its rows (`packed_logprobs`).
 
-    Args:
-        length_P: real tokens of every prompt; one without a row is not computed and counts nothing.
-        prompt_N: prompt of each row.
-        depth: tokens of a row that are fed, levels - 1; each sees the prompt, the row's earlier ones and itself.
+    A prefix sees the prompt, the shorter prefixes that begin it and itself. `length_P` are real tokens of every prompt; one
+    without a row is not computed and counts nothing.
     """
-    rows = depth * int(length_P[prompt_N].sum()) + len(prompt_N) * depth * (depth + 1) // 2
-    return causal_pairs(length_P[prompt_N.unique()]) + rows
+    length_P = length_P[tree.used_P]
+    return causal_pairs(length_P) + int((tree.size_P * (length_P + 1)).sum() + tree.depth_PE.sum())
 
 
 def peak_flops(device: torch.device) -> float | None:

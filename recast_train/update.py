@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from recast_sim.signal import Objective, ObjectiveConfig
+from recast_sim.signal import ObjectiveConfig
 from recast_train.engine import Engine, OwnRows
+from recast_train.micro_batches import RankBatch
 from recast_train.model import PromptTokens, SidModel
-from recast_train.packed import packed_logprobs, packed_tokens
+from recast_train.prefixes import PrefixTree
 from recast_train.throughput import attention_flops, packed_pairs, training_flops
 
 
@@ -24,6 +25,7 @@ class Passes:
         updates: passes over the batch; `mini_batches` optimiser steps of each, on parts of the rows.
         temperature: of the rollouts; old, reference and new log-probabilities are at the same.
         max_norm: longer gradients are cut to this length.
+        micro_batch_tokens: as in `RlConfig`.
     """
 
     objective: ObjectiveConfig
@@ -31,6 +33,7 @@ class Passes:
     mini_batches: int = 1
     temperature: float = 1.0
     max_norm: float = torch.inf
+    micro_batch_tokens: int = 0
 
 
 def update(
@@ -65,30 +68,52 @@ def update(
         return log
     prompt_N = rows.plan.rows_N // group_size
     parts = [part for part in torch.arange(len(prompt_N), device=prompt_N.device).chunk(passes.mini_batches) if len(part)]
-    clock, inputs = _Clock(engine.device), (passes.temperature,)
-    with torch.no_grad():
-        off_policy = passes.updates * len(parts) > 1
-        old_NL = model(packed_logprobs, prompts, prompt_N, leaf_N, *inputs) if off_policy else None
-        log["seconds_old"] = clock.lap() if off_policy else 0.0
-        wanted = reference if passes.objective.kl else None
-        reference_NL = wanted(packed_logprobs, prompts, prompt_N, leaf_N, *inputs) if wanted else None
-        log["seconds_reference"] = clock.lap() if reference_NL is not None else 0.0
+    batch = RankBatch(engine, prompts, prompt_N, leaf_N, passes.temperature, passes.micro_batch_tokens)
+    clock = _Clock(engine.device)
+    old_NL = batch.fixed_logprobs(model) if passes.updates * len(parts) > 1 else None
+    log["seconds_old"] = clock.lap() if old_NL is not None else 0.0
+    reference_NL = batch.fixed_logprobs(reference) if reference is not None and passes.objective.kl else None
+    log["seconds_reference"] = clock.lap() if reference_NL is not None else 0.0
     every = engine.all_sum(rows.count)[0]
     for part in parts * passes.updates:
         some = _part(rows, part, every, engine)
         if some is None:
             continue
-        new_NL = model(packed_logprobs, prompts, prompt_N[part], leaf_N[part], *inputs)
-        held = (new_NL.detach() if old_NL is None else old_NL[part], None if reference_NL is None else reference_NL[part])
-        result = some.objective(new_NL, *held, passes.objective)
-        loss, norm = engine.descend(model, result.loss, optimiser, passes.max_norm)
-        log |= {"loss": loss, "gradient_norm": norm, **_shares(engine, result, some)}
+        optimiser.zero_grad()
+        loss, shares = _backward(batch, model, part, some, (old_NL, reference_NL), passes.objective)
+        loss, norm = engine.step(model, loss, optimiser, passes.max_norm)
+        log |= {"loss": loss, "gradient_norm": norm, **shares}
         log["optimiser_steps"] += 1
-        log["actor_tokens"] += packed_tokens(engine.unwrap(model), prompts, prompt_N[part][some.own_N.to(part.device)])
-        log["flops"] += _flops(engine.unwrap(model), prompts, prompt_N[part])
+        log["actor_tokens"] += batch.tree(model, part[some.own_N]).tokens(prompts.length_P) if some.count else 0
+        log["flops"] += _flops(engine.unwrap(model), prompts.length_P, batch.tree(model, part))
     log["seconds_actor"] = clock.lap()
     log["actor_tokens"] = int(engine.all_sum(log["actor_tokens"])[0])
     return log
+
+
+def _backward(
+    batch: RankBatch,
+    model: nn.Module,
+    part: Tensor,
+    rows: OwnRows,
+    held: tuple[Tensor | None, Tensor | None],
+    config: ObjectiveConfig,
+) -> tuple[float, dict[str, float]]:
+    """Gradients of the rows `part`, pass by pass, added up; this rank's loss, all ranks' KL and clip share.
+
+    `held` are the old log-probabilities (None: those of this pass) and the reference's.
+    """
+    loss, sums = 0.0, {"kl": 0.0, "clip_share": 0.0}
+    for at_N, counted in batch.cut(model, part):
+        new_NL = batch.logprobs(model, part[at_N])
+        old_NL, reference_NL = (None if known_NL is None else known_NL[part[at_N]] for known_NL in held)
+        own = OwnRows(rows.plan.take(at_N), rows.own_N[at_N] & counted)
+        result = own.objective(new_NL, new_NL.detach() if old_NL is None else old_NL, reference_NL, config)
+        batch.engine.backward(result.loss)
+        loss += float(result.loss.detach())
+        if own.count:  # else both are NaN
+            sums = {name: total + own.count * getattr(result, name) for name, total in sums.items()}
+    return loss, {name: batch.engine.mean(total / max(rows.count, 1), rows.count) for name, total in sums.items()}
 
 
 class _Clock:
@@ -107,7 +132,7 @@ def _part(rows: OwnRows, part: Tensor, every: float, engine: Engine) -> OwnRows 
     """A mini-batch of the rows, its normaliser its share of the batch's; None where no rank has a row in it."""
     if len(part) == len(rows.own_N):
         return rows
-    own_N = rows.own_N[part.to(rows.own_N.device)]
+    own_N = rows.own_N[part]
     count = engine.all_sum(float(own_N.sum()))[0]
     if not count:
         return None
@@ -115,12 +140,8 @@ def _part(rows: OwnRows, part: Tensor, every: float, engine: Engine) -> OwnRows 
     return OwnRows(replace(plan, normaliser=plan.normaliser * count / every), own_N)
 
 
-def _shares(engine: Engine, result: Objective, rows: OwnRows) -> dict[str, float]:
-    return {name: engine.mean(getattr(result, name), rows.count) for name in ("kl", "clip_share")}
-
-
-def _flops(model: SidModel, prompts: PromptTokens, prompt_N: Tensor) -> int:
-    lm, pairs = model.lm.config, packed_pairs(prompts.length_P, prompt_N, model.levels - 1)
+def _flops(model: SidModel, length_P: Tensor, tree: PrefixTree) -> int:
+    lm = model.lm.config
     head = getattr(lm, "head_dim", None) or lm.hidden_size // lm.num_attention_heads
-    attention = attention_flops(lm.num_hidden_layers, lm.num_attention_heads, head, pairs)
-    return training_flops(model.parameter_count, packed_tokens(model, prompts, prompt_N), attention)
+    attention = attention_flops(lm.num_hidden_layers, lm.num_attention_heads, head, packed_pairs(length_P, tree))
+    return training_flops(model.parameter_count, tree.tokens(length_P), attention)

@@ -22,9 +22,11 @@ from recast_sim.runs import atomic_directory
 from recast_sim.runs.checkpoint import read_tensors, write_tensors
 from recast_sim.signal import ObjectiveConfig, UpdatePlan, construct
 from recast_train.engine import Engine, EngineConfig, State, split_plan
+from recast_train.micro_batches import RankBatch
 from recast_train.model import PromptTokens, TrainError
 from recast_train.packed import packed_logprobs
 from recast_train.rollout import sample_rollouts
+from recast_train.update import Passes, update
 
 P, G, STEPS, UPDATES = 4, 6, 4, 2
 ROOT = Path(__file__).parents[1]
@@ -148,6 +150,24 @@ def train(engine: Engine, folder: Path, strategy: str) -> dict[str, Any]:
     return found
 
 
+def limited(engine: Engine, limit: int) -> dict[str, Any]:
+    """Two batches by `update` with passes of at most `limit` positions, and which passes of the first only fill up."""
+    training, share, found = Training(engine, "recast"), engine.share(P), {"log": []}
+    for step in (1, 2):
+        plan, leaf_PG = batch(step, "recast")
+        whole, rows = tiny_prompts(tiny_catalog(), P, seed=step), split_plan(plan, G, share)
+        prompts = PromptTokens(whole.tokens_PT[share], whole.real_PT[share])
+        leaf_N = leaf_PG[share].flatten()[rows.plan.rows_N]
+        if step == 1 and limit:
+            own = RankBatch(engine, prompts, rows.plan.rows_N // G, leaf_N, 1.0, limit)
+            found["counted"] = [counted for _, counted in own.cut(training.model, torch.arange(len(leaf_N)))]
+        passes = Passes(ObjectiveConfig(kl=0.1), updates=2, max_norm=1.0, micro_batch_tokens=limit)
+        models = training.model, training.reference
+        log = update(engine, *models, prompts, rows, leaf_N, G, training.optimiser, passes)
+        found["log"].append({name: log[name] for name in ("loss", "gradient_norm", "kl", "clip_share", "actor_tokens")})
+    return found
+
+
 def collectives(engine: Engine) -> dict[str, Any]:
     """Everything small, on values that differ by rank."""
     rank = engine.rank
@@ -234,7 +254,11 @@ def main(folder: Path, check: str) -> None:
     for strategy in ("ddp", "fsdp2"):
         with Engine(EngineConfig(strategy)) as engine:
             rank = engine.rank
-            found[strategy] = {**train(engine, folder, strategy), "collectives": collectives(engine)}
+            found[strategy] = {
+                **train(engine, folder, strategy),
+                "collectives": collectives(engine),
+                "limited": limited(engine, 32),
+            }
         with Engine(EngineConfig(strategy, "bf16")) as engine:
             found[strategy]["bf16"] = half_precision(engine)
     (folder / f"{check}-{rank}.json").write_text(json.dumps(found))

@@ -178,7 +178,13 @@ class Engine:
         """
         optimiser.zero_grad()
         self.backward(loss)
-        norm, (total,) = self.clip(model.parameters(), max_norm), self.all_sum(float(loss.detach()))
+        return self.step(model, float(loss.detach()), optimiser, max_norm)
+
+    def step(
+        self, model: nn.Module, loss: float, optimiser: torch.optim.Optimizer, max_norm: float = torch.inf
+    ) -> tuple[float, float]:
+        """`descend` once `backward` was called, on one loss or on several that add up to this rank's `loss`."""
+        norm, (total,) = self.clip(model.parameters(), max_norm), self.all_sum(loss)
         if not (abs(total) < torch.inf and norm < torch.inf):
             raise TrainError(f"loss: {total} with gradient norm {norm}; lower learning_rate")
         optimiser.step()

@@ -58,14 +58,14 @@ def check_sid_checkpoint(lm: Any, sizes: tuple[int, ...], tokens: int, folder: P
 
 
 def check_logits(model: SidModel, folder: Path) -> None:
-    """Compare `level_logits` with the LM's own logits on a few tokens, and a checkpointed pass with a plain one.
+    """Compare `level_logits` with the LM's own logits on a few tokens, and a split, checkpointed pass with a plain one.
 
     Some architectures scale, cap or shift logits after the output matrix, or drop out inside a layer; the slice of the matrix
     would be wrong for them. Raises TrainError.
     """
     tokens = torch.tensor([[*model.vocabulary.prefix, *model.vocabulary.suffix, *model.offset]])[:, -16:]
     few = PromptTokens(tokens, torch.ones_like(tokens, dtype=torch.bool))
-    hidden = model.hidden(few.tokens_PT, few.positions_PT, few.mask()).detach()
+    hidden = model.hidden(few.tokens_PT, few.positions_PT, few.mask()[:, :, 1:]).detach()
     own = torch.cat([model.level_logits(hidden, level) for level in range(model.levels)], -1)
     with torch.no_grad():
         # a mask that is added suits every attention, and keeps flash-attn out of it on the CPU

@@ -1,11 +1,12 @@
 """A causal LM over the tokens of one catalog, and its trie-constrained softmax.
 
-Axis letters: P prompts, Q query positions, K key positions, L levels, N trie nodes, B children of a node, C codes of a level,
-D hidden width.
+Axis letters: P prompts, Q query positions, K key positions, L levels, B children of a node, C codes of a level,
+D hidden width, X positions, N rows, U distinct states of them.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
+from recast_train.model.attention import set_split, whole_mask
 from recast_train.model.vocabulary import Vocabulary
 
 T = TypeVar("T")
@@ -27,6 +29,7 @@ class SidModel(nn.Module):
 
     def __init__(self, lm: Any, catalog: Catalog, vocabulary: Vocabulary, dropout: float) -> None:
         super().__init__()
+        set_split(lm)
         self.lm: Any = lm
         self.vocabulary = vocabulary
         self.dropout = nn.Dropout(dropout)
@@ -65,10 +68,12 @@ class SidModel(nn.Module):
         """Last hidden states (P, Q, D).
 
         `mask` is bool (P, 1, Q, K), true where query q may attend to key k (K counts what `cache` holds, then the new
-        tokens); None is plain causal attention without padding on the left.
+        tokens); None is plain causal attention without padding on the left. A mask of fewer rows than tokens is that of the
+        last ones; those before them are plain causal among themselves (`model.attention`).
         """
         embedded = self.dropout(self.lm.get_input_embeddings()(tokens_PQ))
         if mask is not None and self.lm.config._attn_implementation == "eager":  # it adds the mask to the scores
+            mask = whole_mask(mask, tokens_PQ.shape[1])
             mask = torch.zeros_like(mask, dtype=embedded.dtype).masked_fill(~mask, torch.finfo(embedded.dtype).min)
         with self._checkpointing(kept=cache is None and torch.is_grad_enabled()):
             output = self.lm.base_model(
@@ -80,23 +85,47 @@ class SidModel(nn.Module):
             )
         return self.dropout(output.last_hidden_state)
 
-    def level_logits(self, hidden_D: Tensor, level: int) -> Tensor:
-        """Logits (..., C) of one level's tokens in fp32, from hidden states (..., D): never of the whole vocabulary."""
-        start = self.offset[level]
-        weight_CD = self.lm.get_output_embeddings().weight[start : start + self.sizes[level]]
+    def level_weights(self) -> list[Tensor]:
+        """Rows (C, D) of the output matrix of each level's tokens, by one cut: so the gradient of all levels together is one
+        matrix over the vocabulary, not one a level."""
+        ends = [start + size for start, size in zip(self.offset, self.sizes, strict=True)]
+        borders = sorted({*self.offset, *ends})
+        span = self.lm.get_output_embeddings().weight[borders[0] : borders[-1]]
+        pieces = span.split([stop - start for start, stop in pairwise(borders)])
+        return [pieces[borders.index(start)] for start in self.offset]
+
+    def level_logits(self, hidden_D: Tensor, level: int, weight_CD: Tensor | None = None) -> Tensor:
+        """Logits (..., C) of one level's tokens in fp32, from hidden states (..., D): never of the whole vocabulary.
+
+        `weight_CD` is the level's part of `level_weights`, where several levels are wanted with gradient.
+        """
+        weight_CD = self.level_weights()[level] if weight_CD is None else weight_CD
         with torch.autocast(hidden_D.device.type, enabled=False):
             return hidden_D.float() @ weight_CD.float().T
 
-    def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
+    def child_logprobs(
+        self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0, weight_CD: Tensor | None = None
+    ) -> Tensor:
         """Log-softmax over the legal children (..., B) of each `node` (...) of `level`; -inf where padded."""
         legal = self.table("children", level)[node] >= 0
-        logits = self.level_logits(hidden_D, level).gather(-1, self.table("codes", level)[node])
+        logits = self.level_logits(hidden_D, level, weight_CD).gather(-1, self.table("codes", level)[node])
         return (logits / temperature).masked_fill(~legal, -torch.inf).log_softmax(-1)
 
-    def step_logprobs(self, hidden_D: Tensor, level: int, parent: Tensor, child: Tensor, temperature: float = 1.0) -> Tensor:
-        """Log-probability (...) of going from `parent` (a node of `level`) to `child` (a node of `level + 1`)."""
-        column = child - self.table("children", level)[parent][..., 0]  # children of a node are numbered in a row
-        return self.child_logprobs(hidden_D, level, parent, temperature).gather(-1, column[..., None])[..., 0]
+    def leaf_logprobs(self, hidden_XD: Tensor, at_NL: Tensor, leaf_N: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probabilities (N, L) of leaves, token by token; `at_NL` says which hidden state predicts each.
+
+        Rows that are predicted from one state share its softmax.
+        """
+        nodes_NL, steps = self.table("leaf_nodes")[leaf_N], []
+        parents_NL = torch.cat([torch.zeros_like(nodes_NL[:, :1]), nodes_NL[:, :-1]], 1)
+        for level, weight_CD in enumerate(self.level_weights()):
+            at_U, state_N = at_NL[:, level].unique(return_inverse=True)
+            parent_N = parents_NL[:, level]
+            parent_U = torch.empty_like(at_U).index_put_((state_N,), parent_N)  # the same for all rows of a state
+            logprobs_UB = self.child_logprobs(hidden_XD[at_U], level, parent_U, temperature, weight_CD)
+            column_N = nodes_NL[:, level] - self.table("children", level)[parent_N, 0]  # children are numbered in a row
+            steps.append(logprobs_UB[state_N, column_N])
+        return torch.stack(steps, 1)
 
     @contextmanager
     def _checkpointing(self, kept: bool) -> Iterator[None]:

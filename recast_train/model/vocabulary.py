@@ -27,7 +27,7 @@ _SID_TOKEN = re.compile(r"<s_[a-z]_[0-9]+>")
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Tokenised prompts: tokens (P, T) padded on the left, and which of them are real (P, T)."""
+    """Tokenised prompts: tokens (P, T) padded on the left, and which of them are real (P, T); at least one a prompt."""
 
     tokens_PT: Tensor
     real_PT: Tensor
@@ -38,7 +38,7 @@ class PromptTokens:
 
     @property
     def positions_PT(self) -> Tensor:
-        """Position of each real token, counted from the first; 0 on padding."""
+        """Position of each real token, counted from the first; on padding any."""
         return (self.real_PT.cumsum(1) - 1).clamp(min=0)
 
     def mask(self) -> Tensor:
@@ -53,6 +53,12 @@ class PromptTokens:
         tokens, real = self.tokens_PT[rows], self.real_PT[rows]
         first = tokens.shape[1] - int(real.sum(1).max())
         return PromptTokens(tokens[:, first:], real[:, first:])
+
+    def flush_left(self, rows: Tensor) -> "PromptTokens":
+        """Some of the prompts with their padding, wherever it was, on the right: there plain causal attention needs no mask."""
+        tokens, real = self.tokens_PT[rows], self.real_PT[rows]
+        order = real.int().argsort(dim=1, descending=True, stable=True)[:, : int(real.sum(1).max())]
+        return PromptTokens(tokens.gather(1, order), real.gather(1, order))
 
     def to(self, device: torch.device) -> "PromptTokens":
         return PromptTokens(self.tokens_PT.to(device), self.real_PT.to(device))

@@ -110,6 +110,16 @@ def test_states_are_put_back(strategy: str, folder: Path, two: list[dict[str, An
     assert any(not torch.equal(slot, first[1][name]) for name, slot in best[1].items())  # it did move on in between
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_ranks_that_need_unequally_many_passes_do_equally_many(strategy: str, two: list[dict[str, Any]]) -> None:
+    with Engine(EngineConfig()) as engine:
+        expected = world.limited(engine, 0)["log"]
+    found = [rank[strategy]["limited"] for rank in two]
+    assert [rank["counted"] for rank in found] == [[True, True], [True, False]]
+    for rank in found:
+        close(rank["log"], expected, tuple(expected[0]))
+
+
 def test_fsdp2_holds_half_a_model(two: list[dict[str, Any]]) -> None:
     whole = sum(weight.numel() for weight in tiny_model(tiny_catalog()).parameters())
     assert [found["ddp"]["elements"] for found in two] == [whole, whole]

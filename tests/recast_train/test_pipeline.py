@@ -83,6 +83,8 @@ def test_budgets_and_columns(whole: tuple[Path, dict[str, Any]]) -> None:
         assert run.steps["step"].to_list() == list(range(1, STEPS + 1))
         assert run.steps["rollouts"][-1] == rows[name]["rollouts"]
         assert run.evals["step"].to_list() == [0, 3, 5]
+        assert set(run.steps["seconds_old"]) == {0.0}  # on-policy: the old log-probabilities are the new ones
+        assert run.steps["seconds_actor"].max() > 0
         assert ("before_all_zero" in run.steps.columns) == (name != "sft")
 
 

@@ -8,8 +8,10 @@ import torch
 from sid_world import tiny_catalog, tiny_model, tiny_prompts
 
 from recast_train import throughput
-from recast_train.model import PromptTokens, TrainError
-from recast_train.packed import packed_logprobs, repeated_logprobs
+from recast_train.model import TrainError
+from recast_train.model.attention import whole_mask
+from recast_train.packed import packed_logprobs, repeated_logprobs, sid_prefixes
+from recast_train.prefixes import prefix_tree
 from recast_train.throughput import (
     attention_flops,
     causal_pairs,
@@ -34,32 +36,38 @@ def test_flops_by_hand() -> None:
 
 def test_pairs_by_hand() -> None:
     assert causal_pairs(torch.tensor([1, 3, 4])) == 1 + 6 + 10
-    lengths, rows = torch.tensor([3, 50, 2]), torch.tensor([0, 0, 2])
-    # prompts 6 and 3; each row's first token sees prompt and itself, its second one more
-    assert packed_pairs(lengths, rows, 2) == 6 + 2 * (4 + 5) + 3 + (3 + 4)
-    assert repeated_pairs(lengths, rows, 2) == 15 + 15 + 10
-    assert packed_pairs(lengths, rows[:0], 2) == repeated_pairs(lengths, rows[:0], 2) == 0
+    lengths, rows = torch.tensor([3, 50, 2]), torch.tensor([0, 0, 0, 2])
+    tree = prefix_tree(rows, torch.tensor([[7, 8], [7, 9], [5, 8], [7, 8]]))
+    # prompts 6 and 3; a row's first token sees prompt and itself, its second one more; two rows share their first
+    assert packed_pairs(lengths, tree) == 6 + (4 + 5 + 5) + (4 + 5) + 3 + (3 + 4)
+    assert repeated_pairs(lengths, rows, 2) == 15 + 15 + 15 + 10
+    assert repeated_pairs(lengths, rows[:0], 2) == 0
+    assert tree.tokens(lengths) == 3 + 2 + (3 + 2) + 2
 
 
 def test_one_row_a_prompt_costs_the_same_packed_or_repeated() -> None:
     lengths, rows = torch.tensor([3, 9, 4]), torch.arange(3)
-    assert packed_pairs(lengths, rows, 3) == repeated_pairs(lengths, rows, 3)
+    assert packed_pairs(lengths, prefix_tree(rows, torch.ones(3, 3).long())) == repeated_pairs(lengths, rows, 3)
 
 
 @pytest.mark.parametrize("sizes", [(4, 3, 5), (20,), (2, 3, 2, 3)])
 def test_pairs_are_those_that_the_masks_let_through(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = tiny_catalog(18, sizes)
     model, prompts = tiny_model(catalog), tiny_prompts(catalog, 5)
-    rows, depth = torch.tensor([0, 0, 1, 1, 3, 3]), len(sizes) - 1  # as many rows each: no slot is empty
+    rows, leaves, depth = torch.tensor([0, 0, 1, 1, 3, 3]), torch.tensor([0, 1, 2, 2, 7, 17]), len(sizes) - 1
     masks, plain = [], model.hidden
     monkeypatch.setattr(model, "hidden", lambda *given: masks.append(given[2]) or plain(*given))
-    packed_logprobs(model, prompts, rows, rows)
-    repeated_logprobs(model, prompts, rows, rows)
+    packed_logprobs(model, prompts, rows, leaves)
+    repeated_logprobs(model, prompts, rows, leaves)
     packed, repeated = masks
-    for mask, used, pairs in ((packed, rows.unique(), packed_pairs), (repeated, rows, repeated_pairs)):
-        part: PromptTokens = prompts.take(used)
-        padding = int((~part.real_PT).sum())  # sees itself alone
-        assert int(mask.sum()) - padding == pairs(prompts.length_P, rows, depth)
+    padding = int((~prompts.take(rows).real_PT).sum())  # sees itself alone
+    assert int(repeated.sum()) - padding == repeated_pairs(prompts.length_P, rows, depth)
+    tree, part = sid_prefixes(model, rows, leaves), prompts.flush_left(rows.unique())
+    real_PQ = torch.cat([part.real_PT, torch.arange(tree.tokens_PE.shape[1]) < tree.size_P[:, None]], 1)
+    whole = (
+        torch.ones(real_PQ.shape[1], real_PQ.shape[1]).tril().bool() if packed is None else whole_mask(packed, real_PQ.shape[1])
+    )
+    assert int((whole & real_PQ[:, None, :, None]).sum()) == packed_pairs(prompts.length_P, tree)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor
 from recast_sim.signal import ObjectiveConfig, Signal, UpdatePlan, construct, plan_objective
 from recast_train.engine import Engine, OwnRows, split_plan
 from recast_train.model import PromptTokens, SidModel, TrainError
-from recast_train.packed import packed_logprobs, packed_tokens, repeated_logprobs
+from recast_train.packed import packed_logprobs, repeated_logprobs, sid_prefixes
 from recast_train.rl_config import RlConfig
 from recast_train.update import Passes, update
 
@@ -131,11 +131,17 @@ def test_only_kept_rows_are_computed(
     seen, by_reference = forwards(model, monkeypatch), forwards(reference, monkeypatch)
     several = Passes(ObjectiveConfig(kl=kl), updates)
     log = update(engine, model, reference, prompts, own(plan), leaves[plan.rows_N], G, sgd(model, 0.01), several)
-    # a group's sequence is its prompt once, and two tokens of each of its two rows
-    assert seen == [(kept, width + 2 * 2)] * passes
-    assert by_reference == [(kept, width + 2 * 2)] * reference_passes
-    real = int(prompts.length_P[(plan.rows_N // G).unique()].sum()) + 2 * len(plan.rows_N)
-    assert packed_tokens(model, prompts, plan.rows_N // G) == real
+    # a group's sequence is its prompt once, and the distinct prefixes of its two rows: two tokens of each at most
+    codes = model.table("leaf_codes")[leaves[plan.rows_N]].tolist()
+    prefixes = [
+        {(*row[:1],) for row in pair} | {(*row[:2],) for row in pair} for pair in zip(codes[::2], codes[1::2], strict=True)
+    ]
+    distinct = [len(found) for found in prefixes]
+    assert min(distinct) < max(distinct) == 4
+    assert seen == [(kept, width + 4)] * passes
+    assert by_reference == [(kept, width + 4)] * reference_passes
+    real = int(prompts.length_P[(plan.rows_N // G).unique()].sum()) + sum(distinct)
+    assert sid_prefixes(model, plan.rows_N // G, leaves[plan.rows_N]).tokens(prompts.length_P) == real
     assert log["actor_tokens"] == updates * real
     assert log["optimiser_steps"] == updates
     assert (log["seconds_old"] > 0) == (updates > 1)
@@ -158,10 +164,10 @@ class Watched:
         self.loss: list[float] = []
         self.clip_share: list[float] = []
         self.rows: list[int] = []
-        descend, objective = engine.descend, OwnRows.objective
+        step, objective = engine.step, OwnRows.objective
 
-        def watched_descend(*arguments: object) -> tuple[float, float]:
-            loss, norm = descend(*arguments)  # type: ignore[arg-type]
+        def watched_step(*arguments: object) -> tuple[float, float]:
+            loss, norm = step(*arguments)  # type: ignore[arg-type]
             self.loss.append(loss)
             return loss, norm
 
@@ -171,7 +177,7 @@ class Watched:
             self.rows.append(rows.count)
             return result
 
-        monkeypatch.setattr(engine, "descend", watched_descend)
+        monkeypatch.setattr(engine, "step", watched_step)
         monkeypatch.setattr(OwnRows, "objective", watched_objective)
 
 
