@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
+
 import torch
 from gpu_cases import Batch, Case, Way, World, build, corners, flops, forward, positions, step, timed
 from harness import Entry, Result, report

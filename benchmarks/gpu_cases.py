@@ -3,6 +3,8 @@
 Axis letters: P prompts, T tokens of a prompt, R rows of a prompt, E tokens of a response, V vocabulary, D hidden width.
 """
 
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog, synthetic_codes
 from recast_train.model import ModelConfig, PromptTokens, SidModel
-from recast_train.model.build import qwen3_config
+from recast_train.model.build import enable_checkpointing, qwen3_config
 from recast_train.model.config import Size
 from recast_train.model.vocabulary import Vocabulary
 from recast_train.packed import shared_hidden
@@ -85,7 +87,7 @@ def build(case: Case, world: World, device: torch.device) -> SidModel:
     finally:
         torch.set_default_dtype(before)
     if on_gpu:
-        lm.gradient_checkpointing_enable({"use_reentrant": False})
+        enable_checkpointing(lm)
     return SidModel(lm, catalog, vocabulary, dropout=0.0).to(device).eval()
 
 
@@ -180,8 +182,6 @@ def _chosen(logits_V: Tensor, token: Tensor) -> Tensor:
 
 def timed(way: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float | None]:
     """Median seconds after a warm-up, and the peak of allocated memory in GiB; None off the GPU."""
-    import statistics
-    import time
 
     def wait() -> None:
         if device.type == "cuda":

@@ -36,7 +36,7 @@ def build_model(catalog: Catalog, config: ModelConfig, seed: int) -> SidModel:
     if config.vocabulary == "sid":
         lm.config.sid_sizes = list(catalog.sizes)  # an exported folder says what its tokens mean
     if config.gradient_checkpointing:
-        _enable_checkpointing(lm)
+        enable_checkpointing(lm)
     model = SidModel(lm, catalog, vocabulary, config.dropout).eval()
     if config.checkpoint is not None:
         check_logits(model, config.checkpoint)
@@ -106,7 +106,7 @@ def _fill(weight: Tensor, first: int, stop: int, generator: torch.Generator) -> 
     weight[first:stop] = (old.mean(0) + NOISE * old.std(0) * noise).to(weight.dtype)
 
 
-def _enable_checkpointing(lm: Any) -> None:
+def enable_checkpointing(lm: Any) -> None:
     if not lm.supports_gradient_checkpointing:
         raise TrainError(f"ModelConfig.gradient_checkpointing: {type(lm).__name__} does not support it; set it to false")
     renamed = hasattr(lm, "activation_checkpointing_enable")  # in transformers after 5.5
