@@ -65,7 +65,7 @@ def trainer(config: Any) -> Any:
 
 
 def store(uid: str, rewards: list[float | None], anchors: list[list[int]] | None, response: Callable[[int], list[int]]) -> None:
-    """One group, by the code of verl's agent loop; a reward of None is a rollout that failed. Structural scores fall by slot."""
+    """One group, by the code of verl's agent loop; a reward of None is a rollout that failed. Structural scores fall."""
     worker = SimpleNamespace(_compute_score=_nothing, _compute_teacher_logprobs=_nothing)
     worker._compute_multi_modal_inputs = lambda output, tokens: {}
     kind = AgentLoopWorkerTQ.__ray_metadata__.modified_class

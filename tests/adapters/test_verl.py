@@ -61,6 +61,7 @@ def test_the_reward_is_the_first_sid_after_the_thought(found: Any, targets: Any,
         ("<s_a_1><s_b_2>", False, (0, 0)),  # not whole
         ("<s_a_1><s_b_2><s_c_0><s_d_0>", False, (0, 0)),  # a level too many
         ("<s_a_1><s_c_2><s_b_0>", False, (0, 0)),  # levels out of order
+        ("<s_a_1> <s_b_2> <s_c_0>", False, (1, 1)),  # as some tokenizers decode
         ("nothing", False, (0, 0)),
         ("<think>it is <s_a_1><s_b_2><s_c_0>", True, (0, 0)),  # the thought was cut off
         ("well</think><s_a_1><s_b_2><s_c_0>", True, (1, 1)),
@@ -184,7 +185,7 @@ def test_a_bad_row_stops_the_export_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_tokenizer_without_the_sids_is_refused(tmp_path: Path) -> None:
     source = write_openonerec(tmp_path / "data")
     lacking = AnswerTokens(text_tokenizer(names=[name for name in NAMES if name != "<s_c_1>"]))
-    with pytest.raises(DataError, match=r"row 1, column messages: the tokenizer has no token '<s_c_1>'"):
+    with pytest.raises(DataError, match=r"test.parquet: row 0, column messages: the tokenizer has no token '<s_c_1>'"):
         export_openonerec(source, tmp_path / "out", lacking, "mine")
     with pytest.raises(DataError, match="--thought: the tokenizer has no token '</think>'"):
         export_openonerec(source, tmp_path / "out", AnswerTokens(text_tokenizer(), thought=True), "mine")

@@ -1,5 +1,6 @@
 """The adapter inside verl's own trainer, on a CPU: a real config, Ray, TransferQueue, and no model (make test-verl)."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,21 @@ pytest.importorskip("verl", reason="verl is not installed here; make test-verl h
 
 import transfer_queue as tq
 import verl_world as world
+from data_files import SIDS, item_name, open_sid, write_openonerec
+from text_world import text_tokenizer
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 from verl.trainer.ppo import core_algos
+from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
+from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
 from recast_sim.configio import ConfigError
 from recast_sim.signal import SignalError, construct, list_constructors
 from recast_train.adapters.verl.config import check_config, estimator_name, read_sampler_config
+from recast_train.adapters.verl.export import AnswerTokens, export_openonerec
 from recast_train.adapters.verl.sampler import RecastReplayBuffer
 
 pytestmark = pytest.mark.verl
@@ -230,6 +238,36 @@ def test_an_anchor_fills_the_slot_of_a_failed_rollout_behind_a_siblings_thought(
     row = world.rows(["gap_2_0"])["gap_2_0"]
     assert row["responses"].tolist() == [64, 61, END, *world.ANSWERS[0]]
     tq.kv_clear(batch.keys, "train")
+
+
+def test_verl_reads_the_exported_data_and_rewards_by_it(tmp_path: Path, arguments: list[str]) -> None:
+    names = ["<|sid_begin|>", "<|sid_end|>", "</think>"]
+    names += sorted({f"{part}>" for item in SIDS for part in item_name(item).split(">")[:-1]})
+    tokenizer = text_tokenizer(names=tuple(names))
+    export_openonerec(write_openonerec(tmp_path / "raw"), tmp_path / "data", AnswerTokens(tokenizer, thought=True), "mine")
+    config = world.verl_config(arguments)
+    data = RLHFDataset(str(tmp_path / "data" / "train.parquet"), tokenizer, config.data)
+    assert len(data) == 3
+    item = collate_fn([data[place] for place in range(3)])
+    assert item["raw_prompt"][1][0] == {"role": "system", "content": "You recommend."}
+    assert item["extra_info"][1]["recast"]["anchors"] == [
+        tokenizer(open_sid(target))["input_ids"] + [tokenizer.eos_token_id] for target in ("6", "7", "1")
+    ]
+
+    manager = object.__new__(NaiveRewardManager)
+    manager.tokenizer, manager.compute_score, manager.reward_router_address = tokenizer, get_custom_reward_fn(config), None
+    manager.is_async_reward_score = False
+
+    async def rewarded(text: str) -> dict[str, Any]:
+        manager.loop = asyncio.get_running_loop()
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        own = {name: item[name][1:2] for name in ("data_source", "reward_model", "extra_info")}
+        tensors = {"responses": ids, "attention_mask": torch.ones_like(ids)}
+        return await manager.run_single(DataProto.from_dict(tensors=tensors, non_tensors=own))
+
+    answer = asyncio.run(rewarded(f"the </think> {open_sid('7')}"))
+    assert answer == {"reward_score": 1.0, "reward_extra_info": {"score": 1.0, "structural": 1.0}}
+    assert asyncio.run(rewarded(open_sid("7")))["reward_score"] == 0  # no thought
 
 
 def test_validation_passes_through(queue: None, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
