@@ -16,7 +16,9 @@ _SID = re.compile(r"<s_a_[0-9]+>(?:\s*<s_[b-z]_[0-9]+>)*")  # some tokenizers de
 _THOUGHT_END = "</think>"
 
 
-def compute_score(data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **ignored: Any) -> dict[str, float]:
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **ignored: Any
+) -> dict[str, float]:
     """`score` 1.0 where the first SID after the thought is one of the ground truth's, else 0.0; `structural` in [0, 1].
 
     The structural score is that of arXiv 2604.22169 over all SIDs of the answer. SIDs of another number of levels than the
