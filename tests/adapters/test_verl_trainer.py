@@ -1,6 +1,9 @@
 """The adapter inside verl's own trainer, on a CPU: a real config, Ray, TransferQueue, and no model (make test-verl)."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +241,30 @@ def test_an_anchor_fills_the_slot_of_a_failed_rollout_behind_a_siblings_thought(
     row = world.rows(["gap_2_0"])["gap_2_0"]
     assert row["responses"].tolist() == [64, 61, END, *world.ANSWERS[0]]
     tq.kv_clear(batch.keys, "train")
+
+
+def test_a_reward_function_without_a_structural_score_is_named(queue: None, arguments: list[str]) -> None:
+    trainer = world.trainer(world.verl_config(arguments, *SMALL, f"+{KWARGS}.structural_key=near"))
+    world.store("bare", [0.0] * G, world.ANSWERS, response)
+    with pytest.raises(SignalError, match=r"result has \['score', 'structural'\], no 'near', by which recast orders"):
+        trainer.replay_buffer.sample(1, "train", 1)
+    tq.kv_clear([f"bare_{slot}_0" for slot in range(G)], "train")
+
+
+def test_a_constructor_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from recast_sim.signal import get_constructor, register\n"
+        "from recast_train.adapters.verl.estimators import register_estimators\n"
+        "register('mine', source='test')(get_constructor('dr_grpo').apply)\n"
+        "register_estimators()\n"
+    )
+    code = (
+        "import verl; from verl.trainer.ppo.core_algos import get_adv_estimator_fn; print(get_adv_estimator_fn('recast_mine'))"
+    )
+    own = {**os.environ, "VERL_USE_EXTERNAL_MODULES": "mine", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "recast_mine" in done.stdout
 
 
 def test_verl_reads_the_exported_data_and_rewards_by_it(tmp_path: Path, arguments: list[str]) -> None:

@@ -68,5 +68,4 @@ def _estimator(constructor: str) -> Any:
             found = advantages(constructor, token_level_rewards, response_mask, index)
         return found, found
 
-    estimate.__name__ = estimator_name(constructor)
     return estimate

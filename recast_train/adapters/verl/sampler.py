@@ -25,6 +25,7 @@ from recast_train.adapters.verl.config import check_config, read_sampler_config
 from recast_train.adapters.verl.handover import mark
 
 Row = dict[str, Any]
+_SCORED = ("rm_scores", "extra_fields", "extra_info", "responses", "response_mask", "rollout_log_probs")  # all but prompts
 
 
 class RecastReplayBuffer(ReplayBuffer):
@@ -51,7 +52,9 @@ class RecastReplayBuffer(ReplayBuffer):
         if partition_id == "val":
             return batch, metrics
         generator = torch.Generator().manual_seed(derive_seed(self.recast.seed, "signal", global_steps))
-        rows = _read(batch)
+        rows = _read(batch.keys, partition_id, _SCORED)
+        if "rm_scores" not in rows[0]:
+            raise SignalError("rm_scores: the rollouts have no rewards yet; give verl a reward function (docs/verl.md)")
         kept = self._select(batch.keys, rows, generator)
         chosen, own = self._write(batch, rows, kept, generator)
         return chosen, {**metrics, **own, "recast/prompts_lost": batch_size - len(kept.groups)}
@@ -124,7 +127,7 @@ class RecastReplayBuffer(ReplayBuffer):
         that finished one."""
         group, slot, own = int(kept.group_N[place]), int(kept.slot_N[place]), int(kept.row_N[place])
         siblings = [r for r in (own, *kept.row_PG[group].tolist()) if r >= 0 and _has_anchor(rows[r])]
-        like = rows[siblings[0]]
+        (like,) = _read([batch.keys[siblings[0]]], batch.partition_id)
         anchors = AnchorTokens.of(like["extra_info"])
         answer_S, thought_S = anchors.choose(self.recast.signal.anchor_choice, generator), anchors.thought(like["responses"])
         assert thought_S is not None  # _has_anchor has seen it
@@ -134,11 +137,10 @@ class RecastReplayBuffer(ReplayBuffer):
         return f"{kept.groups[group]}_{slot}_0", row, {**batch.tags[siblings[0]], **row_lengths(row)}
 
 
-def _read(batch: KVBatchMeta) -> list[Row]:
-    table = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id)
+def _read(keys: list[str], partition_id: str, fields: tuple[str, ...] = ()) -> list[Row]:
+    """Rows of the queue, with those of `fields` that all of them have; without `fields` whole."""
+    table = tq.kv_batch_get(keys, partition_id, list(fields) or None)
     names = list(table.keys())
-    if "rm_scores" not in names:
-        raise SignalError("rm_scores: the rollouts have no rewards yet; give verl a reward function (docs/verl.md)")
     return [{name: row[name] for name in names} for row in table]
 
 
