@@ -258,13 +258,10 @@ def test_a_constructor_of_ones_own(tmp_path: Path) -> None:
         "register('mine', source='test')(get_constructor('dr_grpo').apply)\n"
         "register_estimators()\n"
     )
-    code = (
-        "import verl; from verl.trainer.ppo.core_algos import get_adv_estimator_fn; print(get_adv_estimator_fn('recast_mine'))"
-    )
+    code = "import verl; from verl.trainer.ppo.core_algos import get_adv_estimator_fn as get; assert get('recast_mine')"
     own = {**os.environ, "VERL_USE_EXTERNAL_MODULES": "mine", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "recast_mine" in done.stdout
 
 
 def test_verl_reads_the_exported_data_and_rewards_by_it(tmp_path: Path, arguments: list[str]) -> None:
