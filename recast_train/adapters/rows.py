@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal import Constructor, Signal, SignalConfig, SignalError, construct
+from recast_sim.signal.state import as_tensor
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def select_rows(
         slot_R: place of each row in its group; default the order in which they come.
 
     Raises:
-        SignalError: no rows, columns of another length, two rows in one slot, or what `construct` refuses.
+        SignalError: no rows, columns of another length or no numbers, two rows in one slot, or what `construct` refuses.
     """
     groups, group_index_R = _numbered(group_R)
     slots_R = _places(group_index_R) if slot_R is None else list(slot_R)
@@ -76,7 +77,7 @@ def select_rows(
     def table(name: str, column_R: Any) -> Tensor | None:
         if column_R is None:
             return None
-        column = torch.as_tensor(column_R)
+        column = as_tensor(column_R, name, torch.device("cpu"))
         _check_length(name, column.numel(), R)
         return torch.zeros(P * G, dtype=column.dtype).scatter(0, at_R, column.reshape(-1)).reshape(P, G)
 

@@ -22,7 +22,8 @@ def batches(draw: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     hits = draw(st.lists(st.booleans(), min_size=P * G, max_size=P * G))
     scores = draw(st.lists(st.sampled_from([0.0, 0.01, 0.1, 0.5]), min_size=P * G, max_size=P * G))
     rewards_PG = torch.tensor(hits).float().reshape(P, G)
-    return rewards_PG, torch.where(rewards_PG > 0, 1.0, torch.tensor(scores).reshape(P, G)), torch.randperm(P * G)
+    order_R = torch.randperm(P * G, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    return rewards_PG, torch.where(rewards_PG > 0, 1.0, torch.tensor(scores).reshape(P, G)), order_R
 
 
 @pytest.mark.property
@@ -95,6 +96,7 @@ def test_no_row_to_keep_leaves_fillers_alone() -> None:
     ("change", "said"),
     [
         ({"rewards_R": torch.zeros(3)}, "rewards_R: 3 values for 4 rows"),
+        ({"rewards_R": [None] * 4}, "rewards_R: list is no table of numbers"),
         ({"structural_R": torch.zeros(5)}, "structural_R: 5 values for 4 rows"),
         ({"structural_R": None}, "structural_PG: missing"),
         ({"structural_R": torch.full((4,), 10.0)}, r"rollout 0 is 10; scores must lie in \[0, 1\]"),  # logged times 100
