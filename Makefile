@@ -2,11 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VERL_VENV := .venv-verl
 # threads that wait must not spin: two cores are shared by workers
 export OMP_WAIT_POLICY := PASSIVE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup quickstart test real lint bench lab clean
+VERL_INSTALL := $(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt
+
+.PHONY: help setup quickstart test test-verl real lint bench lab clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/'
@@ -25,6 +28,16 @@ quickstart: setup  ## the laboratory in about two minutes: tables and a four-pan
 test: setup  ## all tests
 	$(BIN)/python -m pytest -n 2
 
+test-verl: $(VERL_VENV)/.installed  ## the tests of the verl adapter, in an environment with verl
+	$(VERL_VENV)/bin/python -m pytest -m verl tests/adapters
+
+$(VERL_VENV)/.installed: pyproject.toml constraints-verl.txt
+	@echo "installing verl and its locked dependencies into $(VERL_VENV) ..."
+	$(PYTHON) -m venv $(VERL_VENV)
+	$(VERL_INSTALL) torch
+	$(VERL_INSTALL) --editable '.[train,verl]' hypothesis pytest
+	@touch $@
+
 real: setup  ## a real generative recommender on ML-100K, at most 25 minutes on 2 cores
 	$(BIN)/recast-train run recast_train/recipes/ml100k.toml
 
@@ -42,5 +55,5 @@ lab: setup  ## JupyterLab
 	$(INSTALL) --editable '.[train,dev,notebooks]'
 	$(BIN)/jupyter lab
 
-clean:  ## remove the environment
-	rm -rf $(VENV)
+clean:  ## remove the environments
+	rm -rf $(VENV) $(VERL_VENV)

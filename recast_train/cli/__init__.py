@@ -8,6 +8,7 @@ from recast_sim.runs import RunError
 from recast_sim.runs.sweep import SweepError
 from recast_sim.signal import SignalError
 from recast_train.cli.data import Data, data
+from recast_train.cli.export import Export, export
 from recast_train.cli.fetch import Fetch, fetch
 from recast_train.cli.run import Run, run
 from recast_train.cli.study import Study, study
@@ -19,6 +20,7 @@ from recast_train.semantic_id import SemanticIdError
 _ERRORS = (DataError, SemanticIdError, SignalError, CatalogError, TrainError, SweepError, RunError, OSError)
 _COMMANDS = {
     "data": (Data, data),
+    "export": (Export, export),
     "fetch": (Fetch, fetch),
     "run": (Run, run),
     "study": (Study, study),

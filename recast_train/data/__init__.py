@@ -19,7 +19,7 @@ from recast_train.data.interactions import (
 from recast_train.data.layout import recognise
 from recast_train.data.minionerec import read_index, read_minionerec
 from recast_train.data.ml100k import fetch_ml100k
-from recast_train.data.openonerec import read_openonerec
+from recast_train.data.openonerec import ChatRow, message_text, read_openonerec, scan_openonerec
 from recast_train.data.prompt_table import PromptTable
 from recast_train.data.sequences import read_sequences
 from recast_train.data.sids import GivenSids
@@ -28,6 +28,7 @@ from recast_train.data.table import TableColumns, read_table
 
 __all__ = [
     "PAD",
+    "ChatRow",
     "DataConfig",
     "DataError",
     "Dataset",
@@ -43,6 +44,7 @@ __all__ = [
     "k_core",
     "load_ml100k",
     "load_source",
+    "message_text",
     "prompts",
     "read_atomic",
     "read_dataset",
@@ -55,6 +57,7 @@ __all__ = [
     "read_titles",
     "recognise",
     "sample_prompts",
+    "scan_openonerec",
     "split_by_time",
     "train_matrix",
 ]

@@ -1,0 +1,1 @@
+"""Bridges to the trainers that researchers already use; each needs its extra."""
