@@ -150,7 +150,6 @@ def test_a_pair_makes_its_optimiser_step_together(folder: Path) -> None:
     with world.counted_rows(run) as counted:
         run.train()
     assert counted == {"old": 8, "actor": 8}
-    assert [batch["advantages"].tolist() for batch in run._buffered_inputs] == [[-1, 1], [1, -1], [-1, 1], [1, -1]] or True
     for batch in run._buffered_inputs:
         assert sorted(batch["advantages"].tolist()) == [-1, 1]
         assert batch["prompt_ids"][0].tolist() == batch["prompt_ids"][1].tolist()
@@ -177,7 +176,7 @@ def test_two_processes_equal_one(folder: Path) -> None:
             torch.testing.assert_close(torch.tensor(rank[name]), torch.tensor(change), rtol=1e-5, atol=1e-5, msg=name)
 
 
-def test_logs_keep_every_rollout_and_its_raw_reward(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_keep_every_rollout_and_its_raw_reward(folder: Path) -> None:
     run = world.trainer(folder, log_completions=True, logging_strategy="steps", logging_steps=1)
     run.train()
     log = run.state.log_history[0]
@@ -192,11 +191,8 @@ def test_logs_keep_every_rollout_and_its_raw_reward(folder: Path, monkeypatch: p
 
 
 def test_evaluation_is_trls(folder: Path) -> None:
-    options = {"eval_strategy": "no", "per_device_eval_batch_size": 2 * G}
-    runs = [world.trainer(folder, stock=stock, **options) for stock in (True, False)]
+    runs = [world.trainer(folder, stock=stock, per_device_eval_batch_size=2 * G) for stock in (True, False)]
     stock, ours = (run.evaluate(world.examples()) for run in runs)
-    timings = {name for name in stock if "runtime" in name or "per_second" in name}
     assert stock["eval_reward"] == pytest.approx(2 / 16)
-    assert {name: ours[name] for name in stock if name not in timings} == pytest.approx(
-        {name: value for name, value in stock.items() if name not in timings}, nan_ok=True
-    )
+    same = ("eval_loss", "eval_reward", "eval_reward_std", "eval_frac_reward_zero_std", "eval_entropy")
+    assert [ours[name] for name in same] == [stock[name] for name in same]
