@@ -30,7 +30,14 @@ NAMES = tuple(f"<s_{level}_{code}>" for level, size in zip("abc", SIZES, strict=
 FIRST = 14  # token of the first name
 SIDS = SidTokens(Catalog.from_codes(CODES, SIZES), (FIRST, FIRST + 3, FIRST + 6))
 SCORES = SidScores(SIDS.parse)
-PROMPTS = ("user liked the items", "say the next", "items , please ?", "the user : say", "next", "liked items the user say next ?")
+PROMPTS = (
+    "user liked the items",
+    "say the next",
+    "items , please ?",
+    "the user : say",
+    "next",
+    "liked items the user say next ?",
+)
 
 
 def write_checkpoint(folder: Path) -> Path:

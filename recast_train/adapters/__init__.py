@@ -1,1 +1,1 @@
-"""The signal module inside other training frameworks. Each has a package of its own, imported by name; this one imports none."""
+"""The signal module inside other training frameworks, each in a package of its own; this one imports none of them."""

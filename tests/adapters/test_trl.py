@@ -144,7 +144,7 @@ def test_bnpo_is_a_mean_over_micro_batches_that_hold_a_kept_row(folder: Path) ->
 
 
 def test_a_pair_makes_its_optimiser_step_together(folder: Path) -> None:
-    """One generation batch for four optimiser steps: each sees one whole pair, with old log-probabilities of before the first."""
+    """One generation batch for four optimiser steps: each sees one whole pair, with log-probabilities from before them."""
     micro = {"per_device_train_batch_size": G, "steps_per_generation": 4, "max_steps": 4}
     run = world.trainer(folder, **micro)
     with world.counted_rows(run) as counted:

@@ -90,10 +90,22 @@ def test_a_group_must_stay_on_one_process(folder: Path) -> None:
         run.signal_settings.check(run)
 
 
-def test_anchors_as_text_and_empty_ones(folder: Path) -> None:
+def test_anchors_as_text(folder: Path) -> None:
     names = {"anchor": lambda example: " ".join(world.NAMES[token - world.FIRST] for token in example["anchor"])}
     found, expected = world.change(world.trainer(folder, **names)), world.change(world.trainer(folder))
     assert any(part.any() for part in expected.values())
     assert all((part == found[name]).all() for name, part in expected.items())
-    with pytest.raises(TrainError, match=r"anchor: \[\] is empty; give None"):
-        world.trainer(folder, anchor=lambda example: "").train()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"anchor": lambda example: ""}, r"anchor: \[\] is empty; give None"),
+        ({"anchor": "gold"}, "anchor: 'gold' is no column of the data set, which has prompt, targets, anchor"),
+        ({"structural": lambda completions, examples: [0.0]}, "structural: 1 scores came back for 16 completions"),
+        ({"constructor": "rank_reward"}, "logprob_PG: missing; rank_reward needs the rollouts' log-probabilities"),
+    ],
+)
+def test_what_only_a_batch_shows(folder: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises((TrainError, SignalError), match=says):
+        world.trainer(folder, **options).train()

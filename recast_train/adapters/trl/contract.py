@@ -12,6 +12,7 @@ from packaging.version import Version
 from recast_train.model import TrainError
 
 OLDEST = Version("1.11")
+LOGS_TRAINED_ROWS = Version(trl.__version__) < Version("1.15")  # the log's texts are decoded from the rows that are left
 _OVERRIDDEN = {
     "_generate": ("prompts",),
     "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
@@ -36,7 +37,7 @@ class Generated(NamedTuple):
 
 
 def check_class(trainer: type) -> None:
-    """Raise TrainError, with TRL's version and what is missing, unless the class has the methods that are overridden or called."""
+    """Raise TrainError, with TRL's version and what differs, unless the class's methods are as this package uses them."""
     if Version(trl.__version__) < OLDEST:
         _fail(f"is older than {OLDEST}")
     for name, expected in _OVERRIDDEN.items():

@@ -4,6 +4,7 @@ Axis letters: P prompts of all processes, G rollouts, N kept rows of all process
 process.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from recast_sim.signal import Signal
 from recast_train.adapters.trl.contract import Generated
 
 Tokens = list[int]
-Row = tuple[Tokens, Tokens, list[int], list[float | None]]  # prompt, completion, mask, log-probabilities
+Row = tuple[Tokens, Tokens, list[int], Sequence[float | None]]  # prompt, completion, mask, log-probabilities
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ def lay_out(rows_N: Tensor, group_size: int, prompts: int, split: Split) -> Layo
     return Layout(row_R, split.ranks * len(row_R) / max(1, len(rows_N)), split.ranks * split.steps / max(1, filled))
 
 
-def keep(
-    generated: Generated, anchors: list[Tokens | None], signal: Signal, split: Split
-) -> tuple[Generated, Tensor, Layout]:
+def keep(generated: Generated, anchors: list[Tokens | None], signal: Signal, split: Split) -> tuple[Generated, Tensor, Layout]:
     """This process's kept rows in the form of TRL's `_generate`, their weighted advantages (R,), and the layout.
 
     `generated` and `anchors` (one a group) are this process's, `signal` is over all processes. A filler is masked. Nobody

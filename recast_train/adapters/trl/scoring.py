@@ -27,8 +27,9 @@ def group_signal(
     anchors: Sequence[Tokens | None],
     rewards: Tensor,
 ) -> Signal:
-    """The constructor's signal. `examples`, `generated` and `anchors` (one a group) are this process's, `rewards` all processes'.
+    """The constructor's signal.
 
+    `examples`, `generated` and `anchors` (one a group) are this process's, `rewards` those of all processes.
     A row that no reward function scores is not valid.
 
     Raises:
@@ -37,7 +38,10 @@ def group_signal(
     rule, G = settings.constructor, trainer.num_generations
     structural, logprob, anchor_logprob = torch.zeros(3, len(examples))
     if rule.structural and settings.structural is not None:
-        structural = torch.tensor(settings.structural(generated.completion_ids, examples))
+        scores = settings.structural(generated.completion_ids, examples)
+        mend = f"scores came back for {len(examples)} completions; give one each"
+        require(len(scores) == len(examples), "structural", len(scores), mend)
+        structural = torch.tensor(scores)
     if settings.reads_logprobs and generated.logprobs is not None:
         logprob = torch.tensor([sum(math.nan if x is None else x for x in row) for row in generated.logprobs])
     if settings.reads_anchor_logprobs:
@@ -61,6 +65,8 @@ def group_signal(
 def anchor_tokens(trainer: Any, settings: SignalSettings, example: Example) -> Tokens | None:
     """Token ids of an example's anchor, None where it has none."""
     anchor = settings.anchor
+    known = not isinstance(anchor, str) or anchor in example
+    require(known, "anchor", repr(anchor), f"is no column of the data set, which has {', '.join(example)}")
     found = example[anchor] if isinstance(anchor, str) else anchor and anchor(example)
     if isinstance(found, str):
         found = trainer.processing_class(text=found, add_special_tokens=False)["input_ids"]

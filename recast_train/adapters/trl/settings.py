@@ -54,7 +54,8 @@ class SignalSettings:
         require(rows % G == 0, "per_device_train_batch_size * steps_per_generation", rows, mend)
         known = (*ROW_MEANS, *BATCH_MEANS, *TOKEN_SUMS)
         require(args.loss_type in known, "loss_type", repr(args.loss_type), f"must be one of {', '.join(known)}")
-        aggregation, mend = trainer.multi_objective_aggregation, "must be 'sum_then_normalize': constructors take one reward a row"
+        aggregation = trainer.multi_objective_aggregation
+        mend = "must be 'sum_then_normalize': a constructor takes one reward a row"
         require(aggregation == "sum_then_normalize", "multi_objective_aggregation", repr(aggregation), mend)
         given = not self.reads_logprobs or trainer.rollout_func is not None or trainer.use_vllm
         mend = "needs the rollouts' log-probabilities, which transformers' generate does not give; use constrained_rollout"

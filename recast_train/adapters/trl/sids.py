@@ -5,6 +5,7 @@ Axis letters: R rows, S SIDs of a completion, T targets of a prompt, L levels.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class SidTokens:
         levels, given = self.catalog.levels, list(self.offset)
         require(len(given) == levels, "SidTokens.offset", given, f"must hold one token for each of {levels} levels")
         ranges = sorted(zip(given, self.catalog.sizes, strict=True))
-        apart = all(start + size <= after for (start, size), (after, _) in zip(ranges, ranges[1:], strict=False))
+        apart = all(start + size <= after for (start, size), (after, _) in pairwise(ranges))
         require(apart, "SidTokens.offset", given, f"overlap: the levels have {self.catalog.sizes} codes; number them apart")
 
     def encode(self, sid: Sid) -> list[int]:
@@ -72,10 +73,10 @@ class SidScores:
 
     def structural(self, completion_ids: list[list[int]], examples: list[dict[str, Any]]) -> list[float]:
         """Structural scores of completions (arXiv 2604.22169), 0 for one without an SID."""
-        tables = self._tables(completion_ids, [example[self.targets] for example in examples])
-        sids_RSL, there_RS, targets_RTL, real_RT = tables
-        mask = {"sid_mask_PGS": there_RS[:, None], "target_mask_PT": real_RT}
-        return structural_score(sids_RSL[:, None], targets_RTL, **mask)[:, 0].tolist()
+        targets = [example[self.targets] for example in examples]
+        sids_RSL, there_RS, targets_RTL, real_RT = self._tables(completion_ids, targets)
+        score_R1 = structural_score(sids_RSL[:, None], targets_RTL, sid_mask_PGS=there_RS[:, None], target_mask_PT=real_RT)
+        return score_R1[:, 0].tolist()
 
     def _tables(self, completion_ids: list[list[int]], targets: list[Sequence[Sid]]) -> tuple[Tensor, ...]:
         levels = max((len(sid) for sids in targets for sid in sids), default=1)

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import trl
 from accelerate.utils import gather_object
-from packaging.version import Version
 from torch import Tensor
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from recast_sim.signal import Constructor, Signal, SignalConfig, get_constructor
-from recast_train.adapters.trl.contract import Generated, check_class, check_instance
+from recast_train.adapters.trl.contract import LOGS_TRAINED_ROWS, Generated, check_class, check_instance
 from recast_train.adapters.trl.rows import Layout, Split, keep
 from recast_train.adapters.trl.scoring import anchor_tokens, group_signal
 from recast_train.adapters.trl.settings import BATCH_MEANS, ROW_MEANS, Anchor, Example, SignalSettings, Structural
@@ -33,7 +32,7 @@ class _Scored:
     layout: Layout
 
 
-class RecastGRPOTrainer(trl.GRPOTrainer):
+class RecastGRPOTrainer(GRPOTrainer):
     """`trl.GRPOTrainer` with the advantages and the kept rows of a constructor; old, reference and actor passes see no others.
 
     Args (the others are GRPOTrainer's):
@@ -48,6 +47,11 @@ class RecastGRPOTrainer(trl.GRPOTrainer):
         TrainError: an installed TRL that differs from what this class relies on, or settings that do not go together.
     """
 
+    model: Any  # the types of transformers and TRL are wider than what GRPOTrainer sets
+    args: Any
+    processing_class: Any
+    num_generations: int
+
     def __init__(
         self,
         *args: Any,
@@ -57,7 +61,7 @@ class RecastGRPOTrainer(trl.GRPOTrainer):
         structural: Structural | None = None,
         **kwargs: Any,
     ) -> None:
-        check_class(trl.GRPOTrainer)
+        check_class(GRPOTrainer)
         rule = get_constructor(constructor) if isinstance(constructor, str) else constructor
         self.signal_settings = SignalSettings(rule, signal_config or SignalConfig(), anchor, structural)
         self._examples: list[Example] = []
@@ -135,6 +139,6 @@ class RecastGRPOTrainer(trl.GRPOTrainer):
         metrics["recast/kept"].append(len(signal.plan.rows_N) / (P * G))
         placed = torch.arange(width) == signal.anchor_slot_P[:, None]
         self._logs["advantages"].extend(signal.advantages_PG.masked_fill(placed, 0.0)[:, :G].flatten().tolist())
-        if Version(trl.__version__) < Version("1.15"):  # which logs the rows that are left
+        if LOGS_TRAINED_ROWS:
             for name, tokens in (("prompt", scored.generated.prompt_ids), ("completion", scored.generated.completion_ids)):
                 self._logs[name].extend(gather_object(self.processing_class.batch_decode(tokens, skip_special_tokens=True)))
