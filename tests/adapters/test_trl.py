@@ -116,6 +116,22 @@ def test_the_gradient_of_other_constructors_and_weights(folder: Path, constructo
     assert_same(world.change(run), oracle_change(folder, signal_of(constructor, world.one_hit, config), world.one_hit, "dapo"))
 
 
+def test_anchors_of_several_lengths_are_weighed_by_their_probability(folder: Path) -> None:
+    """tempered_anchor's only row of a group is the anchor times pi(anchor), here at temperature 0.5; one prompt has none."""
+    anchors = [None, [3, 4], [5], [6, 7, 8]]
+    given = {"anchor": lambda example: anchors[world.PROMPTS.index(example["prompt"])]}
+    run = world.trainer(folder, constructor="tempered_anchor", temperature=0.5, **given)
+    model, expected = AutoModelForCausalLM.from_pretrained(folder / "model"), []
+    for prompt, anchor in list(zip(world.PROMPTS, anchors, strict=False))[1:]:
+        ids = run.processing_class(prompt)["input_ids"]
+        logits = model(torch.tensor([[*ids, *anchor]])).logits[0, len(ids) - 1 : -1] / 0.5
+        expected.append(logits.log_softmax(1)[torch.arange(len(anchor)), anchor].sum().exp().item())
+    run.train()
+    batch = run._buffered_inputs[0]
+    assert batch["advantages"].tolist() == pytest.approx(expected, rel=1e-4)
+    assert batch["completion_mask"].sum(1).tolist() == [2, 1, 3]
+
+
 @pytest.mark.parametrize("loss_type", [*LOSSES, "cispo", "sapo", "luspo", "vespo"])
 def test_grpo_here_is_trls_grpo(folder: Path, loss_type: str) -> None:
     """With two iterations, so that old log-probabilities and the clip matter, and a KL term after the first."""

@@ -96,10 +96,12 @@ def test_likelihoods_reach_a_constructor_that_ranks_by_them(folder: Path) -> Non
 
 def test_what_it_refuses(folder: Path) -> None:
     run = world.trainer(folder, None, rollout_func=constrained_rollout(world.SIDS))
-    run.mask_truncated_completions = True
-    with pytest.raises(TrainError, match="mask_truncated_completions: True would mask every SID"):
-        run.rollout_func([world.PROMPTS[0]], run)
-    run.mask_truncated_completions = False
+    for name, value in (("mask_truncated_completions", True), ("use_vllm", True), ("off_policy_mask_threshold", 0.1)):
+        before = getattr(run, name)
+        setattr(run, name, value)
+        with pytest.raises(TrainError, match=f"{name}: {value} would "):
+            run.rollout_func([world.PROMPTS[0]], run)
+        setattr(run, name, before)
     run.accelerator.state.distributed_type = "FSDP"
     try:
         with pytest.raises(TrainError, match="distributed_type: FSDP shards the weights"):

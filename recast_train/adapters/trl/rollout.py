@@ -14,7 +14,11 @@ from recast_train.model import PromptTokens, SidModel, require
 from recast_train.model.checkpoint import check_logits
 from recast_train.rollout import Part, RolloutConfig, sample_rollouts
 
-_WHOLE = ("NO", "MULTI_CPU", "MULTI_GPU")  # accelerate's names where every process holds all weights
+_REFUSED = {
+    "mask_truncated_completions": (False, "would mask every SID, since none has an end token; set it to False"),
+    "use_vllm": (False, "would have TRL correct for vLLM's sampling, which this is not; set it to False"),
+    "off_policy_mask_threshold": (None, "would compare log-probabilities over legal tokens with those over all; leave it out"),
+}
 
 
 def constrained_rollout(sids: SidTokens) -> Callable[[list[Any], Any], dict[str, list[Any]]]:
@@ -24,8 +28,8 @@ def constrained_rollout(sids: SidTokens) -> Callable[[list[Any], Any], dict[str,
     the legal tokens at the trainer's temperature. Draws depend on the run's seed, not on the number of processes.
 
     Raises (the function, when TRL calls it):
-        TrainError: sharded weights, `mask_truncated_completions` (an SID has no end token), a model whose logits are not hidden
-            state times output matrix, or probabilities that are not finite.
+        TrainError: sharded weights, a setting of TRL that does not go with it, a model whose logits are not hidden state times
+            output matrix, or probabilities that are not finite.
     """
     return _Rollout(sids)
 
@@ -68,11 +72,12 @@ class _Rollout:
 
 
 def _check(trainer: Any) -> None:
+    for name, (allowed, mend) in _REFUSED.items():
+        value = getattr(trainer, name)
+        require(value == allowed, name, value, mend)
     kind = str(getattr(trainer.accelerator.distributed_type, "value", trainer.accelerator.distributed_type))
     mend = "shards the weights, which constrained_rollout reads whole; use data-parallel processes"
-    require(kind in _WHOLE, "accelerate.distributed_type", kind, mend)
-    masked, mend = trainer.mask_truncated_completions, "would mask every SID, since none has an end token; set it to False"
-    require(not masked, "mask_truncated_completions", masked, mend)
+    require(kind == "NO" or kind.startswith("MULTI_"), "accelerate.distributed_type", kind, mend)
 
 
 def _padded(ids: list[list[int]]) -> PromptTokens:

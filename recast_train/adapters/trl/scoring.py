@@ -41,7 +41,7 @@ def group_signal(
         scores = settings.structural(generated.completion_ids, examples)
         mend = f"scores came back for {len(examples)} completions; give one each"
         require(len(scores) == len(examples), "structural", len(scores), mend)
-        structural = torch.tensor(scores)
+        structural = torch.as_tensor(scores, dtype=torch.float32).cpu()
     if settings.reads_logprobs and generated.logprobs is not None:
         logprob = torch.tensor([sum(math.nan if x is None else x for x in row) for row in generated.logprobs])
     if settings.reads_anchor_logprobs:
@@ -86,4 +86,4 @@ def _anchor_logprobs(trainer: Any, prompt_ids: list[Tokens], anchors: Sequence[T
             trainer.model, ids.to(device), mask.to(device), length, batch_size=trainer.args.per_device_train_batch_size
         )[0]
     there = torch.tensor([anchor is not None for anchor in anchors])
-    return (scores.cpu() * mask[:, -length:]).sum(1).masked_fill(~there, 0.0)
+    return scores.cpu().masked_fill(mask[:, -length:] == 0, 0.0).sum(1).masked_fill(~there, 0.0)
