@@ -77,4 +77,4 @@ def _returned(method: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _fail(reason: str) -> None:
-    raise TrainError(f"trl: version {trl.__version__}: {reason}; install a version that recast is tested with: 1.11 to 1.16")
+    raise TrainError(f"trl: version {trl.__version__}: {reason}; install 1.11.0 or 1.16.0, which recast is tested with")
