@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 VERL_INSTALL := $(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt
 
-.PHONY: help setup quickstart test test-verl real lint bench lab clean
+.PHONY: help setup quickstart test test-trl-oldest test-verl real lint bench lab clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/'
@@ -27,6 +27,12 @@ quickstart: setup  ## the laboratory in about two minutes: tables and a four-pan
 
 test: setup  ## all tests
 	$(BIN)/python -m pytest -n 2
+
+test-trl-oldest:  ## the TRL adapter on the oldest TRL that it supports, in an environment of its own
+	$(PYTHON) -m venv .venv-trl-oldest
+	.venv-trl-oldest/bin/python -m pip install --quiet torch==2.13.0
+	.venv-trl-oldest/bin/python -m pip install --quiet --editable . 'trl==1.11.*' 'transformers==5.5.*' requests pytest hypothesis
+	.venv-trl-oldest/bin/python -m pytest -m adapters tests/adapters
 
 test-verl: $(VERL_VENV)/.installed  ## the tests of the verl adapter, in an environment with verl
 	$(VERL_VENV)/bin/python -m pytest -m verl tests/adapters
@@ -56,4 +62,4 @@ lab: setup  ## JupyterLab
 	$(BIN)/jupyter lab
 
 clean:  ## remove the environments
-	rm -rf $(VENV) $(VERL_VENV)
+	rm -rf $(VENV) $(VERL_VENV) .venv-trl-oldest

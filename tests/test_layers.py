@@ -28,8 +28,9 @@ def test_shared_leaves_load_nothing_else_of_ours(module: str) -> None:
     assert all(name.startswith(module) for name in ours)
 
 
-def test_the_trainer_does_not_load_the_laboratory() -> None:
-    loaded = loaded_by("import recast_train.rl, recast_train.pipeline")
+def test_the_trainer_loads_neither_the_laboratory_nor_another_framework() -> None:
+    loaded = loaded_by("import recast_train.rl, recast_train.pipeline, recast_train.adapters")
     assert "recast_sim.signal" in loaded
+    assert not loaded & {"trl", "verl"}
     assert not loaded & {f"recast_sim.{name}" for name in LABORATORY}
     assert not any(name.startswith("analysis") for name in loaded)

@@ -1,1 +1,1 @@
-"""Bridges to the trainers that researchers already use; each needs its extra."""
+"""Bridges to the trainers that researchers already use; each needs its extra. Importing this loads none of them."""

@@ -63,16 +63,17 @@ def check_logits(model: SidModel, folder: Path) -> None:
     Some architectures scale, cap or shift logits after the output matrix, or drop out inside a layer; the slice of the matrix
     would be wrong for them. Raises TrainError.
     """
-    tokens = torch.tensor([[*model.vocabulary.prefix, *model.vocabulary.suffix, *model.offset]])[:, -16:]
+    tokens = torch.tensor([[*model.vocabulary.prefix, *model.vocabulary.suffix, *model.offset]], device=model.device)[:, -16:]
     few = PromptTokens(tokens, torch.ones_like(tokens, dtype=torch.bool))
     hidden = model.hidden(few.tokens_PT, few.positions_PT, few.mask()[:, :, 1:]).detach()
     own = torch.cat([model.level_logits(hidden, level) for level in range(model.levels)], -1)
     with torch.no_grad():
         # a mask that is added suits every attention, and keeps flash-attn out of it on the CPU
-        mask = torch.zeros(few.mask().shape, dtype=model.lm.dtype).masked_fill(~few.mask(), torch.finfo(model.lm.dtype).min)
+        mask = torch.zeros_like(few.mask(), dtype=model.lm.dtype).masked_fill(~few.mask(), torch.finfo(model.lm.dtype).min)
         whole = model.lm(input_ids=tokens, attention_mask=mask, use_cache=False).logits.float()
     theirs = torch.cat([whole[..., at : at + size] for at, size in zip(model.offset, model.sizes, strict=True)], -1)
-    tolerance = (0.02 if model.lm.dtype == torch.bfloat16 else 1e-4) * float(theirs.abs().max())
+    half = model.lm.dtype == torch.bfloat16 or torch.is_autocast_enabled(model.device.type)
+    tolerance = (0.02 if half else 1e-4) * float(theirs.abs().max())
     close = torch.allclose(own, theirs, rtol=0, atol=tolerance)
     name = type(model.lm).__name__
     require(

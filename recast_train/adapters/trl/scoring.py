@@ -1,0 +1,89 @@
+"""From a process's rollouts and TRL's rewards to the signal over all processes' groups, the same on each.
+
+Axis letters: P groups of all processes, G rollouts, R rows of this process, C columns.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.utils import pad
+
+from recast_sim.runs import derive_seed
+from recast_sim.signal import Signal, construct
+from recast_train.adapters.trl.contract import Generated
+from recast_train.adapters.trl.rows import Tokens
+from recast_train.adapters.trl.settings import Example, SignalSettings
+from recast_train.model import require
+
+
+def group_signal(
+    trainer: Any,
+    settings: SignalSettings,
+    examples: list[Example],
+    generated: Generated,
+    anchors: Sequence[Tokens | None],
+    rewards: Tensor,
+) -> Signal:
+    """The constructor's signal.
+
+    `examples`, `generated` and `anchors` (one a group) are this process's, `rewards` those of all processes.
+    A row that no reward function scores is not valid.
+
+    Raises:
+        SignalError: a group without a scored row, or an input that the constructor refuses.
+    """
+    rule, G = settings.constructor, trainer.num_generations
+    structural, logprob, anchor_logprob = torch.zeros(3, len(examples))
+    if rule.structural and settings.structural is not None:
+        scores = settings.structural(generated.completion_ids, examples)
+        mend = f"scores came back for {len(examples)} completions; give one each"
+        require(len(scores) == len(examples), "structural", len(scores), mend)
+        structural = torch.as_tensor(scores, dtype=torch.float32).cpu()
+    if settings.reads_logprobs and generated.logprobs is not None:
+        logprob = torch.tensor([sum(math.nan if x is None else x for x in row) for row in generated.logprobs])
+    if settings.reads_anchor_logprobs:
+        anchor_logprob = _anchor_logprobs(trainer, generated.prompt_ids[::G], anchors).repeat_interleave(G)
+    has_anchor = torch.tensor([float(anchor is not None) for anchor in anchors]).repeat_interleave(G)
+    own_RC = torch.stack([structural, logprob, has_anchor, anchor_logprob], 1).to(trainer.accelerator.device)
+    structural, logprob, has_anchor, anchor_logprob = trainer.accelerator.gather(own_RC).cpu().view(-1, G, 4).unbind(2)
+    return construct(
+        rule,
+        (rewards * trainer.reward_weights.to(rewards.device)).nansum(1).cpu().view(-1, G),
+        structural if rule.structural else None,
+        valid_PG=~rewards.isnan().all(1).cpu().view(-1, G),
+        has_anchor_P=has_anchor[:, 0] > 0,
+        logprob_PG=logprob if settings.reads_logprobs and generated.logprobs is not None else None,
+        anchor_logprob_P=anchor_logprob[:, 0] if settings.reads_anchor_logprobs else None,
+        config=settings.config,
+        generator=torch.Generator().manual_seed(derive_seed(trainer.args.seed, "ties", trainer._step)),
+    )
+
+
+def anchor_tokens(trainer: Any, settings: SignalSettings, example: Example) -> Tokens | None:
+    """Token ids of an example's anchor, None where it has none."""
+    anchor = settings.anchor
+    known = not isinstance(anchor, str) or anchor in example
+    require(known, "anchor", repr(anchor), f"is no column of the data set, which has {', '.join(example)}")
+    found = example[anchor] if isinstance(anchor, str) else anchor and anchor(example)
+    if isinstance(found, str):
+        found = trainer.processing_class(text=found, add_special_tokens=False)["input_ids"]
+    require(found is None or len(found) > 0, "anchor", repr(found), "is empty; give None where a prompt has no ground truth")
+    return None if found is None else [int(token) for token in found]
+
+
+def _anchor_logprobs(trainer: Any, prompt_ids: list[Tokens], anchors: Sequence[Tokens | None]) -> Tensor:
+    """Log-probability of each group's anchor under the policy at TRL's temperature, 0 where it has none."""
+    prompts, completions = ([torch.tensor(ids) for ids in side] for side in (prompt_ids, [a or [0] for a in anchors]))
+    ids = torch.cat([pad(prompts, padding_side="left"), pad(completions)], 1)
+    ones = [[torch.ones_like(row) for row in side] for side in (prompts, completions)]
+    mask = torch.cat([pad(ones[0], padding_side="left"), pad(ones[1])], 1)
+    length, device = max(map(len, completions)), trainer.accelerator.device
+    with torch.no_grad():
+        scores = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids.to(device), mask.to(device), length, batch_size=trainer.args.per_device_train_batch_size
+        )[0]
+    there = torch.tensor([anchor is not None for anchor in anchors])
+    return scores.cpu().masked_fill(mask[:, -length:] == 0, 0.0).sum(1).masked_fill(~there, 0.0)
