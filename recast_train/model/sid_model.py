@@ -86,8 +86,10 @@ class SidModel(nn.Module):
         return self.dropout(output.last_hidden_state)
 
     def level_logits(self, hidden: Sequence[Tensor], level: int = 0) -> list[Tensor]:
-        """Logits (..., C) in fp32 of the tokens of levels from `level` on, each from its own hidden states (..., D): never of the
-        whole vocabulary."""
+        """Logits (..., C) in fp32 of the tokens of levels from `level` on, each from its own hidden states (..., D).
+
+        Never of the whole vocabulary.
+        """
         some = slice(level, level + len(hidden))
         return level_logits(self.lm.get_output_embeddings().weight, self.offset[some], self.sizes[some], hidden)
 
