@@ -11,7 +11,7 @@ ReCast keeps, on 2 threads in fp32. Three ways to the rows' log-probabilities an
 
 The rows of a prompt share no SID prefix, so nothing is gained there. `limit` is the token count G (P + R) / (P + 2 (R - 1)) by
 which sharing and dropping together can gain at most in layers whose cost is linear. Memory is the peak above what was resident
-before the pass (weights and gradients were), one process each, at one prompt.
+before the pass (weights and gradients were), one process each; the largest takes 8 GB.
 """
 
 import json
@@ -33,7 +33,7 @@ from recast_train.packed import packed_logprobs, repeated_logprobs, shared_hidde
 
 G, KEPT, LEVELS, ITEMS, THREADS = 32, 2, 4, 4096, 2
 SIZE: Literal["tiny", "small"] = "small"  # hidden 256, 4 layers
-PROMPTS = {32: 8, 128: 2, 512: 1}  # of a batch, by their length: passes of about as many tokens
+PROMPTS = {32: 8, 128: 2, 512: 2}  # of a batch, by their length
 CELLS = tuple((prompt, vocabulary) for vocabulary in (1_024, 26_000) for prompt in PROMPTS)
 QUICK_CELLS = ((128, 1_024),)
 Way = Callable[["World", int], Tensor]
@@ -125,8 +125,8 @@ def check(world: World, kept: int) -> float:
 
 
 def activations(way: str, kept: int, prompt: int, vocabulary: int) -> int:
-    """Bytes at the peak of a pass over one prompt above what was resident before it."""
-    world, small = World(prompt, vocabulary, 1), World(8, vocabulary, 1)
+    """Bytes at the peak of a pass above what was resident before it."""
+    world, small = World(prompt, vocabulary, PROMPTS[prompt]), World(8, vocabulary, 1)
     small.model = world.model
     passed(WAYS[way], small, KEPT)()
     before = restart_peak()  # gradients, and what the libraries load, are resident from here on

@@ -143,9 +143,9 @@ def window_loss(model: SidModel, catalog: Catalog, window_BW: NDArray[np.int64],
     hidden_BWLD = model.hidden(tokens_BT, positions_BT, None)[row_BWL, windows.at_BWL.to(model.device)]
     nodes_BWL = model.table("leaf_nodes")[leaf_BW]
     total = hidden_BWLD.new_zeros(())
-    for level, weight_CD in enumerate(model.level_weights()):
+    for level, logits_BWC in enumerate(model.level_logits(hidden_BWLD.unbind(2))):
         parent = nodes_BWL[..., level - 1] if level else torch.zeros_like(leaf_BW)
-        logprobs = model.child_logprobs(hidden_BWLD[:, :, level], level, parent, weight_CD=weight_CD)
+        logprobs = model.legal_logprobs(logits_BWC, level, parent)
         legal = torch.isfinite(logprobs)
         column = nodes_BWL[..., level] - model.table("children", level)[parent][..., 0]
         target = logprobs.gather(-1, column[..., None])[..., 0]

@@ -66,7 +66,7 @@ def check_logits(model: SidModel, folder: Path) -> None:
     tokens = torch.tensor([[*model.vocabulary.prefix, *model.vocabulary.suffix, *model.offset]], device=model.device)[:, -16:]
     few = PromptTokens(tokens, torch.ones_like(tokens, dtype=torch.bool))
     hidden = model.hidden(few.tokens_PT, few.positions_PT, few.mask()[:, :, 1:]).detach()
-    own = torch.cat([model.level_logits(hidden, level) for level in range(model.levels)], -1)
+    own = torch.cat(model.level_logits([hidden] * model.levels), -1)
     with torch.no_grad():
         # a mask that is added suits every attention, and keeps flash-attn out of it on the CPU
         mask = torch.zeros_like(few.mask(), dtype=model.lm.dtype).masked_fill(~few.mask(), torch.finfo(model.lm.dtype).min)

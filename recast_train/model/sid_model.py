@@ -4,9 +4,8 @@ Axis letters: P prompts, Q query positions, K key positions, L levels, B childre
 D hidden width, X positions, N rows, U distinct states of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
 from recast_train.model.attention import set_split, whole_mask
+from recast_train.model.level_logits import level_logits
 from recast_train.model.vocabulary import Vocabulary
 
 T = TypeVar("T")
@@ -85,31 +85,23 @@ class SidModel(nn.Module):
             )
         return self.dropout(output.last_hidden_state)
 
-    def level_weights(self) -> list[Tensor]:
-        """Rows (C, D) of the output matrix of each level's tokens, by one cut: so the gradient of all levels together is one
-        matrix over the vocabulary, not one a level."""
-        ends = [start + size for start, size in zip(self.offset, self.sizes, strict=True)]
-        borders = sorted({*self.offset, *ends})
-        span = self.lm.get_output_embeddings().weight[borders[0] : borders[-1]]
-        pieces = span.split([stop - start for start, stop in pairwise(borders)])
-        return [pieces[borders.index(start)] for start in self.offset]
+    def level_logits(self, hidden: Sequence[Tensor], level: int = 0) -> list[Tensor]:
+        """Logits (..., C) in fp32 of the tokens of levels from `level` on, each from its own hidden states (..., D).
 
-    def level_logits(self, hidden_D: Tensor, level: int, weight_CD: Tensor | None = None) -> Tensor:
-        """Logits (..., C) of one level's tokens in fp32, from hidden states (..., D): never of the whole vocabulary.
-
-        `weight_CD` is the level's part of `level_weights`, where several levels are wanted with gradient.
+        Never of the whole vocabulary.
         """
-        weight_CD = self.level_weights()[level] if weight_CD is None else weight_CD
-        with torch.autocast(hidden_D.device.type, enabled=False):
-            return hidden_D.float() @ weight_CD.float().T
+        some = slice(level, level + len(hidden))
+        return level_logits(self.lm.get_output_embeddings().weight, self.offset[some], self.sizes[some], hidden)
 
-    def child_logprobs(
-        self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0, weight_CD: Tensor | None = None
-    ) -> Tensor:
+    def legal_logprobs(self, logits_C: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-softmax over the legal children (..., B) of each `node` (...) of `level`; -inf where padded."""
         legal = self.table("children", level)[node] >= 0
-        logits = self.level_logits(hidden_D, level, weight_CD).gather(-1, self.table("codes", level)[node])
+        logits = logits_C.gather(-1, self.table("codes", level)[node])
         return (logits / temperature).masked_fill(~legal, -torch.inf).log_softmax(-1)
+
+    def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
+        """The same (..., B) from hidden states (..., D)."""
+        return self.legal_logprobs(self.level_logits([hidden_D], level)[0], level, node, temperature)
 
     def leaf_logprobs(self, hidden_XD: Tensor, at_NL: Tensor, leaf_N: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probabilities (N, L) of leaves, token by token; `at_NL` says which hidden state predicts each.
@@ -118,11 +110,12 @@ class SidModel(nn.Module):
         """
         nodes_NL, steps = self.table("leaf_nodes")[leaf_N], []
         parents_NL = torch.cat([torch.zeros_like(nodes_NL[:, :1]), nodes_NL[:, :-1]], 1)
-        for level, weight_CD in enumerate(self.level_weights()):
-            at_U, state_N = at_NL[:, level].unique(return_inverse=True)
+        states = [at_N.unique(return_inverse=True) for at_N in at_NL.unbind(1)]
+        every = self.level_logits([hidden_XD[at_U] for at_U, _ in states])
+        for level, (logits_UC, (at_U, state_N)) in enumerate(zip(every, states, strict=True)):
             parent_N = parents_NL[:, level]
             parent_U = torch.empty_like(at_U).index_put_((state_N,), parent_N)  # the same for all rows of a state
-            logprobs_UB = self.child_logprobs(hidden_XD[at_U], level, parent_U, temperature, weight_CD)
+            logprobs_UB = self.legal_logprobs(logits_UC, level, parent_U, temperature)
             column_N = nodes_NL[:, level] - self.table("children", level)[parent_N, 0]  # children are numbered in a row
             steps.append(logprobs_UB[state_N, column_N])
         return torch.stack(steps, 1)

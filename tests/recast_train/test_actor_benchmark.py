@@ -22,7 +22,7 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "THREADS", 1)
     monkeypatch.setattr(module, "SIZE", "tiny")
     monkeypatch.setattr(module, "ITEMS", 200)
-    monkeypatch.setattr(module, "PROMPTS", {6: 2})
+    monkeypatch.setattr(module, "PROMPTS", {6: 2, 64: 1})
     monkeypatch.setattr(module, "QUICK_CELLS", ((6, 160),))
     return module
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from recast_sim.runs.checkpoint import load_state, save_state
 from recast_train.model import ModelConfig, SidModel, TrainError, attention, build_model
 from recast_train.model.build import qwen3_config
+from recast_train.model.level_logits import level_logits
 from recast_train.packed import packed_logprobs
 from recast_train.rollout import sample_rollouts
 from recast_train.sft import window_loss
@@ -91,7 +92,7 @@ def test_autocast_leaves_the_softmax_in_fp32() -> None:
     model, hidden = tiny_model(CATALOG), torch.randn(5, 16)
     exact = hidden @ model.lm.lm_head.weight[6:9].T
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(model.level_logits(hidden, 1), exact)
+        assert torch.equal(model.level_logits([hidden], 1)[0], exact)
         assert not torch.equal(hidden @ model.lm.lm_head.weight[6:9].T, exact)
 
 
@@ -193,3 +194,19 @@ def test_flash_attention_serves_plain_causal_passes_alone(monkeypatch: pytest.Mo
     assert calls == [torch.bfloat16] * 2  # once a layer
     with pytest.raises(TrainError, match=r"ModelConfig\.precision: torch\.float32 cannot be computed by flash_attention_2"):
         window_loss(build_model(CATALOG, replace(config, attention="flash_attention_2", precision="fp32"), 0), CATALOG, WINDOWS)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_one_gradient_of_the_output_matrix_is_that_of_slices(precision: torch.dtype) -> None:
+    offset, sizes = (9, 2, 6), (4, 3, 3)  # levels in any order, tokens that are of no level
+    weight = torch.randn(15, 8, dtype=precision, requires_grad=True)
+    hidden = [torch.randn(shape, requires_grad=True) for shape in ((5, 8), (2, 3, 8), (1, 8))]
+    sliced = [h @ weight[a : a + n].float().T for a, n, h in zip(offset, sizes, hidden, strict=True)]
+    found = level_logits(weight, offset, sizes, hidden)
+    assert all(torch.equal(one, other) for one, other in zip(found, sliced, strict=True))
+    ours, expected = (
+        torch.autograd.grad(sum(one.square().sum() for one in every), [weight, *hidden]) for every in (found, sliced)
+    )
+    for one, other in zip(ours, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.allclose(one.float(), other.float(), rtol=1e-2 if precision == torch.bfloat16 else 1e-5)
