@@ -16,12 +16,14 @@ from recast_sim.catalog import Catalog
 from recast_train.model.vocabulary import Vocabulary
 
 T = TypeVar("T")
+FEW = 128  # a level's logits cost less child by child where no node has more than one in so many of its codes
 
 
 class SidModel(nn.Module):
     """A causal LM of transformers over the tokens of one catalog. Build it with `build_model`.
 
-    `children_l` (N, B) of each level 0..L-1 are the legal next nodes (-1 where padded) and `codes_l` (N, B) their codes.
+    Tables of the trie: `first_child_l` (N + 1) of each level 0..L-1, the children of node v being the nodes first_child_l[v] ..
+    first_child_l[v + 1] - 1 of level l + 1; `node_code_l` (N) of each level 1..L; `leaf_codes` and `leaf_nodes` (Y, L).
     A weight that the LM ties to another stands in the state dict once.
     """
 
@@ -36,13 +38,11 @@ class SidModel(nn.Module):
         self.offset = vocabulary.offset
         tables = {"leaf_codes": catalog.leaf_codes, "leaf_nodes": catalog.leaf_nodes}
         for level in range(catalog.levels):
-            children = catalog.children(level)
-            tables[f"children_{level}"] = children
-            tables[f"codes_{level}"] = np.where(children >= 0, catalog.node_code[level + 1][children], 0)
+            tables[f"first_child_{level}"] = catalog.child_offset[level]
             tables[f"node_code_{level + 1}"] = catalog.node_code[level + 1]
-            tables[f"node_parent_{level + 1}"] = catalog.node_parent[level + 1]
         for name, table in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
+        self.widest = tuple(int(np.diff(offset).max()) for offset in catalog.child_offset)
         self.register_buffer("not_text", torch.from_numpy(vocabulary.not_text(catalog.sizes)), persistent=False)
         self.tied = _tied_names(self)
         self.parameter_count = sum(parameter.numel() for parameter in self.parameters())
@@ -80,23 +80,40 @@ class SidModel(nn.Module):
             )
         return self.dropout(output.last_hidden_state)
 
+    def child_nodes(self, level: int, node: Tensor) -> Tensor:
+        """Legal next nodes (..., B) of each `node` (...) of `level`, -1 where it has fewer than the level's widest, which has B.
+
+        Not a table over all nodes: one wide node among a million narrow ones would make it huge.
+        """
+        first = self.table("first_child", level)
+        child = first[node][..., None] + torch.arange(self.widest[level], device=first.device)
+        return child.masked_fill(child >= first[node + 1][..., None], -1)
+
     def level_logits(self, hidden_D: Tensor, level: int) -> Tensor:
         """Logits (..., C) of one level's tokens in fp32, from hidden states (..., D): never of the whole vocabulary."""
-        start = self.offset[level]
-        weight_CD = self.lm.get_output_embeddings().weight[start : start + self.sizes[level]]
         with torch.autocast(hidden_D.device.type, enabled=False):
-            return hidden_D.float() @ weight_CD.float().T
+            return hidden_D.float() @ self._level_weight(level).float().T
 
     def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-softmax over the legal children (..., B) of each `node` (...) of `level`; -inf where padded."""
-        legal = self.table("children", level)[node] >= 0
-        logits = self.level_logits(hidden_D, level).gather(-1, self.table("codes", level)[node])
-        return (logits / temperature).masked_fill(~legal, -torch.inf).log_softmax(-1)
+        child = self.child_nodes(level, node)
+        code = self.table("node_code", level + 1)[child.clamp(min=0)]
+        if FEW * self.widest[level] > self.sizes[level]:
+            logits = self.level_logits(hidden_D, level).gather(-1, code)
+        else:
+            with torch.autocast(hidden_D.device.type, enabled=False):
+                logits = (self._level_weight(level)[code].float() @ hidden_D.float()[..., None])[..., 0]
+        return (logits / temperature).masked_fill(child < 0, -torch.inf).log_softmax(-1)
 
     def step_logprobs(self, hidden_D: Tensor, level: int, parent: Tensor, child: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probability (...) of going from `parent` (a node of `level`) to `child` (a node of `level + 1`)."""
-        column = child - self.table("children", level)[parent][..., 0]  # children of a node are numbered in a row
+        column = child - self.table("first_child", level)[parent]
         return self.child_logprobs(hidden_D, level, parent, temperature).gather(-1, column[..., None])[..., 0]
+
+    def _level_weight(self, level: int) -> Tensor:
+        """Rows (C, D) of the output matrix for a level's tokens."""
+        start = self.offset[level]
+        return self.lm.get_output_embeddings().weight[start : start + self.sizes[level]]
 
     @contextmanager
     def _checkpointing(self, kept: bool) -> Iterator[None]:

@@ -46,7 +46,7 @@ class Frontier:
         """Children of the nodes of `level`; those of an empty slot are none, with a path of log-probability -inf."""
         step_PWB = model.child_logprobs(self.hidden_PWD, level, self.node_PW, temperature)
         empty_PW1 = ~torch.isfinite(self.logprob_PW)[..., None]
-        child_PWB = model.table("children", level)[self.node_PW].masked_fill(empty_PW1, -1)
+        child_PWB = model.child_nodes(level, self.node_PW).masked_fill(empty_PW1, -1)
         path_PWB = (self.logprob_PW[..., None] + step_PWB).masked_fill(child_PWB < 0, -torch.inf)
         return Children(child_PWB, step_PWB, path_PWB)
 
