@@ -80,30 +80,27 @@ class SidModel(nn.Module):
             )
         return self.dropout(output.last_hidden_state)
 
-    def child_nodes(self, level: int, node: Tensor) -> Tensor:
-        """Legal next nodes (..., B) of each `node` (...) of `level`, -1 where it has fewer than the level's widest, which has B.
-
-        Not a table over all nodes: one wide node among a million narrow ones would make it huge.
-        """
-        first = self.table("first_child", level)
-        child = first[node][..., None] + torch.arange(self.widest[level], device=first.device)
-        return child.masked_fill(child >= first[node + 1][..., None], -1)
-
     def level_logits(self, hidden_D: Tensor, level: int) -> Tensor:
         """Logits (..., C) of one level's tokens in fp32, from hidden states (..., D): never of the whole vocabulary."""
         with torch.autocast(hidden_D.device.type, enabled=False):
             return hidden_D.float() @ self._level_weight(level).float().T
 
     def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
-        """Log-softmax over the legal children (..., B) of each `node` (...) of `level`; -inf where padded."""
-        child = self.child_nodes(level, node)
-        code = self.table("node_code", level + 1)[child.clamp(min=0)]
+        """Log-softmax over the legal children (..., B) of each `node` (...) of `level`, in their order; -inf beyond them.
+
+        B is that of the level's widest node. No table over all nodes holds the children: one wide node among a million narrow
+        ones would make it huge.
+        """
+        first, code_N = self.table("first_child", level), self.table("node_code", level + 1)
+        start, column_B = first[node][..., None], torch.arange(self.widest[level], device=node.device)
+        code = code_N[(start + column_B).clamp(max=len(code_N) - 1)]
         if FEW * self.widest[level] > self.sizes[level]:
             logits = self.level_logits(hidden_D, level).gather(-1, code)
         else:
             with torch.autocast(hidden_D.device.type, enabled=False):
                 logits = (self._level_weight(level)[code].float() @ hidden_D.float()[..., None])[..., 0]
-        return (logits / temperature).masked_fill(child < 0, -torch.inf).log_softmax(-1)
+        legal = column_B < first[node + 1][..., None] - start
+        return torch.where(legal, logits / temperature, -torch.inf).log_softmax(-1)
 
     def step_logprobs(self, hidden_D: Tensor, level: int, parent: Tensor, child: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probability (...) of going from `parent` (a node of `level`) to `child` (a node of `level + 1`)."""
