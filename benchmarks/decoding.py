@@ -3,9 +3,10 @@
     python benchmarks/decoding.py [--quick] [--json]
 
 8 prompts x 32 beams, three steps. The look-up is MiniOneRec's way: a dict from each prefix to its legal tokens, asked for every
-beam of every step, fills a mask over the whole vocabulary's logits. Two measures: the constraint alone (hidden states are given,
-the model is left out) and the whole decode. In the whole decode the look-up runs on our passes of the model, which compute a
-prompt once, and once more inside transformers' `generate`, which computes it once a beam. All ways must find the same beams.
+beam of every step, fills a mask over the whole vocabulary's logits. Two measures: the constraint alone (hidden states are
+given, the model is left out) and the whole decode. In the whole decode the look-up runs on our passes of the model, which
+compute a prompt once, and once more inside transformers' `generate`, which computes it once a beam. All ways must find the
+same beams.
 """
 
 import copy

@@ -1,6 +1,8 @@
 """Parts of our trainer's step under grpo and under recast, for `step.py`: prints one JSON object.
 
     python benchmarks/step_ours.py SIZE PROMPTS STEPS
+
+SIZE names a shape of `ModelConfig`.
 """
 
 import copy
