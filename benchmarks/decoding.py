@@ -11,7 +11,7 @@ same beams.
 
 import copy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,7 +194,8 @@ def measure_index(sizes: Sequence[int], items: int, repeats: int) -> tuple[float
 def measure(quick: bool) -> Result:
     """Quick: the two ends of the vocabularies, without the largest catalog and `generate`."""
     items, rows = (ITEMS[:2], (1_000, 150_000)) if quick else (ITEMS, tuple(VOCABULARIES))
-    table = [measure_cell(i, r, 3 if quick else 5, i == GENERATED and not quick) for i in items for r in rows]
+    repeats = 5 if quick else 9
+    table: list[Mapping[str, Any]] = [measure_cell(i, r, repeats, i == GENERATED and not quick) for i in items for r in rows]
     index = {sizes: measure_index(sizes, ITEMS[-1], 5) for sizes in INDEXED}
     entries = [
         Entry("constraint against a look-up a beam, worst", min(row["ratio"] for row in table), "x", 20.0),

@@ -2,10 +2,10 @@
 
     python benchmarks/growth.py [--quick] [--json]
 
-One thing grows at a time: rollouts a group (8 to 512), prompts a step, items of the catalog (1k to 1M), size of the model. A slope
-of 1 is proportional cost, 0 none. Rollouts are independent draws. The actor's update is forward, backward and optimiser step on
-all rows (grpo) or on two rows a group (recast). Construction is measured on many more groups than the model is, since on a few
-it costs what its operations cost to start. The points of a sweep take turns in one process. No targets.
+One thing grows at a time: rollouts a group (8 to 512), prompts a step, items of the catalog (1k to 1M), size of the model. A
+slope of 1 is proportional cost, 0 none. Rollouts are independent draws. The actor's update is forward, backward and optimiser
+step on all rows (grpo) or on two rows a group (recast). Construction is measured on many more groups than the model is, since
+on a few it costs what its operations cost to start. The points of a sweep take turns in one process. No targets.
 """
 
 import sys
@@ -101,6 +101,8 @@ def measure(quick: bool) -> Result:
     catalog = random_catalog(ITEMS[1], SIZES)
     models = [random_model(catalog, ModelConfig(size=size, dropout=0.0, attention_dropout=0.0)) for size in sizes]
     model = models[0] if quick else models[1]
+    entries: list[Entry] = []
+    table: list[Mapping[str, Any]] = []
     several = [prompts // 2, prompts, 2 * prompts, 4 * prompts]
     sweeps = {
         "rollouts a group": {
@@ -112,7 +114,6 @@ def measure(quick: bool) -> Result:
         "items of the catalog": {size: _by_items(size, prompts) for size in ITEMS},
         "parameters": {of.parameter_count: on_model(of, catalog, prompts, GROUP) for of in models},
     }
-    entries, table = [], []
     for grows, points in sweeps.items():
         own, rows = sweep(grows, points, repeats)
         entries += own

@@ -10,8 +10,9 @@ own. Before anything is timed the contenders must draw from the distribution tha
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
+from typing import Any
 
 import torch
 from harness import Entry, Result, interleaved, main, memory, restart_peak, timed
@@ -103,12 +104,14 @@ def measure(quick: bool) -> Result:
     entries = [
         Entry("groups a second", PROMPTS / seconds["ours"], "groups/s", 60_000.0),
         Entry("against torch.multinomial", seconds["multinomial"] / seconds["ours"], "x", 5.0),
-        Entry("cost of a group, dearest over cheapest number of prompts", max(flat.values()) / min(flat.values()), "x", 1.2, False),
+        Entry("cost of a group, dearest over cheapest", max(flat.values()) / min(flat.values()), "x", 1.2, at_least=False),
         Entry("share of the signal", seconds["signal"] / (seconds["ours"] + seconds["signal"]), ""),
         Entry("packing the tables", packing, "s"),
         *measure_million(repeats),
     ]
-    table = [{"prompts": int(count), "us a group": 1e6 * cost / max(FLAT_PROMPTS)} for count, cost in flat.items()]
+    table: list[Mapping[str, Any]] = [
+        {"prompts": int(count), "us a group": 1e6 * cost / max(FLAT_PROMPTS)} for count, cost in flat.items()
+    ]
     return Result(entries, table, {"prompts": PROMPTS, "group size": GROUP, "sizes": SIZES, "rounds": repeats})
 
 

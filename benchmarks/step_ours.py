@@ -36,7 +36,8 @@ def measure(size: Any, prompts: int, steps: int) -> dict[str, dict[str, float]]:
         reference, ways = engine.prepare(copy.deepcopy(model).requires_grad_(False)), {}
         for updates in (1, 2):
             for method in ("grpo", "recast"):
-                own, totals = engine.prepare(copy.deepcopy(model)), dict.fromkeys(BUDGET, 0)
+                own = engine.prepare(copy.deepcopy(model))
+                totals: dict[str, int] = dict.fromkeys(BUDGET, 0)
                 config = RlConfig(
                     objective=ObjectiveConfig(kl=1e-3),
                     group_size=GROUP,

@@ -17,7 +17,8 @@ import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 from world import GROUP, HISTORY, STEP_ITEMS, STEP_SIZES, random_catalog, random_model, random_prompts
 
 from recast_train.model import ModelConfig
