@@ -16,7 +16,7 @@ from recast_sim.catalog import Catalog
 from recast_train.model.vocabulary import Vocabulary
 
 T = TypeVar("T")
-FEW = 128  # a level's logits cost less child by child where no node has more than one in so many of its codes
+FEW = 128  # where no node has more than one in so many of a level's codes, logits cost less child by child
 
 
 class SidModel(nn.Module):
@@ -94,11 +94,11 @@ class SidModel(nn.Module):
         first, code_N = self.table("first_child", level), self.table("node_code", level + 1)
         start, column_B = first[node][..., None], torch.arange(self.widest[level], device=node.device)
         code = code_N[(start + column_B).clamp(max=len(code_N) - 1)]
-        if FEW * self.widest[level] > self.sizes[level]:
-            logits = self.level_logits(hidden_D, level).gather(-1, code)
-        else:
+        if self.widest[level] * max(FEW, hidden_D.shape[-1]) <= self.sizes[level]:  # nor more memory: B * D against C
             with torch.autocast(hidden_D.device.type, enabled=False):
                 logits = (self._level_weight(level)[code].float() @ hidden_D.float()[..., None])[..., 0]
+        else:
+            logits = self.level_logits(hidden_D, level).gather(-1, code)
         legal = column_B < first[node + 1][..., None] - start
         return torch.where(legal, logits / temperature, -torch.inf).log_softmax(-1)
 

@@ -69,9 +69,10 @@ def test_children_sum_to_one_and_padding_has_none() -> None:
 
 
 def test_logits_child_by_child_equal_those_of_a_whole_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model(tiny_catalog())
+    model = tiny_model(tiny_catalog(sizes=(4, 3, 100)))  # 16 dimensions times up to 4 children are fewer than 100 codes
     node = torch.arange(model.nodes[2])
     hidden = torch.randn(len(node), 16)
+    assert 1 < model.widest[2] <= 100 // 16
     found = []
     for few in (1, 10**6):
         monkeypatch.setattr(sid_model, "FEW", few)
