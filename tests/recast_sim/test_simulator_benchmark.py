@@ -13,7 +13,7 @@ def benchmark(monkeypatch):
     """The module, on trees and batches so small that a run takes a second."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     module = importlib.import_module("simulator")
-    small = {"SIZES": (8, 8, 8), "PROMPTS": 8, "FLAT_PROMPTS": (8, 16), "MILLION": 200, "MILLION_SIZES": (8, 8, 8)}
+    small = {"SIZES": (8, 8, 8), "PROMPTS": 8, "FLAT_PROMPTS": (8, 16, 32), "MILLION": 200, "MILLION_SIZES": (8, 8, 8)}
     for name, value in (small | {"MILLION_PROMPTS": 8}).items():
         monkeypatch.setattr(module, name, value)
     return module
