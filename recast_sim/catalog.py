@@ -28,7 +28,6 @@ class Catalog:
         codes_IL: the SID of each item.
         sizes: codes that each level may hold.
         node_code: for each level 0..L, the last code of each node (the root's is -1).
-        node_parent: for each level 0..L, each node's parent, an index into the level above (the root's is -1).
         child_offset: for each level 0..L-1, CSR offsets (N + 1): the children of node v are the nodes
             child_offset[l][v] .. child_offset[l][v + 1] - 1 of level l + 1, ascending by code.
         leaf_of_item_I: leaf of each item; items that share an SID share the leaf.
@@ -37,7 +36,6 @@ class Catalog:
     codes_IL: Ints
     sizes: tuple[int, ...]
     node_code: tuple[Ints, ...]
-    node_parent: tuple[Ints, ...]
     child_offset: tuple[Ints, ...]
     leaf_of_item_I: Ints
 
@@ -53,15 +51,16 @@ class Catalog:
             CatalogError: no items, not two axes, or a code outside its level.
         """
         codes, sizes = _checked(np.asarray(codes_IL), sizes)
-        node_code, node_parent, child_offset = [np.array([-1])], [np.array([-1])], []
-        node_I, nodes = np.zeros(len(codes), dtype=np.int64), 1
-        for level, size in enumerate(sizes):
-            keys, node_I = _ranked(node_I * size + codes[:, level], nodes * size)
-            node_code.append(keys % size)
-            node_parent.append(keys // size)
-            child_offset.append(np.searchsorted(node_parent[-1], np.arange(nodes + 1)))
-            nodes = len(keys)
-        return cls(codes, sizes, tuple(node_code), tuple(node_parent), tuple(child_offset), node_I)
+        columns, leaf_of_item_I = _leaves(codes, sizes)
+        node_code, child_offset, above = [np.array([-1])], [], np.zeros(1, dtype=np.int64)
+        new_Y = np.arange(len(columns[0])) == 0  # where the prefix so far is another than the leaf's before
+        for code_Y in columns:
+            new_Y[1:] |= code_Y[1:] != code_Y[:-1]
+            first = np.flatnonzero(new_Y)  # each node's first leaf
+            node_code.append(code_Y[first])
+            child_offset.append(np.append(np.searchsorted(first, above), len(first)))
+            above = first
+        return cls(codes, sizes, tuple(node_code), tuple(child_offset), leaf_of_item_I)
 
     @property
     def levels(self) -> int:
@@ -80,6 +79,12 @@ class Catalog:
         """Items that do not have their SID to themselves."""
         counts = np.bincount(self.leaf_of_item_I)
         return int(counts[counts > 1].sum())
+
+    @cached_property
+    def node_parent(self) -> tuple[Ints, ...]:
+        """For each level 0..L, each node's parent, an index into the level above (the root's is -1)."""
+        below = [np.repeat(np.arange(len(offset) - 1), np.diff(offset)) for offset in self.child_offset]
+        return (np.array([-1]), *below)
 
     @cached_property
     def leaf_codes(self) -> Ints:
@@ -150,13 +155,32 @@ def zipf_popularity(items: int, alpha: float, rng: np.random.Generator) -> NDArr
     return (weight / weight.sum())[rng.permutation(items)]
 
 
+def _leaves(codes_IL: Ints, sizes: tuple[int, ...]) -> tuple[list[Ints], Ints]:
+    """The distinct SIDs in ascending order, a column (Y,) a level, and the place of each item's SID among them."""
+    room = prod(sizes)
+    if room >= 2**63:  # no integer holds a whole SID
+        sid_YL, leaf_I = np.unique(codes_IL, axis=0, return_inverse=True)
+        return list(sid_YL.T), leaf_I.reshape(-1)
+    key_I = codes_IL[:, 0]
+    for code_I, size in zip(codes_IL.T[1:], sizes[1:], strict=True):
+        key_I = key_I * size + code_I
+    key_Y, leaf_I = _ranked(key_I, room)
+    columns = []
+    for size in sizes[:0:-1]:
+        key_Y, code_Y = np.divmod(key_Y, size)
+        columns.append(code_Y)
+    return [key_Y, *columns[::-1]], leaf_I
+
+
 def _ranked(key_I: Ints, room: int) -> tuple[Ints, Ints]:
     """Distinct keys, ascending, and the place of each key among them; keys lie in 0 .. room - 1."""
     if room > 8 * len(key_I):
         return np.unique(key_I, return_inverse=True)
     seen = np.zeros(room, dtype=bool)  # a table of all keys costs less than sorting the keys, where it is not much longer
     seen[key_I] = True
-    return np.flatnonzero(seen), (seen.cumsum() - 1)[key_I]
+    key_Y, place = np.flatnonzero(seen), np.empty(room, dtype=np.int64)
+    place[key_Y] = np.arange(len(key_Y))
+    return key_Y, place[key_I]
 
 
 def _checked(codes: NDArray[np.integer], sizes: Sequence[int] | None) -> tuple[Ints, tuple[int, ...]]:
@@ -168,10 +192,8 @@ def _checked(codes: NDArray[np.integer], sizes: Sequence[int] | None) -> tuple[I
     sizes = tuple(int(s) for s in (codes.max(0) + 1 if sizes is None else sizes))
     if len(sizes) != codes.shape[1]:
         raise CatalogError(f"sizes: {len(sizes)} levels do not fit codes_IL with {codes.shape[1]}")
-    bad = (codes < 0) | (codes >= np.array(sizes))
-    if bad.any():
-        item, level = np.argwhere(bad)[0]
-        raise CatalogError(
-            f"codes_IL: item {item} has code {codes[item, level]} at level {level}, outside 0..{sizes[level] - 1}"
-        )
+    for level, (code_I, size) in enumerate(zip(codes.T, sizes, strict=True)):
+        if code_I.min() < 0 or code_I.max() >= size:
+            item = np.flatnonzero((code_I < 0) | (code_I >= size))[0]
+            raise CatalogError(f"codes_IL: item {item} has code {code_I[item]} at level {level}, outside 0..{size - 1}")
     return codes, sizes

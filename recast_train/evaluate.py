@@ -246,7 +246,7 @@ def search(model: SidModel, prompts: PromptTokens, target_PT: Tensor, width: int
         wanted_PT = model.table("leaf_nodes")[target_PT.clamp(min=0), level].masked_fill(target_PT < 0, -2)
         kept, best_left_out_P = _choose(children, greedy_P, wanted_PT, max(width, 1 + target_PT.shape[1]))
         pruned_P = torch.maximum(pruned_P, best_left_out_P)
-        beam = beam.descend(children, kept, level).read(cache, level + 1)
+        beam = beam.descend(children, kept).read(cache, level + 1)
     children = beam.children(model, model.levels - 1)
     leaves = model.nodes[-1]
     place = children.node_PWB.masked_fill(children.node_PWB < 0, leaves).flatten(1)

@@ -147,7 +147,7 @@ def window_loss(model: SidModel, catalog: Catalog, window_BW: NDArray[np.int64],
         parent = nodes_BWL[..., level - 1] if level else torch.zeros_like(leaf_BW)
         logprobs = model.legal_logprobs(logits_BWC, level, parent)
         legal = torch.isfinite(logprobs)
-        column = nodes_BWL[..., level] - model.table("children", level)[parent][..., 0]
+        column = nodes_BWL[..., level] - model.table("first_child", level)[parent]
         target = logprobs.gather(-1, column[..., None])[..., 0]
         spread = logprobs.masked_fill(~legal, 0.0).sum(-1) / legal.sum(-1)
         total = total - ((1 - smoothing) * target + smoothing * spread)[real_BW].sum()

@@ -65,7 +65,7 @@ def dense_logprobs(model: SidModel, prompt: Tensor) -> np.ndarray:
     found = np.empty((model.nodes[-1], model.levels))
     for leaf, path in enumerate(model.table("leaf_nodes").tolist()):
         for level, (parent, child) in enumerate(zip([0, *path[:-1]], path, strict=True)):
-            children = [int(node) for node in model.table("children", level)[parent] if node >= 0]
+            children = list(range(*model.table("first_child", level)[parent : parent + 2].tolist()))
             legal = model.table("node_code", level + 1)[children] + model.offset[level]
             steps = logits_YTV[leaf, len(prompt) - 1 + level, legal].log_softmax(0)
             found[leaf, level] = steps[children.index(child)]

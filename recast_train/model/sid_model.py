@@ -18,12 +18,14 @@ from recast_train.model.level_logits import level_logits
 from recast_train.model.vocabulary import Vocabulary
 
 T = TypeVar("T")
+FEW = 128  # where no node has more than one in so many of a level's codes, logits cost less child by child
 
 
 class SidModel(nn.Module):
     """A causal LM of transformers over the tokens of one catalog. Build it with `build_model`.
 
-    `children_l` (N, B) of each level 0..L-1 are the legal next nodes (-1 where padded) and `codes_l` (N, B) their codes.
+    Tables of the trie: `first_child_l` (N + 1) of each level 0..L-1, the children of node v being the nodes first_child_l[v] ..
+    first_child_l[v + 1] - 1 of level l + 1; `node_code_l` (N) of each level 1..L; `leaf_codes` and `leaf_nodes` (Y, L).
     A weight that the LM ties to another stands in the state dict once.
     """
 
@@ -39,13 +41,11 @@ class SidModel(nn.Module):
         self.offset = vocabulary.offset
         tables = {"leaf_codes": catalog.leaf_codes, "leaf_nodes": catalog.leaf_nodes}
         for level in range(catalog.levels):
-            children = catalog.children(level)
-            tables[f"children_{level}"] = children
-            tables[f"codes_{level}"] = np.where(children >= 0, catalog.node_code[level + 1][children], 0)
+            tables[f"first_child_{level}"] = catalog.child_offset[level]
             tables[f"node_code_{level + 1}"] = catalog.node_code[level + 1]
-            tables[f"node_parent_{level + 1}"] = catalog.node_parent[level + 1]
         for name, table in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
+        self.widest = tuple(int(np.diff(offset).max()) for offset in catalog.child_offset)
         self.register_buffer("not_text", torch.from_numpy(vocabulary.not_text(catalog.sizes)), persistent=False)
         self.tied = _tied_names(self)
         self.parameter_count = sum(parameter.numel() for parameter in self.parameters())
@@ -94,14 +94,29 @@ class SidModel(nn.Module):
         return level_logits(self.lm.get_output_embeddings().weight, self.offset[some], self.sizes[some], hidden)
 
     def legal_logprobs(self, logits_C: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
-        """Log-softmax over the legal children (..., B) of each `node` (...) of `level`; -inf where padded."""
-        legal = self.table("children", level)[node] >= 0
-        logits = logits_C.gather(-1, self.table("codes", level)[node])
-        return (logits / temperature).masked_fill(~legal, -torch.inf).log_softmax(-1)
+        """Log-softmax over the legal children (..., B) of each `node` (...) of `level`, in their order; -inf beyond them.
+
+        B is that of the level's widest node. No table over all nodes holds the children: one wide node among a million narrow
+        ones would make it huge.
+        """
+        code, legal = self._child_codes(level, node)
+        return _softmax(logits_C.gather(-1, code), legal, temperature)
 
     def child_logprobs(self, hidden_D: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
-        """The same (..., B) from hidden states (..., D)."""
-        return self.legal_logprobs(self.level_logits([hidden_D], level)[0], level, node, temperature)
+        """The same (..., B) from hidden states (..., D), for rollouts: few children are scored one by one."""
+        if self.widest[level] * max(FEW, hidden_D.shape[-1]) > self.sizes[level]:  # B * D against C: nor more memory
+            return self.legal_logprobs(self.level_logits([hidden_D], level)[0], level, node, temperature)
+        code, legal = self._child_codes(level, node)
+        weight_BD = self.lm.get_output_embeddings().weight[self.offset[level] + code]
+        with torch.autocast(hidden_D.device.type, enabled=False):
+            logits = (weight_BD.float() @ hidden_D.float()[..., None])[..., 0]
+        return _softmax(logits, legal, temperature)
+
+    def _child_codes(self, level: int, node: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (..., B) of the children of each `node` (...), and which of them there are."""
+        first, code_N = self.table("first_child", level), self.table("node_code", level + 1)
+        start, column_B = first[node][..., None], torch.arange(self.widest[level], device=node.device)
+        return code_N[(start + column_B).clamp(max=len(code_N) - 1)], column_B < first[node + 1][..., None] - start
 
     def leaf_logprobs(self, hidden_XD: Tensor, at_NL: Tensor, leaf_N: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probabilities (N, L) of leaves, token by token; `at_NL` says which hidden state predicts each.
@@ -116,9 +131,14 @@ class SidModel(nn.Module):
             parent_N = parents_NL[:, level]
             parent_U = torch.empty_like(at_U).index_put_((state_N,), parent_N)  # the same for all rows of a state
             logprobs_UB = self.legal_logprobs(logits_UC, level, parent_U, temperature)
-            column_N = nodes_NL[:, level] - self.table("children", level)[parent_N, 0]  # children are numbered in a row
+            column_N = nodes_NL[:, level] - self.table("first_child", level)[parent_N]
             steps.append(logprobs_UB[state_N, column_N])
         return torch.stack(steps, 1)
+
+    def _level_weight(self, level: int) -> Tensor:
+        """Rows (C, D) of the output matrix for a level's tokens."""
+        start = self.offset[level]
+        return self.lm.get_output_embeddings().weight[start : start + self.sizes[level]]
 
     @contextmanager
     def _checkpointing(self, kept: bool) -> Iterator[None]:
@@ -136,6 +156,10 @@ class SidModel(nn.Module):
         finally:
             for layer, training in zip(layers, before, strict=True):
                 layer.training = training
+
+
+def _softmax(logits_B: Tensor, legal_B: Tensor, temperature: float) -> Tensor:
+    return torch.where(legal_B, logits_B / temperature, -torch.inf).log_softmax(-1)
 
 
 def _tied_names(module: nn.Module) -> dict[str, str]:

@@ -73,10 +73,9 @@ def _search(
         children = frontier.children(model, level, temperature)
         score_PC = score(children.logprob_PWB, score_PW).flatten(1)
         score_PW, kept_PW = score_PC.topk(min(width, score_PC.shape[1]), 1)
-        parent_PW1 = (kept_PW // children.node_PWB.shape[2])[..., None]
-        before = steps_PWL.gather(1, parent_PW1.expand(-1, -1, level))
+        frontier = frontier.descend(children, kept_PW)
+        before = steps_PWL.gather(1, frontier.parent_PW[..., None].expand(-1, -1, level))
         steps_PWL = torch.cat([before, children.step_PWB.flatten(1).gather(1, kept_PW)[..., None]], 2)
-        frontier = frontier.descend(children, kept_PW, level)
         if level < model.levels - 1:
             frontier = frontier.read(cache, level + 1)
     return frontier, steps_PWL, score_PW

@@ -14,11 +14,23 @@ from recast_train.packed import PromptCache
 
 @dataclass(frozen=True)
 class Children:
-    """Children of the kept nodes, (P, W, B): their nodes (-1: none), and the log-probability of the step and of the path."""
+    """Children of the kept nodes.
 
-    node_PWB: Tensor
+    Attributes:
+        first_PW: the first child of each node; the others follow it.
+        step_PWB: log-probability of the step to each child; -inf where there is none.
+        logprob_PWB: the same of the path from the root; -inf also where the slot is empty.
+    """
+
+    first_PW: Tensor
     step_PWB: Tensor
     logprob_PWB: Tensor
+
+    @property
+    def node_PWB(self) -> Tensor:
+        """The children's nodes; -1 where the path's log-probability is -inf (or not a number)."""
+        node_PWB = self.first_PW[..., None] + torch.arange(self.step_PWB.shape[2], device=self.first_PW.device)
+        return torch.where(self.logprob_PWB > -torch.inf, node_PWB, -1)
 
 
 @dataclass(frozen=True)
@@ -26,43 +38,47 @@ class Frontier:
     """Kept nodes of one level.
 
     Attributes:
-        hidden_PWD: hidden state after each node.
         node_PW: 0 where the slot is empty.
         logprob_PW: of the path from the root; -inf where the slot is empty.
-        sees_PWE: the extra positions on the path, the node's own left out.
+        parent_PW: the slot of each node's parent in the level above.
+        hidden_PWD: hidden state after each node, its parents' until it is read.
+        sees_PWE: the extra positions on the path, the node's own left out; its parents' until it is read.
     """
 
-    hidden_PWD: Tensor
     node_PW: Tensor
     logprob_PW: Tensor
+    parent_PW: Tensor
+    hidden_PWD: Tensor
     sees_PWE: Tensor
 
     @classmethod
     def at_root(cls, cache: PromptCache) -> "Frontier":
         root = torch.zeros(len(cache.last_PD), 1, dtype=torch.int64, device=cache.last_PD.device)
-        return cls(cache.last_PD[:, None], root, torch.zeros_like(root, dtype=torch.float32), root[..., None].bool()[..., :0])
+        logprob = torch.zeros_like(root, dtype=torch.float32)
+        return cls(root, logprob, root, cache.last_PD[:, None], root[..., None].bool()[..., :0])
 
     def children(self, model: SidModel, level: int, temperature: float = 1.0) -> Children:
-        """Children of the nodes of `level`; those of an empty slot are none, with a path of log-probability -inf."""
+        """Children of the nodes, which are of `level`."""
         step_PWB = model.child_logprobs(self.hidden_PWD, level, self.node_PW, temperature)
-        empty_PW1 = ~torch.isfinite(self.logprob_PW)[..., None]
-        child_PWB = model.table("children", level)[self.node_PW].masked_fill(empty_PW1, -1)
-        path_PWB = (self.logprob_PW[..., None] + step_PWB).masked_fill(child_PWB < 0, -torch.inf)
-        return Children(child_PWB, step_PWB, path_PWB)
+        return Children(model.table("first_child", level)[self.node_PW], step_PWB, self.logprob_PW[..., None] + step_PWB)
 
-    def descend(self, children: Children, kept_PV: Tensor, level: int) -> "Frontier":
-        """The children at `kept_PV`, columns of the flattened (W, B) of `level`; hidden states are still the parents'."""
-        parent_PV = kept_PV // children.node_PWB.shape[2]
-        path = self.sees_PWE.gather(1, parent_PV[..., None].expand(-1, -1, self.sees_PWE.shape[2]))
-        if level > 0:  # the root is no extra position; below it the parent is one
-            path = torch.cat([path, torch.nn.functional.one_hot(parent_PV, self.node_PW.shape[1]).bool()], 2)
+    def descend(self, children: Children, kept_PV: Tensor) -> "Frontier":
+        """The children at `kept_PV`, columns of the flattened (W, B); they are not read yet."""
+        B = children.step_PWB.shape[2]
+        parent_PV, logprob_PV = kept_PV // B, children.logprob_PWB.flatten(1).gather(1, kept_PV)
+        node_PV = children.first_PW.gather(1, parent_PV) + kept_PV % B
         return Frontier(
+            node_PW=torch.where(logprob_PV > -torch.inf, node_PV, 0),
+            logprob_PW=logprob_PV,
+            parent_PW=parent_PV,
             hidden_PWD=self.hidden_PWD,
-            node_PW=children.node_PWB.flatten(1).gather(1, kept_PV).clamp(min=0),
-            logprob_PW=children.logprob_PWB.flatten(1).gather(1, kept_PV),
-            sees_PWE=path,
+            sees_PWE=self.sees_PWE,
         )
 
     def read(self, cache: PromptCache, level: int) -> "Frontier":
         """Feed the nodes, which are of `level`, for their own hidden states."""
-        return replace(self, hidden_PWD=cache.extend(level, self.node_PW, self.sees_PWE))
+        sees_PWE = self.sees_PWE.gather(1, self.parent_PW[..., None].expand(-1, -1, self.sees_PWE.shape[2]))
+        if level > 1:  # the root is no extra position; below it the parent is one
+            parents = torch.arange(self.sees_PWE.shape[1], device=self.parent_PW.device)
+            sees_PWE = torch.cat([sees_PWE, self.parent_PW[..., None] == parents], 2)
+        return replace(self, hidden_PWD=cache.extend(level, self.node_PW, sees_PWE), sees_PWE=sees_PWE)

@@ -22,7 +22,7 @@ def sample_iid(
         logprobs_PGB = model.child_logprobs(hidden, level, node_PG, temperature).expand(P, G, -1)
         column_PG = inverse_cdf(logprobs_PGB, uniform_LPG[level])
         steps.append(logprobs_PGB.gather(2, column_PG[..., None])[..., 0])
-        node_PG = model.table("children", level)[node_PG].expand(P, G, -1).gather(2, column_PG[..., None])[..., 0]
+        node_PG = model.table("first_child", level)[node_PG] + column_PG
         if level < model.levels - 1:
             # rollout g sees its own token of every level before, which stands at g, G + g, 2 G + g, ...
             own = torch.eye(G, dtype=torch.bool, device=model.device).repeat(1, level).expand(P, G, -1)

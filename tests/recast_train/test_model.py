@@ -8,6 +8,7 @@ import pytest
 import torch
 from sid_world import TINY, enumerated, histories, tiny_catalog, tiny_model, tiny_prompts
 
+from recast_sim.catalog import Catalog
 from recast_train.model import (
     BOS_TOKEN,
     PAD_TOKEN,
@@ -15,6 +16,7 @@ from recast_train.model import (
     ModelConfig,
     TrainError,
     build_model,
+    sid_model,
     tokenise_histories,
 )
 
@@ -64,6 +66,30 @@ def test_children_sum_to_one_and_padding_has_none() -> None:
     assert torch.allclose(logprobs.exp().sum(1), torch.ones(len(node)))
     assert torch.equal(torch.isfinite(logprobs), legal)
     assert not bool(legal.all())
+
+
+def test_logits_child_by_child_equal_those_of_a_whole_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(tiny_catalog(sizes=(4, 3, 100)))  # 16 dimensions times up to 4 children are fewer than 100 codes
+    node = torch.arange(model.nodes[2])
+    hidden = torch.randn(len(node), 16)
+    assert 1 < model.widest[2] <= 100 // 16
+    found = []
+    for few in (1, 10**6):
+        monkeypatch.setattr(sid_model, "FEW", few)
+        logprobs = model.child_logprobs(hidden, 2, node, 0.7)
+        (gradient,) = torch.autograd.grad(logprobs[torch.isfinite(logprobs)].square().sum(), model.lm.lm_head.weight)
+        found.append((logprobs, gradient))
+    assert torch.allclose(*(logprobs for logprobs, _ in found), atol=1e-5)
+    assert torch.allclose(*(gradient for _, gradient in found), atol=1e-3)
+    assert float(found[0][1].abs().max()) > 1.0
+
+
+def test_one_wide_node_does_not_blow_up_the_tables() -> None:
+    wide = np.stack([np.zeros(1000, dtype=int), np.arange(1000)], 1)
+    narrow = np.stack([np.arange(1, 1001), np.zeros(1000, dtype=int)], 1)
+    model = build_model(Catalog.from_codes(np.concatenate([wide, narrow])), TINY, 0)
+    size = sum(table.numel() for name, table in model.named_buffers() if "rotary" not in name)
+    assert size < 10 * 2000  # a table of all nodes' children, padded to the widest, has a million
 
 
 def test_weights_depend_on_the_seed_alone() -> None:
