@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parent / "analysis" / "fixtures"
 
 
-def rollouts(groups: int, group_size: int = 8, steps: int = 4, seed: int = 0, beta: tuple[float, float] = (1.0, 4.0)) -> pl.DataFrame:
-    """Rows of i.i.d. groups: step, prompt_id, prompt, completion, target, reward. Half of the completions of a group are alike."""
+def rollouts(
+    groups: int, group_size: int = 8, steps: int = 4, seed: int = 0, beta: tuple[float, float] = (1.0, 4.0)
+) -> pl.DataFrame:
+    """Rows of i.i.d. groups: step, prompt_id, prompt, completion, target, reward."""
     rng = np.random.default_rng(seed)
     group = np.repeat(np.arange(groups), group_size)
     hits = rng.random(len(group)) < np.repeat(rng.beta(*beta, groups), group_size)
