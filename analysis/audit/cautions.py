@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _RAGGED = 0.01  # share of groups of odd sizes that is worth a word
-_REJECTED = 0.05
+_REJECTED = 0.01
 
 
 def cautions(summary: Mapping[str, Any]) -> list[str]:

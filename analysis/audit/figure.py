@@ -24,13 +24,13 @@ def draw_audit(folder: Path, summary: Mapping[str, Any], steps: pl.DataFrame) ->
     _draw_regimes(axes[0, 0], steps)
     fit = summary["fits"]["all steps"]
     if "refused" in fit:
-        for axis, title in ((axes[0, 1], "Hits per group"), (axes[1, 0], "Other group sizes")):
+        for axis, title in ((axes[0, 1], "(b) hits per group"), (axes[1, 0], "(c) other group sizes")):
             _say(axis, title, f"no fit: {fit['refused']}")
     else:
         _draw_hits(axes[0, 1], fit)
         _draw_sizes(axes[1, 0], fit, summary)
     if summary["actor"] is None:
-        _say(axes[1, 1], "What the actor reads", "the dump gives no lengths of prompts and responses")
+        _say(axes[1, 1], "(d) the actor's four corners", "the dump gives no lengths of prompts and responses")
     else:
         _draw_corners(axes[1, 1], summary)
     dump = summary["dump"]
@@ -89,7 +89,9 @@ def _draw_sizes(axis: Axes, fit: Mapping[str, Any], summary: Mapping[str, Any]) 
     axis.scatter([own, own], seen, color="black", marker="x", zorder=3, label="seen in this dump")
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set(xlabel="group size G", ylabel="share of groups (%)", ylim=(0, 103), title="(c) other group sizes, fitted")
+    axis.set(
+        xlabel="group size G", ylabel="share of groups (%)", ylim=(0, 103), title="(c) other group sizes: fit, 95 % interval"
+    )
     axis.legend(frameon=False, fontsize=8)
 
 
@@ -100,6 +102,8 @@ def _draw_corners(axis: Axes, summary: Mapping[str, Any]) -> None:
     axis.bar_label(bars, [f" {factor:.1f}x" if factor else " nothing" for factor in actor["factors"].values()], fontsize=9)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.15 * lengths.max())
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.set(xlabel=f"{unit} that the actor reads (x: saved against the first)", title="(d) the actor's four corners")
 
 

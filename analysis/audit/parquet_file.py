@@ -1,4 +1,4 @@
-"""Parquet: one lazy piece, which polars streams."""
+"""Parquet in lazy slices, which polars streams: of a whole file at once it would hold more."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from analysis.audit.errors import AuditError, readable
 from analysis.audit.layout import Layout
 from analysis.audit.piece import Piece
 
+SLICE = 1 << 20  # rows; a slice decodes the row groups that it touches
 _MAGIC = b"PAR1"
 
 
@@ -28,10 +29,14 @@ def schema(path: Path) -> dict[str, pl.DataType]:
 
 
 def pieces(path: Path, layout: Layout) -> Iterator[Piece]:
-    """The whole file, not yet read: collect it in `readable`."""
-    frame = pl.scan_parquet(path, glob=False).select(*layout.types)
+    """A piece a SLICE of rows, not yet read: collect it in `readable`."""
+    whole = pl.scan_parquet(path, glob=False).select(*layout.types)
+    for start in range(0, int(whole.select(pl.len()).collect().item()), SLICE):
+        yield _piece(whole.slice(start, SLICE), start)
 
+
+def _piece(frame: pl.LazyFrame, start: int) -> Piece:
     def origin(row: int) -> tuple[str, dict[str, Any]]:
-        return f"row {row}", frame.slice(row, 1).collect().row(0, named=True)
+        return f"row {start + row}", frame.slice(row, 1).collect().row(0, named=True)
 
-    yield Piece(frame, origin)
+    return Piece(frame, origin)

@@ -34,6 +34,7 @@ def print_audit(summary: Mapping[str, Any], steps: pl.DataFrame, console: Consol
         console.print(_best(summary["fits"], dump["length_unit"]), highlight=False, soft_wrap=True, markup=False)
     if summary["actor"]:
         console.print(_actor(summary["actor"], dump["length_unit"]))
+        console.print(_lengths(summary["actor"]), highlight=False, soft_wrap=True)
     for words in summary["warnings"]:
         console.print(f"warning: {words}", highlight=False, soft_wrap=True, markup=False)
 
@@ -143,15 +144,18 @@ def _best(fits: Mapping[str, Mapping[str, Any]], unit: str | None) -> str:
 
 
 def _actor(actor: Mapping[str, Any], unit: str) -> Table:
-    title = (
-        f"what the actor reads ({unit}; mean prompt {actor['mean_prompt']:.1f}, response {actor['mean_response']:.1f}; "
-        f"a pair in {100 * actor['groups_with_a_pair']:.1f} % of the groups, all-zero ones repaired)"
-    )
-    table = _table(title, "", unit, "saved, times")
+    table = _table(f"what the actor reads, in {unit}", "", unit, "saved, times")
     for name, words in _CORNERS.items():
         factor = actor["factors"][name]
         table.add_row(words, f"{actor['lengths'][name]:,.0f}", "" if factor is None else f"{factor:.2f}")
     return table
+
+
+def _lengths(actor: Mapping[str, Any]) -> str:
+    return (
+        f"mean prompt {actor['mean_prompt']:.1f}, mean response {actor['mean_response']:.1f}; 2 rows in "
+        f"{100 * actor['groups_with_a_pair']:.1f} % of the groups, all-zero ones repaired, none in groups of hits alone"
+    )
 
 
 def _table(title: str, first: str, *columns: str) -> Table:

@@ -99,7 +99,7 @@ def test_four_corners_are_the_token_counts() -> None:
 def test_sids_are_missing_malformed_or_unknown(tmp_path: Path) -> None:
     texts = [
         "<think> <s_a_9> </think> <|sid_begin|><s_a_1><s_b_2><s_c_3><|sid_end|>", "<s_a_1><s_b_2><s_c_4> <s_a_1>",
-        "<s_a_1><s_b_2>", "<s_b_1><s_a_2><s_c_3>", "<think> <s_a_1><s_b_2><s_c_3> </think> none", "<s_a_1><s_b_2><s_c_3><s_d_4>",
+        "<s_a_1><s_b_2>", "<s_b_1><s_a_2><s_c_3>", "<think> <s_a_1> </think> none", "<s_a_1><s_b_2><s_c_3><s_d_4>",
     ]  # fmt: skip
     table = by_hand(tmp_path, [[1.0, 0, 0], [0.0, 0, 0]]).with_columns(completion=pl.Series(texts))
     items = tmp_path / "items"

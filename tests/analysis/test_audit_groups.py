@@ -13,7 +13,7 @@ import pytest
 from audit_dumps import FIXTURES, as_trl, as_verl, rollouts, write
 from audit_trl import GROUP, PROMPTS_A_STEP, train
 
-from analysis.audit import csv_file, json_lines
+from analysis.audit import csv_file, json_lines, parquet_file
 from analysis.audit.groups import Groups, read_groups
 from analysis.audit.measure import steps_table, summarise_audit
 
@@ -43,6 +43,7 @@ def test_groups_are_the_same_in_any_format_order_and_number_of_pieces(
     expected = oracle(table.to_dicts(), "prompt_id", "completion", "reward")
     monkeypatch.setattr(json_lines, "BLOCK", 700)  # a few lines
     monkeypatch.setattr(csv_file, "CHUNK", 7)
+    monkeypatch.setattr(parquet_file, "SLICE", 7)
     whole = read_groups([write(table, tmp_path / f"whole{suffix}")], 0.5)
     assert as_set(whole) == expected
     mixed = table.sample(fraction=1, shuffle=True, seed=1)
