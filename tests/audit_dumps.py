@@ -1,5 +1,6 @@
 """Dumps for the audit's tests: a table of rollouts made on the spot, and the formats that it can be written in."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +47,21 @@ def write(table: pl.DataFrame, path: Path) -> Path:
     else:
         table.write_ndjson(path)
     return path
+
+
+def write_big(path: Path, rows: int, words: int = 0) -> Path:
+    """A dump in verl's columns written part by part: JSON lines, or parquet. Prompts are longer by three times `words`."""
+    part, lines = 320_000, path.with_suffix(".jsonl")
+    with lines.open("wb") as file:
+        for start in range(0, rows, part):
+            table = as_verl(rollouts(min(part, rows - start) // 32, 32, 10, seed=start, beta=(1.235, 227.5)))
+            longer = pl.concat_str(pl.col("input"), pl.lit(" and the next" * words))
+            table.with_columns(longer, pl.col("step") + 10 * start // part).write_ndjson(file)
+    if path != lines:
+        pl.scan_ndjson(lines).sink_parquet(path)
+        lines.unlink()
+    return path
+
+
+if __name__ == "__main__":  # PYTHONPATH=.:tests python tests/audit_dumps.py big.jsonl 10000000
+    write_big(Path(sys.argv[1]), int(sys.argv[2]))

@@ -40,13 +40,9 @@ class RowRules:
 
     def faults(self) -> dict[str, pl.Expr]:
         """For each column that must have a value in every row, whether it has none."""
-        rewards = self.layout.columns["reward"]
-        if len(rewards) == 1:
-            value = pl.col(rewards[0])
-            found = {rewards[0]: value.is_null() | ~value.cast(pl.Float64).is_finite()}
-        else:  # TRL's functions may each leave rows out, but not all the same row
-            none = pl.all_horizontal(pl.col(name).is_null() | pl.col(name).is_nan() for name in rewards)
-            found = {name: none | pl.col(name).is_infinite().fill_null(False) for name in rewards}
+        rewards = {name: pl.col(name).cast(pl.Float64).fill_nan(None) for name in self.layout.columns["reward"]}
+        unscored = pl.all_horizontal(value.is_null() for value in rewards.values())  # TRL's functions may each leave rows out
+        found = {name: unscored | value.is_infinite().fill_null(False) for name, value in rewards.items()}
         for role, names in self.layout.columns.items():
             if role not in ("reward", "target"):
                 found[names[0]] = pl.col(names[0]).is_null()

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from audit_dumps import FIXTURES, as_trl, as_verl, rollouts, write
+from audit_dumps import FIXTURES, as_trl, as_verl, rollouts, write, write_big
 from audit_trl import GROUP, PROMPTS_A_STEP, train
 
 from analysis.audit import csv_file, json_lines, parquet_file
@@ -135,16 +135,7 @@ def test_what_python_writes_besides_json_is_read_past_in_columns_without_a_role(
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_memory_is_bounded(suffix: str, tmp_path: Path) -> None:
     """300,000 rows, 190 MB of text: held at once, as bytes and as a frame, it would take twice that."""
-    small = as_verl(rollouts(1000, 30, 10))
-    long = small.with_columns(input=pl.concat_str(pl.col("input"), pl.lit(" and the next" * 40)))
-    path = tmp_path / f"big{suffix}"
-    shifted = [long.with_columns(step=pl.col("step") + 10 * part) for part in range(10)]
-    if suffix == ".parquet":
-        pl.concat(shifted).write_parquet(path, row_group_size=20_000)
-    else:
-        with path.open("wb") as file:
-            for part in shifted:
-                part.write_ndjson(file)
+    path = write_big(tmp_path / f"big{suffix}", 300_000, words=40)
     code = (
         "import sys; from pathlib import Path; from analysis.audit.groups import read_groups\n"
         "def peak(): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM'))\n"
