@@ -8,9 +8,14 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.agreement import print_agreement, summarise_agreement
+from analysis.audit.errors import AuditError
+from analysis.audit.figure import draw_audit
+from analysis.audit.groups import read_groups
+from analysis.audit.measure import steps_table, summarise_audit
+from analysis.audit.report import print_audit, write_audit
 from analysis.show import draw_run, run_summary, runs_table
 from analysis.tables import draw_again, print_again
-from recast_sim.configio import Common, Flag, Paths, Positional, run_command
+from recast_sim.configio import Common, Flag, Paths, Positional, progress, run_command
 from recast_sim.runs import RunError, find_runs, read_run
 
 
@@ -84,6 +89,38 @@ def agree(command: Agree) -> None:
         print_agreement(summary, Console(width=max(240, Console().width)))
 
 
+@dataclass(frozen=True)
+class Audit(Common):
+    """Audit rollouts that another run dumped: verl's JSON lines, TRL's completions, or a plain table.
+
+    Attributes:
+        dumps: files, or folders that hold nothing else; told apart by content.
+        hit_above: a reward above it is a hit.
+        columns: what a dump's own names do not say, as ROLE=COLUMN: step, group, prompt, completion, reward (a+b adds two),
+            target, prompt_tokens, response_tokens.
+        items: file of the SIDs that exist: a JSON object of item to SID, or an SID a line.
+    """
+
+    dumps: Paths = ()
+    hit_above: float = 0.5
+    columns: tuple[str, ...] = ()
+    items: Path | None = None
+
+
+def audit(command: Audit) -> None:
+    with progress() as report:
+        groups = read_groups(command.dumps, command.hit_above, command.columns, command.items, report)
+    summary, steps = summarise_audit(groups), steps_table(groups.table)
+    if command.out is not None:
+        write_audit(command.out, summary, steps, groups.table)
+        print(f"figure: {draw_audit(command.out, summary, steps)}", file=sys.stderr)
+    if command.json:
+        print(json.dumps(summary, allow_nan=False))
+    else:
+        print_audit(summary, steps, Console(width=max(200, Console().width)))
+
+
 def main() -> None:
-    commands = {"show": (Show, show), "tables": (Tables, tables), "agree": (Agree, agree)}
-    sys.exit(run_command("recast-report", "Tables and figures of run folders.", commands, (RunError, OSError)))
+    commands = {"show": (Show, show), "tables": (Tables, tables), "agree": (Agree, agree), "audit": (Audit, audit)}
+    about = "Tables and figures of run folders, and of rollouts that other tools dumped."
+    sys.exit(run_command("recast-report", about, commands, (RunError, AuditError, OSError)))

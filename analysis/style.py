@@ -28,10 +28,10 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     return {name: known.get(name) or next(extra) for name in names}
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write `path` as PNG and the same figure beside it as PDF; returns the PNG's path."""
+def save_figure(figure: Figure, path: Path, vector: str = "pdf") -> Path:
+    """Write `path` as PNG and the same figure beside it as PDF (or SVG); returns the PNG's path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path.with_suffix(".png"), dpi=150, bbox_inches="tight")
-    figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight")
+    figure.savefig(path.with_suffix(f".{vector}"), bbox_inches="tight")
     plt.close(figure)
     return path.with_suffix(".png")

@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.stats import betabinom, binom, chi2
 
-from recast_sim.theory import Array, beta_regime, regime_given_hit_rates
+from recast_sim.theory import Array, beta_regime, check_group_size, regime_given_hit_rates
 
 Interval = tuple[float, float]
-_DROP = float(chi2.ppf(0.95, 1)) / 2  # log-likelihood that a 95 % profile interval may lose
-_LOG_THETA = (-23.0, 9.0)  # range of log 1 / (a + b) that is searched; below it the counts are binomial
+PROFILE_DROP = float(chi2.ppf(0.95, 1)) / 2  # log-likelihood that a 95 % profile interval may lose
+LOG_THETA = (-23.0, 9.0)  # range of log 1 / (a + b) that is searched; below it the counts are binomial
 _STEPS = 15  # of growing size towards an interval's end
 _EXPECTED = 5.0  # of a bin of the goodness-of-fit check
 
@@ -56,6 +56,16 @@ class HitCountFit:
     def binomial_limit(self) -> bool:
         return bool(np.isinf(self.a))
 
+    @property
+    def theta(self) -> float:
+        """1 / (a + b); 0 at the binomial limit."""
+        return 0.0 if self.binomial_limit else 1 / (self.a + self.b)
+
+    def hits_pmf(self, group_size: int) -> Array:
+        """Chance of K = 0..G hits in a group of another size, (G + 1,)."""
+        K = np.arange(check_group_size(group_size) + 1)
+        return np.exp(_logpmf(K, np.full_like(K, group_size), self.mean, self.theta))
+
     def regime(self, group_size: int) -> Array:
         """Predicted shares (all_zero, single_hit, multi_hit, all_hit) of groups of another size."""
         if self.binomial_limit:
@@ -77,10 +87,10 @@ def fit_hit_counts(
     Raises:
         ValueError: not counts, no group, no hit at all, nothing but hits, or no two groups that differ.
     """
-    hits, sizes = _check_counts(hits, group_size)
+    hits, sizes = check_counts(hits, group_size)
     if bootstrap and rng is None:
         raise ValueError("rng: missing; a bootstrap needs an explicit numpy Generator")
-    likelihood = _Likelihood.of(hits, sizes)
+    likelihood = Likelihood.of(hits, sizes)
     mean, theta = _maximise(likelihood)
     statistic, dof = _goodness_of_fit(hits, sizes, mean, theta)
     p_value = float(chi2.sf(statistic, dof)) if dof else None
@@ -103,8 +113,8 @@ def fit_hit_counts(
 
 
 @dataclass(frozen=True)
-class _Likelihood:
-    """Log-likelihood in mean hit rate and theta = 1 / (a + b), but for the binomial coefficients; exact down to theta = 0.
+class Likelihood:
+    """Log-likelihood of hit counts, without binomial coefficients, in mean hit rate and theta = 1 / (a + b); exact down to 0.
 
     sum of log(mean + i theta) over each group's i < K, of log(1 - mean + i theta) over i < n - K, minus log(1 + i theta)
     over i < n: so only the numbers of groups with more than i hits, misses and rollouts matter.
@@ -115,17 +125,21 @@ class _Likelihood:
     sizes_I: Array
 
     @classmethod
-    def of(cls, hits: NDArray[np.int64], sizes: NDArray[np.int64]) -> "_Likelihood":
+    def of(cls, hits: NDArray[np.int64], sizes: NDArray[np.int64]) -> "Likelihood":
         return cls(*(_groups_above(counts, int(sizes.max())) for counts in (hits, sizes - hits, sizes)))
 
     def __call__(self, mean: float, theta: float) -> float:
-        step = theta * np.arange(len(self.sizes_I))
-        hit, miss = np.log(mean) + np.log1p(step / mean), np.log1p(-mean) + np.log1p(step / (1 - mean))
-        return float(self.hits_I @ hit + self.misses_I @ miss - self.sizes_I @ np.log1p(step))
+        return float(self.of_points(np.array([mean]), np.array([theta]))[0])
 
-    def mirrored(self) -> "_Likelihood":
+    def of_points(self, mean_N: Array, theta_N: Array) -> Array:
+        """The likelihood at N pairs of mean and theta, (N,)."""
+        mean, step = mean_N[:, None], theta_N[:, None] * np.arange(len(self.sizes_I))
+        hit, miss = np.log(mean) + np.log1p(step / mean), np.log1p(-mean) + np.log1p(step / (1 - mean))
+        return hit @ self.hits_I + miss @ self.misses_I - np.log1p(step) @ self.sizes_I
+
+    def mirrored(self) -> "Likelihood":
         """Of the misses as if they were the hits."""
-        return _Likelihood(self.misses_I, self.hits_I, self.sizes_I)
+        return Likelihood(self.misses_I, self.hits_I, self.sizes_I)
 
     def best_over_theta(self, mean: float) -> float:
         """The maximum over theta >= 0 at a given mean."""
@@ -135,8 +149,17 @@ class _Likelihood:
 
     def grid_theta(self, mean: float) -> float:
         """log theta of the highest point on a grid: a start, since the likelihood is flat towards theta = 0."""
-        grid = np.linspace(*_LOG_THETA, 65)
+        grid = np.linspace(*LOG_THETA, 65)
         return float(grid[np.argmax([self(mean, float(np.exp(log))) for log in grid])])
+
+    def best_over_mean(self, theta: float, between: Interval) -> float:
+        """The maximum over the mean at a given theta >= 0."""
+        low, high = (float(np.log(mean) - np.log1p(-mean)) for mean in between)
+
+        def loss(logit: float) -> float:
+            return -self(float(1 / (1 + np.exp(-logit))), theta)
+
+        return -float(minimize_scalar(loss, bounds=(low, high), method="bounded").fun)
 
     def best_over_b(self, a: float, mean: float) -> float:
         """The maximum over b at a given a, searched around b = a (1 - mean) / mean."""
@@ -155,7 +178,7 @@ def _groups_above(counts: NDArray[np.int64], largest: int) -> Array:
     return len(counts) - np.cumsum(np.bincount(counts, minlength=largest + 1))[:largest].astype(np.float64)
 
 
-def _maximise(likelihood: _Likelihood) -> tuple[float, float]:
+def _maximise(likelihood: Likelihood) -> tuple[float, float]:
     """The maximum over (mean, theta); theta is 0 where the likelihood does not rise above the binomial limit."""
     mean = float(likelihood.hits_I.sum() / likelihood.sizes_I.sum())
     logit = np.log(mean) - np.log1p(-mean)
@@ -169,34 +192,34 @@ def _maximise(likelihood: _Likelihood) -> tuple[float, float]:
         method="Nelder-Mead",
         options={"xatol": 1e-7, "fatol": 1e-9, "maxiter": 2000},
     )
-    if -found.fun <= likelihood(mean, 0.0) + 1e-6 or found.x[1] < _LOG_THETA[0]:
+    if -found.fun <= likelihood(mean, 0.0) + 1e-6 or found.x[1] < LOG_THETA[0]:
         return mean, 0.0
     return float(1 / (1 + np.exp(-found.x[0]))), float(np.exp(found.x[1]))
 
 
-def _shape_interval(likelihood: _Likelihood, mean: float, theta: float, top: float) -> Interval:
+def _shape_interval(likelihood: Likelihood, mean: float, theta: float, top: float) -> Interval:
     """Profile interval of a."""
 
     def excess(log_a: float) -> float:
-        return likelihood.best_over_b(float(np.exp(log_a)), mean) - top + _DROP
+        return likelihood.best_over_b(float(np.exp(log_a)), mean) - top + PROFILE_DROP
 
-    ceiling = np.log(mean) - _LOG_THETA[0]
+    ceiling = np.log(mean) - LOG_THETA[0]
     best = min(np.log(mean) - np.log(theta), ceiling) if theta else ceiling
     limit = likelihood(float(likelihood.hits_I.sum() / likelihood.sizes_I.sum()), 0.0)
-    high = np.inf if limit >= top - _DROP else float(np.exp(_crossing(excess, best, 0.5)))
-    return float(np.exp(_crossing(excess, best, -0.5))), high
+    high = np.inf if limit >= top - PROFILE_DROP else float(np.exp(crossing(excess, best, 0.5)))
+    return float(np.exp(crossing(excess, best, -0.5))), high
 
 
-def _mean_interval(likelihood: _Likelihood, mean: float, top: float) -> Interval:
+def _mean_interval(likelihood: Likelihood, mean: float, top: float) -> Interval:
     def excess(logit: float) -> float:
-        return likelihood.best_over_theta(float(1 / (1 + np.exp(-logit)))) - top + _DROP
+        return likelihood.best_over_theta(float(1 / (1 + np.exp(-logit)))) - top + PROFILE_DROP
 
     best = np.log(mean) - np.log1p(-mean)
-    low, high = (_crossing(excess, best, step) for step in (-0.1, 0.1))
+    low, high = (crossing(excess, best, step) for step in (-0.1, 0.1))
     return float(1 / (1 + np.exp(-low))), float(1 / (1 + np.exp(-high)))
 
 
-def _crossing(excess: Callable[[float], float], start: float, step: float) -> float:
+def crossing(excess: Callable[[float], float], start: float, step: float) -> float:
     """Where `excess`, positive at `start`, first falls to 0 in the direction of `step`; infinite where it never does."""
     near, far = start, start + step
     for _ in range(_STEPS):
@@ -247,11 +270,12 @@ def _bootstrap(
         rates = rng.beta(mean / theta, (1 - mean) / theta, len(sizes)) if theta else mean
         hits = rng.binomial(sizes, rates)
         if 0 < hits.sum() < sizes.sum():
-            at_least += _goodness_of_fit(hits, sizes, *_maximise(_Likelihood.of(hits, sizes)))[0] >= statistic
+            at_least += _goodness_of_fit(hits, sizes, *_maximise(Likelihood.of(hits, sizes)))[0] >= statistic
     return at_least / (samples + 1)
 
 
-def _check_counts(hits: ArrayLike, group_size: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def check_counts(hits: ArrayLike, group_size: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hits and sizes of each group as int64. Raises ValueError as `fit_hit_counts` does."""
     counts = _whole(hits, "hits", 0)
     if counts.size == 0:
         raise ValueError("hits: no groups; give one or more hit counts")

@@ -101,6 +101,18 @@ def best_group_size(learnable: Callable[[int], float], prompt_cost: float = 0.0,
     return int(sizes[np.argmax(value >= value.max() * (1 - 1e-9))])  # the smallest of those that tie but for rounding
 
 
+def mean_absolute_advantage(pmf_K: ArrayLike) -> float:
+    """GRPO's mean |advantage| of a rollout, std with ddof 0: 2 E[sqrt(K (G - K))] / G, from the chances of K = 0..G hits.
+
+    A group with K hits gives a hit sqrt((G - K) / K) and a miss -sqrt(K / (G - K)); groups without variance give 0. It never
+    falls with G: towards infinity it is 2 E[sqrt(p (1 - p))].
+    """
+    pmf_K = np.asarray(pmf_K, dtype=np.float64)
+    G = check_group_size(len(pmf_K) - 1)
+    K = np.arange(G + 1)
+    return float(2 * pmf_K @ np.sqrt(K * (G - K)) / G)
+
+
 def rloo_variance(z1: ArrayLike, z2: ArrayLike, group_size: int) -> Array:
     """Variance of RLOO's estimate from one group: 4 (G - 2) z1 / (G (G - 1)) + 2 z2 / (G (G - 1)).
 

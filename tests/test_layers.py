@@ -14,7 +14,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["recast_sim", "recast_sim.runs", "recast_sim.configio", "analysis.show", "analysis.study"])
+@pytest.mark.parametrize("module", ["recast_sim", "recast_sim.runs", "recast_sim.configio", "analysis.study", "analysis.cli"])
 def test_reading_runs_loads_no_torch(module: str) -> None:
     loaded = loaded_by(f"import {module}")
     assert module in loaded

@@ -1,0 +1,73 @@
+"""Which files a dump consists of, and what each holds, told by its first bytes and never by its name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.audit.errors import AuditError
+
+_MAGIC = {
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it",
+    b"\xfd7zXZ": "compressed by xz; unpack it",
+    b"PK\x03\x04": "a zip archive; unpack it",
+}
+_TABLES = ("╭", "┏", "┌", "─", "+-")
+
+
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """The named files, and the files of the named folders and their subfolders but for hidden ones; each once.
+
+    Raises:
+        AuditError: no path, a path that does not exist, or a folder without files.
+    """
+    if not paths:
+        raise AuditError("dumps: none given; name at least one file or folder of rollouts")
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
+            if not inside:
+                raise AuditError(f"{path}: the folder holds no files; name the folder that the rollouts were written to")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise AuditError(f"{path}: no such file or folder; mend the path")
+    return list(dict.fromkeys(found))
+
+
+def file_format(path: Path) -> str:
+    """ "parquet", "jsonl" or "csv".
+
+    Raises:
+        AuditError: an empty file, a compressed one, a JSON array or another JSON document, a printed table, or no text.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(1 << 16)
+    except OSError as error:
+        raise AuditError(f"{path}: cannot be read: {error.strerror}; mend the path or its rights") from error
+    if not start:
+        raise AuditError(f"{path}: the file is empty; fetch it again")
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    for magic, words in _MAGIC.items():
+        if start.startswith(magic):
+            raise AuditError(f"{path}: {words}")
+    if b"\0" in start:
+        raise AuditError(
+            f"{path}: line {start[: start.index(0)].count(10) + 1}: holds a NUL; no text, no parquet, fetch it again"
+        )
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().decode("utf-8", errors="replace")
+    if text.startswith("["):
+        raise AuditError(f"{path}: line 1: a JSON array; write one JSON object a line (JSON lines)")
+    if text.startswith('{"columns"'):
+        raise AuditError(f"{path}: line 1: a logged table of another tool; audit the dump that the trainer itself wrote")
+    if text.startswith(_TABLES):
+        words = "a printed table, which rounds rewards and shows a sample"
+        raise AuditError(f"{path}: line 1: {words}; audit the completions_*.parquet that TRL writes to output_dir/completions")
+    return "jsonl" if text.startswith("{") else "csv"
+
+
+def _hidden(inside: Path) -> bool:
+    return any(part.startswith(".") for part in inside.parts)
