@@ -91,9 +91,9 @@ def budget_figure(root: Path, summary: dict[str, Any]) -> Drawn:
     if summary["parts"]:
         _draw_parts(axes[0, -1], summary["parts"])
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=4, fontsize=8)
+    figure.legend(handles, labels, loc="upper center", ncols=4, fontsize=8)
     rows = -(-len(labels) // 4)
-    figure.tight_layout(rect=(0, 0.05 * rows + 0.02, 1, 1))
+    figure.tight_layout(rect=(0, 0, 1, 0.98 - 0.05 * rows))
     words = (
         f"{summary['reported_worlds']} worlds in {len(summary['settings'])} setting(s); lines are means over the base policy's "
         "score, bands 95 % bootstrap intervals; dashed methods need no rollouts; rates tuned for each panel's metric."

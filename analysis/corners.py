@@ -1,7 +1,7 @@
 """The four corners of the actor's cost: G or 2 rows a prompt, the prompt repeated in every row or computed once for all.
 
-The tokens that an actor reads for a prompt of T tokens and rows that feed L - 1 tokens each (the last is predicted, never read):
-rows * (T + L - 1) where the prompt is repeated, T + rows * (L - 1) where it is shared.
+An actor reads, for a prompt of T tokens and rows that feed L - 1 tokens each (the last one is predicted, never read),
+rows * (T + L - 1) tokens where the prompt is repeated and T + rows * (L - 1) where it is shared.
 """
 
 from collections.abc import Sequence
@@ -75,14 +75,14 @@ def corners_figure(runs: Sequence[Trajectory]) -> Drawn | str:
     names, values = [*bars, *(f"{name}, as run" for name in own)], np.array([*bars.values(), *own.values()])
     figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.34 * len(names)), layout="constrained")
     drawn = axis.barh(names, values, color=["#999999"] * len(bars) + [palette[name] for name in own])
-    axis.bar_label(drawn, [f"{value:,.0f} ({values[0] / value:.1f}x less)" for value in values], padding=3, fontsize=8)
+    axis.bar_label(drawn, [f"{value:,.0f}, 1/{values[0] / value:.1f}" for value in values], padding=3, fontsize=8)
     axis.set(xscale="log", xlabel="actor tokens an optimiser step")
     axis.set_xlim(min(values) / 2, max(values) * 8)
     axis.invert_yaxis()
     words = (
         f"Counts, not times: {found.prompts} prompts of {found.length:.1f} tokens on average (from the run's own counts), "
-        f"G = {found.group}, {found.fed} tokens fed a row; mean over all steps and {len({run.seed for run in runs})} seed(s), no "
-        "interval. 'less': than G rows with the prompt repeated, the baseline of the paper's 16.6x."
+        f"G = {found.group}, {found.fed} tokens fed a row; mean over all steps and {len({run.seed for run in runs})} seed(s), "
+        "no interval. Fractions: of G rows with the prompt repeated, the baseline of the paper's 16.6x."
     )
     return Drawn("corners", "Actor cost in four corners", figure, words)
 

@@ -1,7 +1,7 @@
 """The paper's mechanism figures from the training runs of any run folder, simulated or real.
 
 Regimes, repair, gradients, budget and Pass@k are one kind of figure: a panel a quantity and starting point, a line a method, a
-band over its seeds.
+band over its seeds. Axes: S seeds, E rows of a run.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ from analysis.style import Drawn, apply_style, colours
 from analysis.trajectories import Trajectory, by_method, by_setting
 
 _SMOOTH = 10  # steps at most in a running mean
+_WIDEST = 3  # panels in a row
+Line = tuple[NDArray[np.float64], NDArray[np.float64]]  # x (E,) and values (S, E)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ MECHANISMS = (
         "Gradient norm and variance over training",
         (
             Quantity("gradient_norm", "norm of a step's gradient", log=True),
-            Quantity("gradient_variance", "variance between groups (squared norm)", log=True),
+            Quantity("gradient_variance", "variance between groups", log=True),
         ),
         note="The variance is there where it was probed (rl.probe_every).",
     ),
@@ -86,40 +88,46 @@ def mechanism_figure(mechanism: Mechanism, runs: Sequence[Trajectory]) -> Drawn 
         return f"{mechanism.title}: no run logged any of {wanted}"
     apply_style()
     settings = by_setting(runs)
-    cells = [(name, quantity) for name in settings for quantity in shown]
-    wide = 2 if len(cells) > 1 else 1
+    cells = {(name, q.column): _lines(mechanism, q, settings[name]) for name in settings for q in shown}
+    wide = len(shown) if len(shown) > 1 else min(_WIDEST, len(settings))
     high = -(-len(cells) // wide)
-    figure, axes = plt.subplots(high, wide, figsize=(4.6 * wide, 0.4 + 3.2 * high), squeeze=False, layout="constrained")
-    palette = colours(dict.fromkeys(run.method for run in runs))
-    for axis, (name, quantity) in zip(axes.flat, cells, strict=False):
-        _draw_panel(axis, mechanism, quantity, settings[name], palette)
+    figure, axes = plt.subplots(high, wide, figsize=(0.6 + 3.5 * wide, 0.6 + 3 * high), squeeze=False, layout="constrained")
+    groups = same_curves({run.method: [array for lines in cells.values() for array in lines[run.method]] for run in runs})
+    for axis, ((name, _), lines), quantity in zip(axes.flat, cells.items(), list(shown) * len(settings), strict=False):
+        _draw_panel(axis, mechanism, quantity, lines, groups)
         axis.set_title(name)
     for axis in axes.flat[len(cells) :]:
         axis.set_axis_off()
     handles = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=8)
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=max(2, wide), fontsize=8)
     return Drawn(mechanism.name, mechanism.title, figure, _caption(mechanism, runs))
 
 
-def _draw_panel(
-    axis: Axes, mechanism: Mechanism, quantity: Quantity, runs: Sequence[Trajectory], palette: dict[str, str]
-) -> None:
+def _lines(mechanism: Mechanism, quantity: Quantity, runs: Sequence[Trajectory]) -> dict[str, Line]:
+    """Each method's line of a panel, without seeds where it did not log the quantity."""
     lines = {}
     for name, own in by_method(runs).items():
         frames = [rows for run in own if len(rows := _rows(run, mechanism, quantity))]
-        if frames:
-            smooth = 1 if mechanism.over_rollouts else max(1, min(_SMOOTH, min(map(len, frames)) // 5))
-            x = _spent(own[0], frames, runs) if mechanism.over_rollouts else stacked(frames, "step", smooth).mean(0)
-            lines[name] = (x, (100 if quantity.percent else 1) * stacked(frames, quantity.column, smooth))
-    draws = {run.method: run.draws for run in runs}
-    for names in same_curves(lines):
-        style = "-" if draws[names[0]] else "--"
-        draw_band(axis, *lines[names[0]], palette[names[0]], " = ".join(names), style)
+        if not frames:
+            lines[name] = (np.zeros(0), np.zeros((0, 0)))
+            continue
+        smooth = 1 if mechanism.over_rollouts else max(1, min(_SMOOTH, min(map(len, frames)) // 5))
+        x_E = _spent(own[0], frames, runs) if mechanism.over_rollouts else stacked(frames, "step", smooth).mean(0)
+        lines[name] = (x_E, (100 if quantity.percent else 1) * stacked(frames, quantity.column, smooth))
+    return lines
+
+
+def _draw_panel(
+    axis: Axes, mechanism: Mechanism, quantity: Quantity, lines: dict[str, Line], groups: Sequence[Sequence[str]]
+) -> None:
+    palette = colours(lines)
+    for names in groups:
+        x_E, values_SE = lines[names[0]]
+        if len(values_SE):
+            draw_band(axis, x_E, values_SE, palette[names[0]], " = ".join(names))
     axis.set(xlabel="generated rollouts (thousands)" if mechanism.over_rollouts else "step", ylabel=quantity.label)
-    if quantity.log and any((values > 0).any() for _, values in lines.values()):
+    if quantity.log and any((values_SE > 0).any() for _, values_SE in lines.values()):
         axis.set_yscale("log", nonpositive="mask")
-    elif quantity.percent:
-        axis.set_ylim(0, 103)
     else:
         axis.set_ylim(0, None)
 
@@ -143,7 +151,7 @@ def _caption(mechanism: Mechanism, runs: Sequence[Trajectory]) -> str:
     words = [f"{seeds_text(len({run.seed for run in runs}))}."]
     if mechanism.over_rollouts:
         if not all(run.draws for run in runs):
-            words.append("Dashed methods need no rollouts; they are drawn over those that the others had by then.")
+            words.append("Methods that need no rollouts are drawn over those that the others had by then.")
     else:
         words.append(f"Running means over a fifth of the rows, {_SMOOTH} at most.")
     return " ".join(filter(None, (*words, mechanism.note)))

@@ -1,5 +1,6 @@
 """One style for every figure: colour-blind-safe, one colour a constructor, ink that a dark page can turn, vector and PNG."""
 
+import html
 import io
 import re
 import textwrap
@@ -18,6 +19,8 @@ from matplotlib.figure import Figure
 INK = "#1f2328"  # of text, axes and reference lines; `as_svg` makes it the page's own text colour
 REGIME_COLOURS = {"all_zero": "#bbbbbb", "single_hit": "#ee9944", "multi_hit": "#4477aa", "all_hit": "#228833"}
 _FIXED = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative", "base", "item_knn", "popularity")
+# the bright and vibrant schemes of Paul Tol: legible on a white and on a black ground, as seaborn's dark ones are not
+_MORE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988", "#cc3311", "#bbbbbb")
 _INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no metadata, so that the same run gives the same bytes
 
@@ -35,7 +38,7 @@ class Drawn:
 def apply_style() -> None:
     """Set the shared look; call it before making a figure."""
     ink = dict.fromkeys(_INKED, INK)
-    rc = {"axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False, "svg.hashsalt": "recast", **ink}
+    rc = {"axes.grid": True, "grid.color": INK, "grid.alpha": 0.12, "legend.frameon": False, "svg.hashsalt": "recast", **ink}
     sns.set_theme(context="paper", style="ticks", font_scale=1.05, rc=rc)
 
 
@@ -43,7 +46,7 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for each constructor, the same in every figure."""
     palette = sns.color_palette("colorblind", len(_FIXED)).as_hex()
     known: dict[str, str] = dict(zip(_FIXED, palette, strict=True))
-    extra = iter(sns.color_palette("dark", 10).as_hex() * 4)
+    extra = iter(_MORE * 4)
     return {name: known.get(name) or next(extra) for name in names}
 
 
@@ -60,7 +63,7 @@ def save_figure(drawn: Drawn, folder: Path) -> Path:
 
 
 def as_svg(drawn: Drawn, prefix: str) -> str:
-    """An `<svg>` element for a page, without its caption; closes the figure.
+    """An `<svg>` element for a page, without its caption, its title and caption as its label; closes the figure.
 
     Its ink is the page's text colour, its ground is transparent, and its ids begin with `prefix`, so that several figures can
     stand on one page.
@@ -69,5 +72,6 @@ def as_svg(drawn: Drawn, prefix: str) -> str:
     drawn.figure.savefig(text, format="svg", bbox_inches="tight", transparent=True, metadata=_NOTHING)
     plt.close(drawn.figure)
     found = text.getvalue()
-    svg = found[found.index("<svg") :].replace(INK, "currentColor")
-    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    svg = found[found.index("<svg") + len("<svg") :].replace(INK, "currentColor")
+    label = html.escape(f"{drawn.title}. {drawn.caption}")
+    return f'<svg role="img" aria-label="{label}"' + re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
