@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.agreement import print_agreement, summarise_agreement
+from analysis.claims import claims_page, read_evidence
 from analysis.figures import run_figures
 from analysis.kinds import print_again
 from analysis.page import make_page
@@ -96,6 +97,28 @@ def html(command: Html) -> None:
     print(json.dumps({"page": str(file)}) if command.json else file)
 
 
+@dataclass(frozen=True)
+class Claims(Common):
+    """The paper's twelve claims against run folders and benchmark results, as Markdown: on the terminal, or in --out.
+
+    Attributes:
+        runs: folders of `recast-sim claims`, quickstart, budget, `recast-train study` and run; results files of the
+            benchmarks (.json).
+    """
+
+    runs: Paths = ()
+
+
+def claims(command: Claims) -> None:
+    sources = read_evidence(_named(command.runs))
+    if command.json:
+        print(json.dumps([{"path": str(s.path), "world": s.world, "rows": s.rows, "note": s.note} for s in sources]))
+    elif command.out is None:
+        print(claims_page(sources), end="")
+    else:
+        write_text(command.out, claims_page(sources))
+
+
 def _named(runs: tuple[Path, ...]) -> tuple[Path, ...]:
     if not runs:
         raise RunError("runs: none given; name at least one run folder")
@@ -129,6 +152,7 @@ def main() -> None:
         "tables": (Tables, tables),
         "figures": (Figures, figures),
         "html": (Html, html),
+        "claims": (Claims, claims),
         "agree": (Agree, agree),
     }
     sys.exit(run_command("recast-report", "Tables, figures and pages of run folders.", commands, (RunError, OSError)))

@@ -34,7 +34,8 @@ def draw_again(root: Path) -> list[Drawn]:
     return _of(root)[1](root)
 
 
-_Print, _Draw = Callable[[Path, Console], None], Callable[[Path], list[Drawn]]
+_Print = Callable[[Path, Console], None]
+_Draw = Callable[[Path], list[Drawn]]
 
 
 def _of(root: Path) -> tuple[_Print, _Draw]:
