@@ -40,7 +40,7 @@ def judged_factor(
     claim: int, paper: str, ours: Interval, setting: str, factor: float, nothing: float, fewest: int = FEWEST
 ) -> Row:
     """A factor held against the paper's: reached, better than `nothing` ("holds where"), or neither."""
-    row = judged(claim, paper, ours, setting, lambda i: i.low >= nothing + ENOUGH * (factor - nothing), fewest=fewest)
+    row = judged(claim, paper, ours, setting, lambda i: i.low >= ENOUGH * factor, fewest=fewest)
     if row["verdict"] == FAILS and ours.low > nothing:
         row |= {"verdict": WHERE, "setting": f"{setting}; not by the paper's factor"}
     return row
