@@ -75,7 +75,12 @@ def corners_figure(runs: Sequence[Trajectory]) -> Drawn | str:
     names, values = [*bars, *(f"{name}, as run" for name in own)], np.array([*bars.values(), *own.values()])
     figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.34 * len(names)), layout="constrained")
     drawn = axis.barh(names, values, color=["#999999"] * len(bars) + [palette[name] for name in own])
-    axis.bar_label(drawn, [f"{value:,.0f}, 1/{values[0] / value:.1f}" for value in values], padding=3, fontsize=8)
+    axis.bar_label(
+        drawn,
+        [f"{value:,.0f}, 1/{values[0] / value:.1f}" if place else f"{value:,.0f}" for place, value in enumerate(values)],
+        padding=3,
+        fontsize=8,
+    )
     axis.set(xscale="log", xlabel="actor tokens an optimiser step")
     axis.set_xlim(min(values) / 2, max(values) * 8)
     axis.invert_yaxis()

@@ -18,10 +18,10 @@ from rich.text import Text
 from analysis.figures import run_figures
 from analysis.glossary import read_glossary
 from analysis.kinds import print_again
-from analysis.style import as_svg
+from analysis.style import Drawn, as_svg
 from recast_sim.runs import Run, RunError, find_runs, read_run
 
-_FONT_PIXELS = 0.7  # least scale of a figure on a narrow screen; below it letters are too small, and the figure scrolls
+_SCALES = (0.7, 1.4)  # of a figure on a screen: letters below are too small to read, so it scrolls; above they shout
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class PageTable:
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure as an SVG element, and the least width in pixels at which its letters can be read."""
+    """A figure as an SVG element, and its least and largest width in pixels."""
 
     title: str
     svg: Markup
     least: int
+    most: int
     caption: str
 
 
@@ -87,14 +88,15 @@ def _section(root: Path, anchor: str) -> Section:
         complete=run.status == "complete",
         provenance=_provenance(run),
         parts=parts,
-        figures=[
-            PageFigure(drawn.title, Markup(as_svg(drawn, f"{anchor}-{drawn.name}")), least, drawn.caption)
-            for drawn in figures
-            for least in [int(96 * _FONT_PIXELS * drawn.figure.get_figwidth())]
-        ],
+        figures=[_page_figure(drawn, anchor) for drawn in figures],
         left_out=left_out,
         config=_flat(run.manifest["config"]),
     )
+
+
+def _page_figure(drawn: Drawn, anchor: str) -> PageFigure:
+    least, most = (int(96 * scale * drawn.figure.get_figwidth()) for scale in _SCALES)
+    return PageFigure(drawn.title, Markup(as_svg(drawn, f"{anchor}-{drawn.name}")), least, most, drawn.caption)
 
 
 class _Kept(Console):

@@ -38,7 +38,15 @@ class Drawn:
 def apply_style() -> None:
     """Set the shared look; call it before making a figure."""
     ink = dict.fromkeys(_INKED, INK)
-    rc = {"axes.grid": True, "grid.color": INK, "grid.alpha": 0.12, "legend.frameon": False, "svg.hashsalt": "recast", **ink}
+    rc = {
+        "axes.grid": True,
+        "grid.color": INK,
+        "grid.alpha": 0.12,
+        "legend.frameon": False,
+        "patch.edgecolor": "none",
+        "svg.hashsalt": "recast",
+        **ink,
+    }
     sns.set_theme(context="paper", style="ticks", font_scale=1.05, rc=rc)
 
 
