@@ -94,5 +94,6 @@ def corners_figure(runs: Sequence[Trajectory]) -> Drawn | str:
 
 def _own_tokens(runs: Sequence[Trajectory]) -> float:
     """Actor tokens a pass over a batch, mean over steps and seeds."""
-    totals = [run.steps["actor_tokens"][-1] / len(run.steps) / run.training["updates_per_batch"] for run in runs]
+    begun = [run for run in runs if len(run.steps)]
+    totals = [run.steps["actor_tokens"][-1] / len(run.steps) / run.training["updates_per_batch"] for run in begun]
     return float(np.mean(totals))

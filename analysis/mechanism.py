@@ -88,14 +88,15 @@ def mechanism_figure(mechanism: Mechanism, runs: Sequence[Trajectory]) -> Drawn 
         return f"{mechanism.title}: no run logged any of {wanted}"
     apply_style()
     settings = by_setting(runs)
-    cells = {(name, q.column): _lines(mechanism, q, settings[name]) for name in settings for q in shown}
+    names = list(dict.fromkeys(run.method for run in runs))
+    cells = {(setting, q.column): _lines(mechanism, q, own, names) for setting, own in settings.items() for q in shown}
     wide = len(shown) if len(shown) > 1 else min(_WIDEST, len(settings))
     high = -(-len(cells) // wide)
     figure, axes = plt.subplots(high, wide, figsize=(0.6 + 3.5 * wide, 0.6 + 3 * high), squeeze=False, layout="constrained")
-    groups = same_curves({run.method: [array for lines in cells.values() for array in lines[run.method]] for run in runs})
-    for axis, ((name, _), lines), quantity in zip(axes.flat, cells.items(), list(shown) * len(settings), strict=False):
+    groups = same_curves({name: [array for lines in cells.values() for array in lines[name]] for name in names})
+    for axis, ((setting, _), lines), quantity in zip(axes.flat, cells.items(), list(shown) * len(settings), strict=False):
         _draw_panel(axis, mechanism, quantity, lines, groups)
-        axis.set_title(name)
+        axis.set_title(setting)
     for axis in axes.flat[len(cells) :]:
         axis.set_axis_off()
     handles = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -103,10 +104,11 @@ def mechanism_figure(mechanism: Mechanism, runs: Sequence[Trajectory]) -> Drawn 
     return Drawn(mechanism.name, mechanism.title, figure, _caption(mechanism, runs))
 
 
-def _lines(mechanism: Mechanism, quantity: Quantity, runs: Sequence[Trajectory]) -> dict[str, Line]:
-    """Each method's line of a panel, without seeds where it did not log the quantity."""
-    lines = {}
-    for name, own in by_method(runs).items():
+def _lines(mechanism: Mechanism, quantity: Quantity, runs: Sequence[Trajectory], names: Sequence[str]) -> dict[str, Line]:
+    """Each method's line of a panel, without seeds where it did not log the quantity or a kill came before it."""
+    lines, methods = {}, by_method(runs)
+    for name in names:
+        own = methods.get(name, [])
         frames = [rows for run in own if len(rows := _rows(run, mechanism, quantity))]
         if not frames:
             lines[name] = (np.zeros(0), np.zeros((0, 0)))

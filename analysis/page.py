@@ -22,6 +22,7 @@ from analysis.style import Drawn, as_svg
 from recast_sim.runs import Run, RunError, find_runs, read_run
 
 _SCALES = (0.7, 1.4)  # of a figure on a screen: letters below are too small to read, so it scrolls; above they shout
+_DESKTOP = 1080  # pixels; the widest figure need not scroll there
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def _section(root: Path, anchor: str) -> Section:
 
 def _page_figure(drawn: Drawn, anchor: str) -> PageFigure:
     least, most = (int(96 * scale * drawn.figure.get_figwidth()) for scale in _SCALES)
-    return PageFigure(drawn.title, Markup(as_svg(drawn, f"{anchor}-{drawn.name}")), least, most, drawn.caption)
+    svg = Markup(as_svg(drawn, f"{anchor}-{drawn.name}"))
+    return PageFigure(drawn.title, svg, min(least, _DESKTOP), most, drawn.caption)
 
 
 class _Kept(Console):

@@ -11,7 +11,6 @@ from analysis.claims.rows import FAILS, FEWEST, HOLDS, OPEN, WHERE, Row, interva
 from analysis.claims.simulated import claims_rows
 from analysis.claims.training import training_rows
 from analysis.trajectories import read_trajectories
-from recast_sim.runs import RunError
 from recast_sim.runs.reader import read_manifest
 
 SIMULATOR, REAL, BENCHMARK = "simulator", "real run", "benchmark"
@@ -62,10 +61,9 @@ def _source(path: Path) -> Source:
         kinds = ", ".join(_READERS)
         return Source(path, "", command, [], f"a run of kind {manifest['kind']!r} speaks to no claim; {kinds} do")
     world, read = _READERS[manifest["kind"]]
-    try:
-        return Source(path, world, command, read(path))
-    except RunError as error:
-        return Source(path, world, command, [], f"left out: {error}")
+    if manifest["status"] != "complete":
+        return Source(path, world, command, [], "left out: the run is not finished; go on with --resume")
+    return Source(path, world, command, read(path))
 
 
 def claims_page(sources: Sequence[Source]) -> str:

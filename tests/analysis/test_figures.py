@@ -83,6 +83,17 @@ def test_methods_without_rollouts_are_drawn_over_those_of_the_others() -> None:
     plt.close("all")
 
 
+def test_a_method_that_a_kill_left_out_of_one_start_is_drawn_in_the_other() -> None:
+    def run(setting: str, method: str, share: float) -> Trajectory:
+        return Trajectory(setting, method, 0, pl.DataFrame({"step": [1, 2], "repaired": [share, share]}), pl.DataFrame())
+
+    repair = next(mechanism for mechanism in MECHANISMS if mechanism.name == "repair")
+    drawn = mechanism_figure(repair, [run("a", "recast", 0.9), run("a", "sft", 1.0), run("b", "sft", 1.0)])
+    assert isinstance(drawn, Drawn)
+    assert [len(axis.get_lines()) for axis in drawn.figure.axes] == [2, 1]
+    plt.close("all")
+
+
 @given(st.integers(1, 64), st.integers(2, 32), st.integers(1, 600), st.integers(1, 8))
 def test_corners_count_what_an_actor_reads(prompts: int, group: int, length: int, fed: int) -> None:
     corners = Corners(prompts, group, length, fed)

@@ -150,7 +150,7 @@ def test_the_report_prints_draws_and_judges_it(
     drawn = [Path(line).stem for line in report("figures").splitlines()]
     assert drawn == ["figure", "regimes", "repair", "gradients", "budget", "pass-at-k", "corners"]
     assert (root / "figures" / "corners.png").stat().st_size > 10_000
-    assert "small start, prompt computed once a group in both: counted" in report("claims")
+    assert f"| [1] | {root} | real run |" in report("claims")
 
 
 def test_a_rate_that_diverges_is_left_out(tmp_path: Path) -> None:
