@@ -13,8 +13,9 @@ from rich.table import Table
 
 from analysis.budget import AXES, budget_ratio, matched_log_ratio, pooled
 from analysis.comparison import Comparison
-from analysis.statistics import Interval, mean_band
-from analysis.style import apply_style, colours, save_figure
+from analysis.panels import draw_band
+from analysis.statistics import Interval
+from analysis.style import INK, Drawn, apply_style, colours
 from analysis.text import interval_text, ratio_text
 
 BASELINES = ("grpo", "sft", "sft_hard_negative")
@@ -78,8 +79,8 @@ def print_budget(summary: dict[str, Any], console: Console) -> None:
         console.print(_parts_table(summary["parts"], "log10_budget_ratio", words, percent=False))
 
 
-def draw_budget(root: Path, summary: dict[str, Any]) -> Path:
-    """Curves of each metric over generated rollouts, and the parts of the gain; returns the PNG's path."""
+def budget_figure(root: Path, summary: dict[str, Any]) -> Drawn:
+    """Curves of each metric over generated rollouts, and the parts of the gain."""
     apply_style()
     found = Comparison.read(root / "methods")
     metrics, palette = found.metrics, colours(found.methods)
@@ -90,15 +91,14 @@ def draw_budget(root: Path, summary: dict[str, Any]) -> Path:
     if summary["parts"]:
         _draw_parts(axes[0, -1], summary["parts"])
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="upper center", ncols=4, fontsize=8)
     rows = -(-len(labels) // 4)
-    figure.suptitle(
+    figure.tight_layout(rect=(0, 0, 1, 0.98 - 0.05 * rows))
+    words = (
         f"{summary['reported_worlds']} worlds in {len(summary['settings'])} setting(s); lines are means over the base policy's "
-        "score, bands 95 % bootstrap intervals; dashed methods need no rollouts; rates tuned for each panel's metric",
-        fontsize=9,
+        "score, bands 95 % bootstrap intervals; dashed methods need no rollouts; rates tuned for each panel's metric."
     )
-    figure.tight_layout(rect=(0, 0.05 * rows + 0.02, 1, 0.98))
-    return save_figure(figure, root / "figure.png")
+    return Drawn("figure", "Budget curves", figure, words)
 
 
 def _method(found: Comparison, method: str, metric: str) -> dict[str, Any]:
@@ -179,12 +179,10 @@ def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, 
     for method in found.methods:
         curves = [found.curves(setting, method, metric) for setting in found.settings]
         scores = np.concatenate([c.scores_SE / c.starts_S[:, None] for c in curves])
-        low, middle, high = mean_band(scores)
         spent = np.concatenate([c.spent["rollouts"] for c in curves]).mean(0) / 1000
         style = "-" if found.draws(method) else "--"  # dashed: needs no rollouts, drawn over those the others had by then
-        axis.plot(spent, middle, color=palette[method], label=method, linestyle=style)
-        axis.fill_between(spent, low, high, color=palette[method], alpha=0.15, linewidth=0)
-    axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
+        draw_band(axis, spent, scores, palette[method], method, style)
+    axis.axhline(1, color=INK, linewidth=0.8, linestyle=":")
     axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{metric} / base policy's", title=metric)
 
 
@@ -196,11 +194,11 @@ def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
         reach = np.abs(100 * np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
         place = np.arange(len(names)) + width * (index - (len(parts) - 1) / 2)
         axis.errorbar(middle, place, xerr=reach, fmt="o", capsize=2, label=metric)
-    axis.axvline(0, color="black", linewidth=0.8)
+    axis.axvline(0, color=INK, linewidth=0.8)
     axis.set(yticks=np.arange(len(names)), yticklabels=names, xlabel="change of the final score (%)")
     axis.set_title("Parts of recast's gain over grpo (SGD)")
     axis.invert_yaxis()
-    axis.legend(frameon=False, fontsize=8, loc="upper right")
+    axis.legend(fontsize=8, loc="upper right")
 
 
 def _world_mean(found: Comparison, column: str) -> float:

@@ -9,63 +9,125 @@ from rich.console import Console
 
 from analysis.agreement import print_agreement, summarise_agreement
 from analysis.audit.errors import AuditError
-from analysis.audit.figure import draw_audit
+from analysis.audit.figure import audit_figure
 from analysis.audit.groups import read_groups
 from analysis.audit.measure import steps_table, summarise_audit
 from analysis.audit.report import print_audit, write_audit
-from analysis.show import draw_run, run_summary, runs_table
-from analysis.tables import draw_again, print_again
-from recast_sim.configio import Common, Flag, Paths, Positional, progress, run_command
-from recast_sim.runs import RunError, find_runs, read_run
+from analysis.claims import claims_page, read_evidence
+from analysis.figures import run_figures
+from analysis.kinds import print_again
+from analysis.page import make_page
+from analysis.show import run_summary, runs_table
+from analysis.style import save_figure
+from recast_sim.configio import Common, Paths, Positional, progress, run_command
+from recast_sim.runs import RunError, find_runs, read_run, write_text
 
 
 @dataclass(frozen=True)
 class Show(Common):
-    """Show run folders: what they are, where they ended, figures on request.
+    """Show run folders: what they are, and where they ended.
 
     Attributes:
         runs: run folders, or folders that hold some.
-        figures: also draw each run's regimes and Pass@1, below --out (default: the run's own folder).
     """
 
     runs: Paths = ()
-    figures: Flag = False
 
 
 def show(command: Show) -> None:
-    if not command.runs:
-        raise RunError("runs: none given; name at least one run folder")
-    runs = [read_run(path) for path in find_runs(command.runs)]
-    summaries = [run_summary(run) for run in runs]
+    summaries = [run_summary(read_run(path)) for path in find_runs(_named(command.runs))]
     if command.json:
         print(json.dumps(summaries))
     else:
         Console(width=max(200, Console().width)).print(runs_table(summaries))
-    for run in runs if command.figures else []:
-        if (picture := draw_run(run, command.out or run.path)) is not None:
-            print(f"figure: {picture}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
 class Tables(Common):
-    """What the command of a finished run printed and drew, again.
+    """What the command of a finished run printed, again.
 
     Attributes:
-        runs: folders of quickstart, budget, map, claims, gradients or real runs.
-        figures: also draw the figures anew.
+        runs: run folders.
     """
 
     runs: Paths = ()
-    figures: Flag = False
 
 
 def tables(command: Tables) -> None:
-    if not command.runs:
-        raise RunError("runs: none given; name at least one run folder")
-    for path in command.runs:
+    for path in _named(command.runs):
         print_again(path, Console(width=max(360, Console().width)))
-        for picture in draw_again(path) if command.figures else []:
-            print(f"figure: {picture}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Figures(Common):
+    """Draw all figures that run folders have data for, as PNG and PDF, and say which are left out and why.
+
+    Attributes:
+        runs: run folders, whole or killed. Their figures go to --out, below the name of the run where there are several;
+            default the folder figures/ of each run.
+    """
+
+    runs: Paths = ()
+
+
+def figures(command: Figures) -> None:
+    paths, written = _named(command.runs), {}
+    for path in paths:
+        folder = path / "figures" if command.out is None else command.out / (path.resolve().name if len(paths) > 1 else "")
+        if folder in written:
+            raise RunError(f"runs: two are called {folder.name!r}; draw them one by one, each with an --out of its own")
+        drawn, left_out = run_figures(path)
+        written[folder] = {"figures": [str(save_figure(one, folder)) for one in drawn], "left_out": left_out}
+    if command.json:
+        print(json.dumps(list(written.values())))
+        return
+    for found in written.values():
+        print(*found["figures"], *(f"left out: {words}" for words in found["left_out"]), sep="\n")
+
+
+@dataclass(frozen=True)
+class Html(Common):
+    """One self-contained HTML page of run folders: tables, figures, provenance, config, glossary. --out default report.html.
+
+    Attributes:
+        runs: run folders, whole or killed.
+    """
+
+    runs: Paths = ()
+
+
+def html(command: Html) -> None:
+    file = command.out or Path("report.html")
+    write_text(file, make_page(_named(command.runs)))
+    print(json.dumps({"page": str(file)}) if command.json else file)
+
+
+@dataclass(frozen=True)
+class Claims(Common):
+    """The paper's twelve claims against run folders and benchmark results, as Markdown: on the terminal, or in --out.
+
+    Attributes:
+        runs: folders of `recast-sim claims`, quickstart, budget, `recast-train study` and run; results files of the
+            benchmarks (.json).
+    """
+
+    runs: Paths = ()
+
+
+def claims(command: Claims) -> None:
+    sources = read_evidence(_named(command.runs))
+    if command.json:
+        print(json.dumps([{"path": str(s.path), "world": s.world, "rows": s.rows, "note": s.note} for s in sources]))
+    elif command.out is None:
+        print(claims_page(sources), end="")
+    else:
+        write_text(command.out, claims_page(sources))
+
+
+def _named(runs: tuple[Path, ...]) -> tuple[Path, ...]:
+    if not runs:
+        raise RunError("runs: none given; name at least one run folder")
+    return runs
 
 
 @dataclass(frozen=True)
@@ -113,7 +175,7 @@ def audit(command: Audit) -> None:
     summary, steps = summarise_audit(groups), steps_table(groups.table)
     if command.out is not None:
         write_audit(command.out, summary, steps, groups.table)
-        print(f"figure: {draw_audit(command.out, summary, steps)}", file=sys.stderr)
+        print(f"figure: {save_figure(audit_figure(summary, steps), command.out)}", file=sys.stderr)
     if command.json:
         print(json.dumps(summary, allow_nan=False))
     else:
@@ -121,6 +183,14 @@ def audit(command: Audit) -> None:
 
 
 def main() -> None:
-    commands = {"show": (Show, show), "tables": (Tables, tables), "agree": (Agree, agree), "audit": (Audit, audit)}
-    about = "Tables and figures of run folders, and of rollouts that other tools dumped."
+    commands = {
+        "show": (Show, show),
+        "tables": (Tables, tables),
+        "figures": (Figures, figures),
+        "html": (Html, html),
+        "claims": (Claims, claims),
+        "agree": (Agree, agree),
+        "audit": (Audit, audit),
+    }
+    about = "Tables, figures and pages of run folders; audits of rollouts that other tools dumped."
     sys.exit(run_command("recast-report", about, commands, (RunError, AuditError, OSError)))

@@ -13,7 +13,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from analysis.style import REGIME_COLOURS, apply_style, colours, save_figure
+from analysis.style import INK, REGIME_COLOURS, Drawn, apply_style, colours
 from recast_sim.runs import RunError
 
 _LEVEL_COLOURS = ("#004488", "#bb5566", "#ddaa33", "#66ccee", "#aa3377", "#999999")
@@ -44,8 +44,8 @@ def print_gradients(root: Path, console: Console) -> None:
     console.print(_NOTE.format(**result), highlight=False)
 
 
-def draw_gradients(root: Path) -> Path:
-    """The four-panel figure; returns the PNG's path (a PDF stands beside it)."""
+def gradients_figure(root: Path) -> Drawn:
+    """The four-panel figure."""
     apply_style()
     result = load_gradients(root)
     rows = _at(result, result["group_size"])
@@ -63,12 +63,13 @@ def draw_gradients(root: Path) -> Path:
     _draw_levels(axes[1, 1], rows)
     axes[1, 1].set(xlabel="share of the squared norm (%); numbers: cosine within", title=f"(d) by level, {_size(result)}")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.suptitle(
-        f"Gradient estimates at the base policy, {result['sampler']} rollouts, {result['prompts']} prompts, one world"
+    figure.tight_layout(rect=(0, 0, 1, 0.96))
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1.0), ncol=min(6, len(names)))
+    words = (
+        f"At the base policy, {result['sampler']} rollouts, {result['prompts']} prompts, one world; bars of (a) and (b): one "
+        "jackknife standard error where a figure was sampled, the others are exact."
     )
-    figure.tight_layout(rect=(0, 0, 1, 0.94))
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.968), ncol=min(6, len(names)), frameon=False)
-    return save_figure(figure, root / "figure.png")
+    return Drawn("figure", "Variance and bias of gradient estimates", figure, words)
 
 
 def _at(result: dict[str, Any], size: int) -> list[Row]:
@@ -193,8 +194,8 @@ def _draw_shares(axis: Axes, rows: list[Row], split: str, field: str, palette: d
         width = np.array([100 * (row[split][part][field] or 0.0) for row in rows])[::-1]
         axis.barh(names, width, left=np.where(width < 0, left, right), color=colour, label=part.replace("_", "-"))
         right, left = right + width.clip(min=0), left + width.clip(max=0)
-    axis.axvline(0, color="black", linewidth=0.8)
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=len(palette), frameon=False)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=len(palette))
 
 
 def _draw_levels(axis: Axes, rows: list[Row]) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from analysis.budget import matched_log_ratio, pooled
 from analysis.comparison import Comparison
-from analysis.style import apply_style, save_figure
+from analysis.style import INK, Drawn, apply_style
 from analysis.text import interval_text
 from recast_sim.runs import read_run
 
@@ -72,17 +72,21 @@ def print_map(summary: dict[str, Any], console: Console) -> None:
         console.print(f"not calibrated, left out: {', '.join(summary['missing'])}", highlight=False)
 
 
-def draw_map(root: Path, summary: dict[str, Any]) -> list[str]:
-    """Heat maps: `slices` (a line a point of each axis) and one for each crossed pair of axes; returns the PNGs' paths."""
+def map_figures(summary: dict[str, Any]) -> list[Drawn]:
+    """Heat maps: `slices` (a line a point of each axis) and one for each crossed pair of axes."""
     apply_style()
     rows = summary["cells"]
     slices = [row for row in rows if not row["y"]]
     pairs = list(dict.fromkeys((row["x"], row["y"]) for row in rows if row["y"]))
-    paths = [save_figure(_slices_figure(slices, summary), root / "slices.png")] if slices else []
+    words = (
+        f"log10 budget ratio of {summary['method']}: blue it is cheaper, red dearer; in brackets the 95 % interval holds 0; "
+        f"- nobody gains. {summary['seeds']} worlds a cell, rates tuned for each metric on other worlds."
+    )
+    drawn = [Drawn("slices", "The map: slices through the base setting", _slices_figure(slices), words)] if slices else []
     for x, y in pairs:
         grid = [row for row in rows if (row["x"], row["y"]) == (x, y)]
-        paths.append(save_figure(_grid_figure(grid, summary), root / f"grid-{x}-{y}.png".replace(" ", "-")))
-    return [str(path) for path in paths]
+        drawn.append(Drawn(f"grid-{x}-{y}".replace(" ", "-"), f"The map: {x} and {y}", _grid_figure(grid), words))
+    return drawn
 
 
 def _compare(found: Comparison, setting: str, method: str, other: str, metric: str) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def _count(rows: list[dict[str, Any]], metric: str, other: str) -> str:
     return f"{metric} vs {other}: {len(open_ones)} of {len(settings)} settings where one gains; {counts}"
 
 
-def _slices_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> Figure:
+def _slices_figure(rows: list[dict[str, Any]]) -> Figure:
     cells = _by_cell(rows)
     pairs = list(dict.fromkeys((row["metric"], row["against"]) for row in rows))
     figure, axis = plt.subplots(figsize=(2.2 + 1.25 * len(pairs), 1.6 + 0.27 * len(cells)))
@@ -142,12 +146,12 @@ def _slices_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> Figur
     axis.set_yticks(range(len(cells)), list(cells), fontsize=8)
     axes_of = [next(iter(cell.values()))["x"] for cell in cells.values()]
     for line in (i for i in range(1, len(axes_of)) if axes_of[i] != axes_of[i - 1]):
-        axis.axhline(line - 0.5, color="black", linewidth=1)
-    _title(figure, summary)
+        axis.axhline(line - 0.5, color=INK, linewidth=1)
+    figure.tight_layout()
     return figure
 
 
-def _grid_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> Figure:
+def _grid_figure(rows: list[dict[str, Any]]) -> Figure:
     metrics, others = (list(dict.fromkeys(row[key] for row in rows)) for key in ("metric", "against"))
     xs, ys = (list(dict.fromkeys(row[key] for row in rows)) for key in ("x_label", "y_label"))
     shape = (len(others), len(metrics))
@@ -159,7 +163,7 @@ def _grid_figure(rows: list[dict[str, Any]], summary: dict[str, Any]) -> Figure:
         axis.set_yticks(range(len(ys)), ys, fontsize=7)
         axis.set(xlabel=rows[0]["x"], ylabel=rows[0]["y"])
         axis.set_title(f"{metric} vs {other}", fontsize=9)
-    _title(figure, summary)
+    figure.tight_layout()
     return figure
 
 
@@ -179,9 +183,3 @@ def _heat(axis: Axes, table: list[list[dict[str, Any] | None]]) -> None:
 
 def _value(row: dict[str, Any] | None) -> float:
     return row["log10_budget_ratio"]["value"] if row is not None and row["someone_gains"] else np.nan
-
-
-def _title(figure: Figure, summary: dict[str, Any]) -> None:
-    words = f"log10 budget ratio of {summary['method']}: blue it is cheaper, red dearer; (not significant); - nobody gains"
-    figure.suptitle(f"{words}\n{summary['seeds']} worlds a cell, rates tuned for each metric on other worlds", fontsize=9)
-    figure.tight_layout()

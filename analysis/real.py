@@ -7,12 +7,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from analysis.style import apply_style, colours, save_figure
+from analysis.style import INK, Drawn, apply_style, colours
 from recast_sim.runs import RunError, read_run
 
 _RANKING = ("hr@1", "hr@10", "ndcg@10")
@@ -42,16 +41,17 @@ def print_real(root: Path, console: Console) -> None:
     console.print(f"figure: {root / 'figure.png'}", highlight=False, soft_wrap=True)
 
 
-def draw_real(root: Path) -> Path:
-    """Draw HR@10 of all models, the differences to the start, and the all-zero share in training; returns the PNG's path."""
+def real_figure(root: Path) -> Drawn:
+    """HR@10 of all models, the differences to the start, and the all-zero share in training."""
     results = read_results(root)
     apply_style()
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.4), width_ratios=(1, 1.1, 1))
     _draw_ranking(left, results)
     _draw_differences(middle, results)
     _draw_all_zero(right, root, results)
-    _caption(figure, results)
-    return save_figure(figure, root / "figure.png")
+    figure.tight_layout()
+    words = f"One seed; {results['test_prompts']} test prompts of {results['test_users']} users, 95 % intervals over users."
+    return Drawn("figure", "Ranking, change from the supervised start, all-zero share", figure, words)
 
 
 def _sids(sids: dict[str, Any]) -> str:
@@ -135,12 +135,12 @@ def _draw_differences(axes: Axes, results: dict[str, Any]) -> None:
         middle = np.array([cell["difference"] for cell in cells])
         reach = np.abs(np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
         axes.errorbar(100 * middle, place, xerr=100 * reach, fmt="o", color=known[name], label=name, capsize=2)
-    axes.axvline(0, color="black", linewidth=0.8)
+    axes.axvline(0, color=INK, linewidth=0.8)
     axes.set(yticks=np.arange(len(_COMPARED)), yticklabels=_COMPARED, title="Change from the supervised start")
     axes.set_xlabel("difference (percentage points), 95 % interval over users")
     axes.invert_yaxis()
     if methods:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(fontsize=8)
 
 
 def _draw_all_zero(axes: Axes, root: Path, results: dict[str, Any]) -> None:
@@ -151,16 +151,10 @@ def _draw_all_zero(axes: Axes, root: Path, results: dict[str, Any]) -> None:
             window = max(1, min(_SMOOTH, len(steps) // 5))
             share = steps["before_all_zero"].rolling_mean(window)
             axes.plot(steps["rollouts"], 100 * share, color=known[name], label=name)
-    axes.axhline(100 * results["paper_all_zero"], color="black", linestyle=":", label="paper, G = 32")
+    axes.axhline(100 * results["paper_all_zero"], color=INK, linestyle=":", label="paper, G = 32")
     axes.set(xlabel="generated rollouts", ylabel="all-zero groups (%)", ylim=(0, 103))
     axes.set_title("All-zero share in training, running mean")
-    axes.legend(frameon=False, fontsize=8)
-
-
-def _caption(figure: Figure, results: dict[str, Any]) -> None:
-    words = f"One seed; {results['test_prompts']} test prompts of {results['test_users']} users."
-    figure.tight_layout(rect=(0, 0.04, 1, 1))
-    figure.text(0.01, 0.005, words, fontsize=8)
+    axes.legend(fontsize=8)
 
 
 def _number(value: float | None) -> str:

@@ -1,12 +1,10 @@
-"""`recast-report show`: one table of any run folders, and curves on request."""
+"""`recast-report show`: one table of any run folders."""
 
-from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from rich.table import Table
 
-from analysis.style import REGIME_COLOURS, apply_style, save_figure
+from analysis.style import REGIME_COLOURS
 from recast_sim.runs import Run
 
 _METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k", "hr@10", "ndcg@10", "validation_nll")
@@ -42,26 +40,6 @@ def runs_table(summaries: list[dict[str, Any]]) -> Table:
     for row in summaries:
         table.add_row(*(_cell(row.get(key)) for key in keys))
     return table
-
-
-def draw_run(run: Run, folder: Path) -> Path | None:
-    """Regimes and Pass@1 of one run over training; None where it logged no regime."""
-    if "before_all_zero" not in run.steps.columns:
-        return None
-    apply_style()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    for name, colour in REGIME_COLOURS.items():
-        left.plot(run.steps["step"], 100 * run.steps[f"before_{name}"], color=colour, label=name.replace("_", "-"))
-    left.plot(run.steps["step"], 100 * run.steps["repaired"], color="black", linestyle=":", label="given an anchor")
-    left.set(xlabel="step", ylabel="share of groups (%)", title="Regimes as sampled", ylim=(0, 103))
-    left.legend(frameon=False, fontsize=8)
-    for metric in ("pass_at_1_sampled", "pass_at_1_greedy"):
-        if metric in run.evals.columns:
-            right.plot(run.evals["rollouts"], run.evals[metric], marker="o", label=metric)
-    right.set(xlabel="generated rollouts", ylabel="Pass@1, held out", title=f"{run.path.name}, one seed", ylim=(0, None))
-    right.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    return save_figure(figure, folder / f"{run.path.name}.png")
 
 
 def _cell(value: Any) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from rich.box import MARKDOWN
@@ -16,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.budget import Curves, budget_ratio
-from analysis.statistics import bootstrap, mean, mean_band
-from analysis.style import REGIME_COLOURS, apply_style, colours, save_figure
+from analysis.panels import draw_band, same_curves, stacked
+from analysis.statistics import bootstrap, mean
+from analysis.style import REGIME_COLOURS, Drawn, apply_style, colours
 from analysis.text import ratio_text
 from recast_sim.runs import Run, RunError, read_run
 
@@ -77,8 +77,8 @@ def print_study(summary: dict[str, Any], console: Console) -> None:
     console.print(_NOTE.format(baseline=summary["baseline"], **summary["base"]), highlight=False)
 
 
-def draw_study(root: Path, summary: dict[str, Any]) -> Path:
-    """The four-panel figure of a study; returns the PNG's path (a PDF stands beside it)."""
+def study_figure(root: Path, summary: dict[str, Any]) -> Drawn:
+    """The four-panel figure of a study."""
     apply_style()
     runs, _ = _load(root)
     palette = colours(runs)
@@ -87,9 +87,9 @@ def draw_study(root: Path, summary: dict[str, Any]) -> Path:
     _draw_learnable(axes[0, 1], runs, palette)
     _draw_gradients(axes[1, 0], summary, palette)
     _draw_budget(axes[1, 1], runs, palette)
-    figure.suptitle(f"{summary['worlds']} calibrated worlds, one seed each; bands are 95 % bootstrap intervals of the mean")
     figure.tight_layout()
-    return save_figure(figure, root / "figure.png")
+    words = f"{summary['worlds']} calibrated worlds, one seed each; bands are 95 % bootstrap intervals of the mean."
+    return Drawn("figure", "Regimes, learnable groups, gradients and budget curves", figure, words)
 
 
 def _load(root: Path) -> tuple[Runs, list[dict[str, Any]]]:
@@ -195,26 +195,28 @@ def _draw_regimes(axis: Axes, summary: dict[str, Any]) -> None:
         axis.barh(["after repair", "before repair"], widths, left=left, color=colour, label=share.replace("_", "-"))
         left += widths
     axis.set(xlabel="share of groups (%)", title="Regimes at the base policy", xlim=(0, 100))
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=4, frameon=False)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=4)
 
 
 def _draw_learnable(axis: Axes, runs: Runs, palette: dict[str, str]) -> None:
-    bands = {n: _band([run.steps for run in s.values()], "learnable", smooth=9) for n, s in runs.items()}
-    for names in _same(bands):
-        x, low, middle, high = bands[names[0]]
-        axis.plot(x, 100 * middle, color=palette[names[0]], label=" = ".join(names))
-        axis.fill_between(x, 100 * low, 100 * high, color=palette[names[0]], alpha=0.2, linewidth=0)
-    axis.legend(frameon=False, fontsize=8, loc="center right")
-    axis.set(xlabel="step", ylabel="learnable groups (%)", title="Learnable groups in training (9-step mean)", ylim=(0, 103))
+    smooth = 9 if all(len(run.steps) >= 9 for seeds in runs.values() for run in seeds.values()) else 1
+    frames = {name: [run.steps for run in seeds.values()] for name, seeds in runs.items()}
+    shares = {name: 100 * stacked(steps, "learnable", smooth) for name, steps in frames.items()}
+    for names in same_curves({name: (share,) for name, share in shares.items()}):
+        x = stacked(frames[names[0]], "step", smooth).mean(0)
+        draw_band(axis, x, shares[names[0]], palette[names[0]], " = ".join(names))
+    axis.legend(fontsize=8, loc="center right")
+    axis.set(xlabel="step", ylabel="learnable groups (%)", ylim=(0, 103))
+    axis.set_title(f"Learnable groups in training ({smooth}-step mean)")
 
 
 def _draw_gradients(axis: Axes, summary: dict[str, Any], palette: dict[str, str]) -> None:
     rows = summary["constructors"]
     seen = {name: row for name, row in rows.items() if row["gradient_variance"] is not None}
     points = {name: (np.array([row["gradient_variance"], row["gradient_cosine"]]),) for name, row in seen.items()}
-    for names in _same(points):
+    for names in same_curves(points):
         axis.scatter(*points[names[0]][0], color=palette[names[0]], s=60, zorder=3, label=" = ".join(names))
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(fontsize=8, loc="lower right")
     axis.set(xscale="log", xlabel="gradient variance of one group (relative)", ylabel="cosine to the exact gradient")
     axis.set(ylim=(min([0, *(p[0][1] - 0.1 for p in points.values())]), 1.12), title="Bias and variance at the base policy")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -225,35 +227,10 @@ def _draw_gradients(axis: Axes, summary: dict[str, Any], palette: dict[str, str]
 
 
 def _draw_budget(axis: Axes, runs: Runs, palette: dict[str, str]) -> None:
-    bands = {n: _band([run.evals for run in s.values()], "pass_at_1_sampled", column="rollouts") for n, s in runs.items()}
-    for names in _same(bands):
-        x, low, middle, high = bands[names[0]]
-        axis.plot(x / 1000, middle, color=palette[names[0]], label=" = ".join(names))
-        axis.fill_between(x / 1000, low, high, color=palette[names[0]], alpha=0.2, linewidth=0)
+    frames = {name: [run.evals for run in seeds.values()] for name, seeds in runs.items()}
+    scores = {name: stacked(evals, "pass_at_1_sampled") for name, evals in frames.items()}
+    for names in same_curves({name: (score,) for name, score in scores.items()}):
+        spent = stacked(frames[names[0]], "rollouts").mean(0) / 1000
+        draw_band(axis, spent, scores[names[0]], palette[names[0]], " = ".join(names))
     axis.set(xlabel="generated rollouts (thousands)", ylabel="held-out sampled Pass@1", title="Budget curves", ylim=(0, None))
-    axis.legend(frameon=False, fontsize=8)
-
-
-def _same(curves: dict[str, tuple[np.ndarray, ...]]) -> list[list[str]]:
-    """Names whose curves are identical, grouped: drawn once, labelled together."""
-    groups: list[list[str]] = []
-    for name, curve in curves.items():
-        for group in groups:
-            if all(np.array_equal(a, b) for a, b in zip(curves[group[0]], curve, strict=True)):
-                group.append(name)
-                break
-        else:
-            groups.append([name])
-    return groups
-
-
-def _band(
-    frames: list[pl.DataFrame], metric: str, column: str = "step", smooth: int = 1
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x, and low, mean, high over seeds at each row."""
-    table = np.stack([frame[metric].to_numpy() for frame in frames])
-    x = np.mean([frame[column].to_numpy() for frame in frames], axis=0)
-    if smooth > 1 and table.shape[1] >= smooth:
-        table = np.apply_along_axis(np.convolve, 1, table, np.full(smooth, 1 / smooth), mode="valid")
-        x = x[smooth // 2 : len(x) - smooth // 2]
-    return x, *mean_band(table)
+    axis.legend(fontsize=8)

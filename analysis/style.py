@@ -1,6 +1,11 @@
-"""One style for every figure: colour-blind-safe, one colour a constructor, vector and PNG."""
+"""One style for every figure: colour-blind-safe, one colour a constructor, ink that a dark page can turn, vector and PNG."""
 
+import html
+import io
+import re
+import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -11,27 +16,70 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
 
-_FIXED = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative", "base", "item_knn", "popularity")
+INK = "#1f2328"  # of text, axes and reference lines; `as_svg` makes it the page's own text colour
 REGIME_COLOURS = {"all_zero": "#bbbbbb", "single_hit": "#ee9944", "multi_hit": "#4477aa", "all_hit": "#228833"}
+_FIXED = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative", "base", "item_knn", "popularity")
+# the bright and vibrant schemes of Paul Tol: legible on a white and on a black ground, as seaborn's dark ones are not
+_MORE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988", "#cc3311", "#bbbbbb")
+_INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no metadata, so that the same run gives the same bytes
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure, its file's name, its title, and the caption under it: seeds, interval, what was left out."""
+
+    name: str
+    title: str
+    figure: Figure
+    caption: str
 
 
 def apply_style() -> None:
     """Set the shared look; call it before making a figure."""
-    sns.set_theme(context="paper", style="ticks", font_scale=1.05, rc={"axes.grid": True, "grid.alpha": 0.3})
+    ink = dict.fromkeys(_INKED, INK)
+    rc = {
+        "axes.grid": True,
+        "grid.color": INK,
+        "grid.alpha": 0.12,
+        "legend.frameon": False,
+        "patch.edgecolor": "none",
+        "svg.hashsalt": "recast",
+        **ink,
+    }
+    sns.set_theme(context="paper", style="ticks", font_scale=1.05, rc=rc)
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for each constructor, the same in every figure."""
     palette = sns.color_palette("colorblind", len(_FIXED)).as_hex()
     known: dict[str, str] = dict(zip(_FIXED, palette, strict=True))
-    extra = iter(sns.color_palette("dark", 10).as_hex() * 4)
+    extra = iter(_MORE * 4)
     return {name: known.get(name) or next(extra) for name in names}
 
 
-def save_figure(figure: Figure, path: Path, vector: str = "pdf") -> Path:
-    """Write `path` as PNG and the same figure beside it as PDF (or SVG); returns the PNG's path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".png"), dpi=150, bbox_inches="tight")
-    figure.savefig(path.with_suffix(f".{vector}"), bbox_inches="tight")
-    plt.close(figure)
-    return path.with_suffix(".png")
+def save_figure(drawn: Drawn, folder: Path) -> Path:
+    """Write a figure with its caption as PNG, and as PDF beside it, and close it; returns the PNG's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    width = int(12 * drawn.figure.get_figwidth())  # letters of a caption's line
+    drawn.figure.text(0.01, -0.01, textwrap.fill(drawn.caption, width), fontsize=8, verticalalignment="top")
+    path = folder / f"{drawn.name}.png"
+    drawn.figure.savefig(path, dpi=150, bbox_inches="tight")
+    drawn.figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight")
+    plt.close(drawn.figure)
+    return path
+
+
+def as_svg(drawn: Drawn, prefix: str) -> str:
+    """An `<svg>` element for a page, without its caption, its title and caption as its label; closes the figure.
+
+    Its ink is the page's text colour, its ground is transparent, and its ids begin with `prefix`, so that several figures can
+    stand on one page.
+    """
+    text = io.StringIO()
+    drawn.figure.savefig(text, format="svg", bbox_inches="tight", transparent=True, metadata=_NOTHING)
+    plt.close(drawn.figure)
+    found = text.getvalue()
+    svg = found[found.index("<svg") + len("<svg") :].replace(INK, "currentColor")
+    label = html.escape(f"{drawn.title}. {drawn.caption}")
+    return f'<svg role="img" aria-label="{label}"' + re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)

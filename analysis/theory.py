@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.style import apply_style, colours, save_figure
+from analysis.panels import same_curves
+from analysis.style import INK, Drawn, apply_style, colours
 from recast_sim.runs import RunError, read_run
 
 _PAPER_GROUP = 32
-_KINDS = {"homogeneous": ("#222222", "-"), "beta": ("#cc3311", "--")}
+_KINDS = {"homogeneous": (INK, "-"), "beta": ("#cc3311", "--")}
 _STYLES = {"rollout": "-", "kept rollout": "-.", "group": "--"}
 _NOTE = (
     "Weight: E[sum of A grad log pi] = w(p) grad p. Per rollout: the sum over a group, divided by its rows; per kept rollout: "
@@ -34,8 +35,8 @@ def print_theory(summary: dict[str, Any], console: Console) -> None:
     console.print(_NOTE, highlight=False, markup=False)
 
 
-def draw_theory(root: Path) -> Path:
-    """The three-panel figure of a theory run; returns the PNG's path (a PDF stands beside it).
+def theory_figure(root: Path) -> Drawn:
+    """The three-panel figure of a theory run.
 
     Raises:
         RunError: no run folder, one of another kind, or one without its curves.
@@ -51,8 +52,8 @@ def draw_theory(root: Path) -> Path:
     _draw_weights(axes[0], curves, config, per)
     _draw_learnable(axes[1], curves, config)
     _draw_costs(axes[2], curves, config)
-    figure.suptitle("Closed forms for i.i.d. groups with binary rewards; no sampling, so no interval")
-    return save_figure(figure, root / "figure.png")
+    words = "Closed forms for i.i.d. groups with binary rewards; no sampling, so no interval."
+    return Drawn("figure", "Gradient weights, learnable groups, dapo's cost", figure, words)
 
 
 def _labels(config: dict[str, Any]) -> dict[str, str]:
@@ -107,7 +108,7 @@ def _costs(summary: dict[str, Any]) -> Table:
 
 def _draw_weights(axis: Axes, curves: pl.DataFrame, config: dict[str, Any], per: dict[str, str]) -> None:
     lines = {name: _line(curves, "weight", "p", name) for name in config["constructors"]}
-    groups = _same({name: line[1] for name, line in lines.items()})
+    groups = same_curves({name: (line[1],) for name, line in lines.items()})
     palette = colours(names[0] for names in groups)
     widths = np.linspace(2.8, 1.3, len(groups))  # the first the widest, so that lines that nearly coincide show both
     looks: set[tuple[str, str]] = set()
@@ -119,7 +120,7 @@ def _draw_weights(axis: Axes, curves: pl.DataFrame, config: dict[str, Any], per:
     axis.axvline(config["hit_rate"], color="#999999", linewidth=0.8, zorder=0, label=f"p = {config['hit_rate']:.3g}")
     axis.set(xscale="log", yscale="log", xlabel="hit rate p", ylabel="weight w(p), expected gradient = w(p) grad p")
     axis.set_title(f"(a) gradient weights at G = {config['group_size']} (dashed: per group, dash-dot: per kept rollout)")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, frameon=False, fontsize=8, handlelength=3)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, fontsize=8, handlelength=3)
 
 
 def _draw_learnable(axis: Axes, curves: pl.DataFrame, config: dict[str, Any]) -> None:
@@ -147,7 +148,7 @@ def _over_group_size(axis: Axes) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xlabel("group size G")
     axis.axvline(_PAPER_GROUP, color="#999999", linewidth=0.8, linestyle=":", label="the paper's G = 32")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=1, frameon=False, fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=1, fontsize=8)
 
 
 def _line(curves: pl.DataFrame, curve: str, over: str, constructor: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -156,16 +157,3 @@ def _line(curves: pl.DataFrame, curve: str, over: str, constructor: str | None =
         rows = rows.filter(pl.col("constructor") == constructor)
     rows = rows.sort(over)
     return rows[over].to_numpy(), rows["value"].to_numpy()
-
-
-def _same(curves: dict[str, np.ndarray]) -> list[list[str]]:
-    """Names whose curves are alike, grouped: drawn once, labelled together."""
-    groups: list[list[str]] = []
-    for name, curve in curves.items():
-        for group in groups:
-            if np.allclose(curves[group[0]], curve, rtol=1e-9):
-                group.append(name)
-                break
-        else:
-            groups.append([name])
-    return groups

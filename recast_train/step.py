@@ -127,6 +127,7 @@ def _signal_row(groups: Groups, signal: Signal, config: RlConfig) -> dict[str, f
     row["learnable"] = float(signal.learnable_P.float().mean())
     row["repaired"] = float(signal.repaired_P.float().mean())
     row["update_width"] = len(signal.plan.rows_N) / len(signal.learnable_P)
+    row["prompt_tokens"] = int(groups.tokens.real_PT.sum())
     return row
 
 

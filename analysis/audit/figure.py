@@ -1,7 +1,6 @@
 """The audit's figure: regimes over training, hits per group, other group sizes, the actor's four corners."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.audit.measure import REGIMES
-from analysis.style import REGIME_COLOURS, apply_style, save_figure
+from analysis.style import REGIME_COLOURS, Drawn, apply_style
 
 _POINTS = 200  # along the axis of steps at most; more are pooled
 _CORNERS = ("all rows,\nprompt repeated", "all rows,\nprompt shared", "2 rows,\nprompt repeated", "2 rows,\nprompt shared")
 
 
-def draw_audit(folder: Path, summary: Mapping[str, Any], steps: pl.DataFrame) -> Path:
-    """Draw figure.png and figure.svg; returns the PNG's path. A panel whose figures the dump does not give says so."""
+def audit_figure(summary: Mapping[str, Any], steps: pl.DataFrame) -> Drawn:
+    """The four panels; one whose figures the dump does not give says so."""
     apply_style()
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
     _draw_regimes(axes[0, 0], steps)
@@ -34,12 +33,11 @@ def draw_audit(folder: Path, summary: Mapping[str, Any], steps: pl.DataFrame) ->
     else:
         _draw_corners(axes[1, 1], summary)
     dump = summary["dump"]
-    figure.suptitle(
+    caption = (
         f"{dump['form']}: {dump['rows']:,} rollouts, {dump['groups']:,} groups of {dump['group_size']}, "
-        f"{dump['steps']:,} steps; a hit is {dump['reward']} > {dump['hit_above']:g}",
-        fontsize=10,
+        f"{dump['steps']:,} steps; a hit is {dump['reward']} > {dump['hit_above']:g}"
     )
-    return save_figure(figure, folder / "figure.png", vector="svg")
+    return Drawn("figure", "Audit of dumped rollouts", figure, caption)
 
 
 def _draw_regimes(axis: Axes, steps: pl.DataFrame) -> None:

@@ -57,7 +57,8 @@ class Budget(Sweeping):
 
 
 def budget(command: Budget) -> None:
-    from analysis.budget_report import draw_budget, print_budget, summarise_budget
+    from analysis.budget_report import budget_figure, print_budget, summarise_budget
+    from analysis.style import save_figure
 
     begun, config = time.perf_counter(), command.config
     settings = named_settings(config.setting, config.points)
@@ -68,7 +69,10 @@ def budget(command: Budget) -> None:
         if config.control_rates:
             run_protocol(_with_sgd(settings), _controls(config), command.seed, root / "controls", submit)
     summary = summarise_budget(root)
-    summary |= {"figure": str(draw_budget(root, summary)), "seconds": round(time.perf_counter() - begun, 1)}
+    summary |= {
+        "figure": str(save_figure(budget_figure(root, summary), root)),
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
     writer.close(summary=summary)
     finish(command, summary, lambda console: print_budget(summary, console))
 

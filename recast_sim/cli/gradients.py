@@ -91,7 +91,8 @@ class Gradients(Common):
 
 
 def compare_gradients(command: Gradients) -> None:
-    from analysis.gradients import draw_gradients, print_gradients
+    from analysis.gradients import gradients_figure, print_gradients
+    from analysis.style import save_figure
 
     torch.set_num_threads(1)  # tensors this small only lose by more
     begun, config = time.perf_counter(), command.config
@@ -109,7 +110,7 @@ def compare_gradients(command: Gradients) -> None:
     }
     write_json(root / "gradients.json", result)
     pl.json_normalize(rows, separator=".", infer_schema_length=None).write_parquet(root / "gradients.parquet")
-    result |= {"figure": str(draw_gradients(root)), "seconds": round(time.perf_counter() - begun, 1)}
+    result |= {"figure": str(save_figure(gradients_figure(root), root)), "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary={name: result[name] for name in ("group_size", "sampler", "prompts", "figure", "seconds")})
     finish(command, result, lambda console: print_gradients(root, console))
 

@@ -59,7 +59,8 @@ class Map(Sweeping):
 
 
 def draw_the_map(command: Map) -> None:
-    from analysis.map import draw_map, print_map, summarise_map
+    from analysis.map import map_figures, print_map, summarise_map
+    from analysis.style import save_figure
 
     begun, config = time.perf_counter(), command.config
     cells = map_cells(config.setting, config.axes, config.grids)
@@ -70,6 +71,9 @@ def draw_the_map(command: Map) -> None:
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_protocol(cells.settings, config.protocol, command.seed, root / "methods", submit, skip_failed=True)
     summary = summarise_map(root)
-    summary |= {"figures": draw_map(root, summary), "seconds": round(time.perf_counter() - begun, 1)}
+    summary |= {
+        "figures": [str(save_figure(drawn, root)) for drawn in map_figures(summary)],
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
     writer.close(summary={"seconds": summary["seconds"]})
     finish(command, summary, lambda console: print_map(summary, console))

@@ -33,7 +33,8 @@ class Quickstart(Common):
 
 
 def quickstart(command: Quickstart) -> None:
-    from analysis.study import draw_study, print_study, summarise_study
+    from analysis.study import print_study, study_figure, summarise_study
+    from analysis.style import save_figure
 
     begun = time.perf_counter()
     training = TrainingConfig(steps=command.steps, group_size=command.group_size)
@@ -43,6 +44,6 @@ def quickstart(command: Quickstart) -> None:
     with progress() as report:
         rates = run_study(config, command.seed, root, command.workers, report)
     summary = summarise_study(root)
-    summary |= {"figure": str(draw_study(root, summary)), "seconds": round(time.perf_counter() - begun, 1)}
+    summary |= {"figure": str(save_figure(study_figure(root, summary), root)), "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary | {"learning_rates": rates})
     finish(command, summary, lambda console: print_study(summary, console))

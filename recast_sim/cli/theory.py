@@ -41,7 +41,8 @@ class Theory(Common):
 
 
 def theory(command: Theory) -> None:
-    from analysis.theory import draw_theory, print_theory
+    from analysis.style import save_figure
+    from analysis.theory import print_theory, theory_figure
 
     hit_rate, beta = _rates(command)
     names = _checked(command)
@@ -56,7 +57,7 @@ def theory(command: Theory) -> None:
     with atomic_file(root / "curves.parquet") as temporary:
         curves.write_parquet(temporary)
     writer.close(summary=summary)
-    summary |= {"run": str(root), "figure": str(draw_theory(root))}
+    summary |= {"run": str(root), "figure": str(save_figure(theory_figure(root), root))}
     finish(command, summary, lambda console: print_theory(summary, console))
 
 

@@ -1,8 +1,10 @@
-"""Where a result comes from: git state, library versions, hardware."""
+"""Where a result comes from: command, git state, library versions, hardware."""
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -13,8 +15,14 @@ _LIBRARIES = ("torch", "numpy", "scipy", "polars", "transformers", "recast-rl")
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Git commit and uncommitted diff of this checkout (None outside one), versions, machine."""
-    return {"git": _git(), "versions": _versions(), "hardware": _hardware()}
+    """The command line, git commit and uncommitted diff of this checkout (None outside one), versions, machine."""
+    return {"command": _command(), "git": _git(), "versions": _versions(), "hardware": _hardware()}
+
+
+def _command() -> str:
+    """As typed, the program by its name alone."""
+    program, *arguments = sys.argv
+    return shlex.join([Path(program).name, *arguments])
 
 
 def _git() -> dict[str, str] | None:

@@ -27,7 +27,8 @@ class Run(Common):
 
 
 def run(command: Run) -> None:
-    from analysis.real import draw_real, print_real
+    from analysis.real import print_real, real_figure
+    from analysis.style import save_figure
     from recast_train.pipeline import run_real
 
     name = command.file.stem if command.file else "default"
@@ -36,7 +37,7 @@ def run(command: Run) -> None:
         results = run_real(command.config, command.seed, root, command.resume, report)
     if int(os.environ.get("RANK", "0")):  # of several processes one prints and draws
         return
-    results |= {"run": str(root), "figure": str(draw_real(root))}
+    results |= {"run": str(root), "figure": str(save_figure(real_figure(root), root))}
     if command.json:
         print(json.dumps(results, allow_nan=False))
     else:

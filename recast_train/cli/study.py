@@ -30,7 +30,8 @@ class Study(Sweeping):
 
 def study(command: Study) -> None:
     from analysis.real_study import print_real_study, summarise_real_study
-    from analysis.real_study_figure import draw_real_study
+    from analysis.real_study_figure import real_study_figure
+    from analysis.style import save_figure
 
     begun = time.perf_counter()
     name = command.file.stem if command.file else "study"
@@ -41,7 +42,10 @@ def study(command: Study) -> None:
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_study(command.config, command.seed, root, submit)
     summary = summarise_real_study(root)
-    summary |= {"figure": str(draw_real_study(root, summary)), "seconds": round(time.perf_counter() - begun, 1)}
+    summary |= {
+        "figure": str(save_figure(real_study_figure(root, summary), root)),
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
     writer.close(summary=summary)
     if command.json:
         print(json.dumps(summary, allow_nan=False))

@@ -149,7 +149,7 @@ def test_the_command_prints_and_writes(
     assert "verl, JSON lines: 288 rollouts in 36 groups of 8 (by step and 'uid'), 3 steps (1 to 3)" in printed
     assert "all rows, prompt repeated" in printed
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"audit.json", "steps.parquet", "groups.parquet", "figure.png", "figure.svg"}
+    assert names == {"audit.json", "steps.parquet", "groups.parquet", "figure.png", "figure.pdf"}
     written = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert run(monkeypatch, FIXTURES / "verl-0.9.1", "--json") == 0
     assert json.loads(capsys.readouterr().out) == written
@@ -161,7 +161,7 @@ def test_the_command_prints_and_writes(
 def test_the_figure_says_what_a_dump_does_not_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = rollouts(6, steps=1).select("step", "prompt_id", reward=pl.lit(0.0))  # one step, no hit, no length
     assert run(monkeypatch, write(table, tmp_path / "a.csv"), "--out", tmp_path / "out") == 0
-    assert (tmp_path / "out" / "figure.svg").stat().st_size > 10_000
+    assert (tmp_path / "out" / "figure.pdf").stat().st_size > 10_000
 
 
 def test_an_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

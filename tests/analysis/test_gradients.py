@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from analysis.gradients import draw_gradients, load_gradients, print_gradients
+from analysis.gradients import gradients_figure, load_gradients, print_gradients
+from analysis.style import save_figure
 from recast_sim.cli.gradients import COMPARED, Gradients, GradientsConfig, compare_gradients
 from recast_sim.configio import load_config
 from recast_sim.environment import EnvironmentConfig
@@ -94,7 +95,7 @@ def test_unknown_figures_are_said_to_be_unknown(tmp_path: Path) -> None:
     assert "0.5000 +- 0.1" in text
     assert "-0.0" not in text
     assert "150.0 % / unknown / 25.0 %" in text
-    assert draw_gradients(tmp_path).stat().st_size > 10_000
+    assert save_figure(gradients_figure(tmp_path), tmp_path).stat().st_size > 10_000
 
 
 def test_a_folder_without_gradients_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +12,14 @@ import pytest
 from comparisons import write_comparison
 from numpy.typing import NDArray
 from rich.console import Console
+from study_tables import METHODS, SHARES, user_table, write_study
 
 import analysis.cli
 from analysis.agreement import PAIRS, print_agreement, summarise_agreement
-from analysis.real_study import METRICS, START, Resampled, StudyTables, print_real_study, summarise_real_study
-from analysis.real_study_figure import draw_real_study
-from recast_sim.runs import RunError, RunWriter
-
-METHODS = ("grpo", "recast", "sft")
-SHARES = {"all_zero": 0.8, "single_hit": 0.15, "multi_hit": 0.05}
-REFERENCES = ("popularity", "item_knn", "item_knn_recency", "sequential")
-Score = Callable[[str, int, int], float]  # mean score of a user's prompts by method, seed, user
-
-
-def user_table(score: Score, seeds: int, users: int, methods: tuple[str, ...] = METHODS, setting: str = "one") -> pl.DataFrame:
-    """User u has 1 + u % 3 prompts; all metrics are alike."""
-    rows = [
-        {"setting": setting, "seed": seed, "method": method, "user": user, "prompts": 1 + user % 3}
-        | dict.fromkeys(METRICS, (1 + user % 3) * score(method, seed, user))
-        for method in (START, *methods)
-        for seed in range(seeds)
-        for user in range(users)
-    ]
-    return pl.DataFrame(rows)
-
-
-def write_study(root: Path, users: pl.DataFrame) -> None:
-    """The four tables of a study with the given users, whose validation curves rise by a tenth in two evaluations."""
-    settings, methods = users["setting"].unique(maintain_order=True), users["method"].unique(maintain_order=True).to_list()[1:]
-    seeds = users["seed"].unique(maintain_order=True)
-    known = {f"{name} hr@10": 0.1 for name in REFERENCES}
-    starts = [{"setting": s, "seed": seed, "best_step": 7, **SHARES, **known} for s in settings for seed in seeds]
-    rates = [
-        {"setting": s, "method": m, "learning_rate": 0.01, "at_edge": m == "sft", "draws": m != "sft"}
-        for s in settings
-        for m in methods
-    ]
-    evals = [
-        {
-            "setting": s,
-            "seed": seed,
-            "method": m,
-            "step": step,
-            "rollouts": 10 * step,
-            "actor_rows": step,
-            "actor_tokens": 3 * step,
-        }
-        | {"optimiser_steps": step, "all_zero_expected": 0.8 - 0.01 * step, **dict.fromkeys(METRICS, 0.1 + 0.05 * step)}
-        for s in settings
-        for seed in seeds
-        for m in methods
-        for step in range(3)
-    ]
-    writer = RunWriter.create(root, "real-study", {}, 0)
-    for name, table in {"starts": starts, "rates": rates, "evals": evals}.items():
-        pl.DataFrame(table).write_parquet(root / f"{name}.parquet")
-    users.write_parquet(root / "users.parquet")
-    writer.close()
+from analysis.real_study import START, Resampled, StudyTables, print_real_study, summarise_real_study
+from analysis.real_study_figure import real_study_figure
+from analysis.style import save_figure
+from recast_sim.runs import RunError
 
 
 def changing(method: str, seed: int, user: int) -> float:
@@ -102,7 +52,7 @@ def test_one_seed_and_one_user_give_points_and_a_figure(tmp_path: Path) -> None:
         change = row["versus_start"]
         assert change["low"] == pytest.approx(change["value"]) == change["high"]
         change["low"] = np.nextafter(change["value"], np.inf)  # as rounding may leave a point
-    assert draw_real_study(tmp_path, found).stat().st_size > 10_000
+    assert save_figure(real_study_figure(tmp_path, found), tmp_path).stat().st_size > 10_000
 
 
 def looped_means(users: pl.DataFrame, seed_weights: NDArray[Any], user_weights: NDArray[Any]) -> list[float]:
@@ -179,7 +129,7 @@ def test_no_change_is_given_over_a_start_of_zero(tmp_path: Path) -> None:
     console = Console(width=250, file=io.StringIO(), record=True)
     print_real_study(found, console)
     assert "0.1000 |" in console.export_text()
-    assert draw_real_study(tmp_path, found).exists()
+    assert save_figure(real_study_figure(tmp_path, found), tmp_path).exists()
 
 
 def test_a_start_that_some_resample_sees_at_zero_has_no_change(tmp_path: Path) -> None:
@@ -215,13 +165,13 @@ def report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-def test_the_report_prints_the_tables_and_draws(
+def test_the_report_prints_the_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both = [user_table(changing, seeds=2, users=6, setting=label) for label in ("low", "high")]
     write_study(tmp_path, pl.concat(both))
-    assert report(monkeypatch, "tables", str(tmp_path), "--figures") == 0
-    out, error = capsys.readouterr()
+    assert report(monkeypatch, "tables", str(tmp_path)) == 0
+    out = capsys.readouterr().out
     for words in (
         "low: test scores",
         "high: test scores",
@@ -231,8 +181,6 @@ def test_the_report_prints_the_tables_and_draws(
         "Means over 2 seeds",
     ):
         assert words in out
-    assert f"figure: {tmp_path / 'figure.png'}" in error
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
     (tmp_path / "users.parquet").unlink()
     assert report(monkeypatch, "tables", str(tmp_path)) == 2
     assert "no finished study" in capsys.readouterr().err

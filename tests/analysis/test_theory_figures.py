@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from analysis.theory import draw_theory, print_theory
+from analysis.style import save_figure
+from analysis.theory import print_theory, theory_figure
 from recast_sim.runs import RunError, RunWriter
 
 
@@ -51,7 +52,8 @@ def theory_run(root: Path, kind: str = "theory", curves: bool = True) -> Path:
 
 
 def test_the_figure_is_drawn_from_the_folder_alone(tmp_path: Path) -> None:
-    figure = draw_theory(theory_run(tmp_path / "run"))
+    root = theory_run(tmp_path / "run")
+    figure = save_figure(theory_figure(root), root)
     assert figure == tmp_path / "run" / "figure.png"
     assert figure.stat().st_size > 20_000
     assert figure.with_suffix(".pdf").exists()
@@ -70,6 +72,6 @@ def test_tables_keep_brackets_and_name_the_unit() -> None:
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"its kind is 'simulation'"):
-        draw_theory(theory_run(tmp_path / "other", kind="simulation"))
+        theory_figure(theory_run(tmp_path / "other", kind="simulation"))
     with pytest.raises(RunError, match=r"holds no curves\.parquet"):
-        draw_theory(theory_run(tmp_path / "bare", curves=False))
+        theory_figure(theory_run(tmp_path / "bare", curves=False))

@@ -59,9 +59,13 @@ def test_quickstart_prints_saves_and_draws(tmp_path: Path) -> None:
     assert "holds a run already" in again.stderr
     shown = call(REPORT, "show", out, "--json")
     assert {row["constructor"] for row in json.loads(shown.stdout)} >= set(result["constructors"])
-    table = call(REPORT, "show", out / "runs" / "recast-seed0", "--figures", "--out", tmp_path / "figures")
-    assert "recast-seed0" in table.stdout
-    assert (tmp_path / "figures" / "recast-seed0.png").stat().st_size > 10_000
+    drawn = call(REPORT, "figures", out, "--out", tmp_path / "figures", "--json")
+    (found,) = json.loads(drawn.stdout)
+    names = [Path(picture).stem for picture in found["figures"]]
+    assert names == ["figure", "regimes", "repair", "gradients", "budget", "pass-at-k"]
+    (words,) = found["left_out"]
+    assert "a simulated prompt is a vector" in words
+    assert (tmp_path / "figures" / "regimes.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

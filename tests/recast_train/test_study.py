@@ -128,23 +128,29 @@ def test_killed_and_resumed_by_two_workers_equals_unbroken_in_one_process(
 
 
 @pytest.mark.slow
-def test_the_report_prints_and_draws_it_again(
+def test_the_report_prints_draws_and_judges_it(
     whole: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, summary = whole
-    (root / "figure.png").unlink()
-    monkeypatch.setattr(sys, "argv", ["recast-report", "tables", str(root), "--figures"])
-    with pytest.raises(SystemExit) as stop:
-        analysis.cli.main()
-    out, error = capsys.readouterr()
-    assert stop.value.code == 0, error
+
+    def report(command: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["recast-report", command, str(root)])
+        with pytest.raises(SystemExit) as stop:
+            analysis.cli.main()
+        out, error = capsys.readouterr()
+        assert stop.value.code == 0, error
+        return out
+
+    out = report("tables")
     for label in POINTS:
         assert f"{label}: test scores" in out
         for name in ("start", *METHODS):
             assert f"{summary['settings'][label]['metrics']['hr@10'][name]['value']:.4f}" in out
     assert "Means over 2 seeds" in out
-    assert f"figure: {root / 'figure.png'}" in error
-    assert (root / "figure.png").stat().st_size > 10_000
+    drawn = [Path(line).stem for line in report("figures").splitlines()]
+    assert drawn == ["figure", "regimes", "repair", "gradients", "budget", "pass-at-k", "corners"]
+    assert (root / "figures" / "corners.png").stat().st_size > 10_000
+    assert f"| [1] | {root} | real run |" in report("claims")
 
 
 def test_a_rate_that_diverges_is_left_out(tmp_path: Path) -> None:

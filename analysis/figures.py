@@ -1,0 +1,39 @@
+"""All figures of a run folder: what its command drew, and the paper's mechanism figures that it has data for."""
+
+from pathlib import Path
+
+from analysis.corners import corners_figure
+from analysis.kinds import draw_again
+from analysis.mechanism import MECHANISMS, mechanism_figure
+from analysis.style import Drawn
+from analysis.trajectories import read_trajectories
+from recast_sim.runs import RunError
+from recast_sim.runs.reader import read_manifest
+
+_DRAWN_BY_COMMAND = {"budget": {"budget"}}  # mechanism figures that a command's own figure shows already
+
+
+def run_figures(root: Path) -> tuple[list[Drawn], list[str]]:
+    """Figures of a run folder, whole or killed, and for each one that is left out a sentence that says why.
+
+    Raises:
+        RunError: not a run folder, or a damaged one.
+    """
+    kind, found, left_out = read_manifest(root)["kind"], [], []
+    try:
+        found += draw_again(root)
+    except RunError as error:
+        left_out.append(f"the figure of the {kind} command: {error}")
+    try:
+        runs = read_trajectories(root)
+    except RunError as error:
+        return found, [*left_out, f"mechanism figures: {error}"]
+    if not runs:
+        return found, [*left_out, f"mechanism figures: a run of kind {kind!r} holds no training run"]
+    wanted = [m for m in MECHANISMS if m.name not in _DRAWN_BY_COMMAND.get(kind, ())]
+    for drawn in (*(mechanism_figure(mechanism, runs) for mechanism in wanted), corners_figure(runs)):
+        if isinstance(drawn, str):
+            left_out.append(drawn)
+        else:
+            found.append(drawn)
+    return found, left_out
