@@ -44,8 +44,8 @@ def _entries(found: Mapping[str, Mapping[str, float]]) -> list[Entry]:
         case = f"{updates} optimiser step{'s' if updates > 1 else ''}"
         grpo, recast, trl = (found[f"{name} {updates}"] for name in NAMES)
         entries += [
-            Entry(f"whole step, our grpo over our recast, {case}", grpo["step"] / recast["step"], "x"),
-            Entry(f"actor, our grpo over our recast, {case}", grpo["actor"] / recast["actor"], "x"),
+            Entry(f"claim 6: whole step, our grpo over our recast, {case}", grpo["step"] / recast["step"], "x"),
+            Entry(f"claim 5: actor, our grpo over our recast, {case}", grpo["actor"] / recast["actor"], "x"),
             Entry(f"share of rollouts in recast's step, {case}", recast["rollout"] / recast["step"], ""),
             Entry(f"whole step, TRL over our grpo, {case}", trl["step"] / grpo["step"], "x"),
             Entry(f"whole step, TRL over our recast, {case}", trl["step"] / recast["step"], "x"),

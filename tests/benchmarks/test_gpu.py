@@ -42,7 +42,7 @@ def test_counts_of_tokens_and_flops(gpu):
 
 def test_the_dry_run_writes_a_row_for_each_corner(gpu, tmp_path, capsys):
     assert gpu.main(["--dry-run", "--out", str(tmp_path / "dry.json")]) == 0
-    written = json.loads((tmp_path / "dry.json").read_text())
+    written = json.loads((tmp_path / "dry.json").read_text())["gpu"]
     assert len(written["table"]) == len(gpu.DRY_CASES) * 6
     assert written["settings"]["card"].startswith("CPU, dry run")
     by = {row["case"] + row["way"]: row for row in written["table"]}

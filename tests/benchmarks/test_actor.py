@@ -32,7 +32,7 @@ def test_a_tiny_run(actor: Any) -> None:
     (row,) = result.table
     assert row["limit"] == 32 * (6 + 4) / (6 + 2 * 3)
     found = {entry.name: entry for entry in result.entries}
-    assert found["dropping rows alone, full logits, least of the cells"].value == row["full 32"] / row["full 2"]
+    assert found["claim 5: dropping rows alone, full logits, least of the cells"].value == row["full 32"] / row["full 2"]
     assert found["prompt 6, vocabulary 160: shared and dropped against full"].value == row["full 32"] / row["ours 2"]
     assert min(seconds for name, seconds in row.items() if name.split()[0] in actor.WAYS) > 0
 
@@ -40,8 +40,15 @@ def test_a_tiny_run(actor: Any) -> None:
 def test_peaks_are_held_against_verls_way(actor: Any) -> None:
     prompt, vocabulary = actor.CELLS[-1]
     row = {"prompt": prompt, "vocabulary": vocabulary} | {f"{way} {kept}": kept / 2 for way in actor.WAYS for kept in (32, 2)}
-    share = actor.entries([row], {"full 32": 2**30, "ours 2": 2**24})[-1]
-    assert (share.value, share.met) == (100 / 64, True)
+    peaks = {
+        f"{way} {kept}": size * kept
+        for way, size in (("full", 2**25), ("response", 2**24), ("ours", 2**23))
+        for kept in (32, 2)
+    }
+    found = actor.entries([row], peaks)
+    assert (found[-1].value, found[-1].met) == (100 * 2**24 / 2**30, True)
+    saved = [entry for entry in found if entry.name.startswith("claim 7")]
+    assert [entry.value for entry in saved] == [100 * (1 - 2 / 32)] * 3
 
 
 def test_ways_that_disagree_end_it(actor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
