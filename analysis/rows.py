@@ -5,7 +5,6 @@ Axes: P prompts (groups), G rollouts of a group.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.style import apply_style
 
-_REMOVED = "#dddddd"
+_REMOVED, _FRAME = "#dddddd", "#ee9944"
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ def _draw(axis: Axes, panel: RowPanel, groups: Sequence[str]) -> None:
         axis.text(g, p, f"{values_PG[p, g]:.2g}", ha="center", va="center", fontsize=7, color=ink)
     for p, slot in enumerate(_slots(panel, len(groups))):
         if slot >= 0:
-            axis.add_patch(Rectangle((slot - 0.46, p - 0.46), 0.92, 0.92, fill=False, linewidth=1.8, edgecolor="black"))
+            axis.add_patch(Rectangle((slot - 0.46, p - 0.46), 0.92, 0.92, fill=False, linewidth=2.2, edgecolor=_FRAME))
     axis.set_facecolor(_REMOVED)
-    axis.set(xticks=range(values_PG.shape[1]), yticks=range(len(groups)), yticklabels=groups)
+    axis.set(xticks=range(values_PG.shape[1]), yticks=range(len(groups)), yticklabels=groups, xlabel="rollout")
     axis.set_title(panel.title, fontsize=9)
     axis.grid(False)
 

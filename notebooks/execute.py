@@ -1,6 +1,6 @@
 """Run notebooks from top to bottom and save their outputs: `python notebooks/execute.py [NOTEBOOK ...]`, default all of them.
 
-Each runs in a fresh kernel and a temporary folder. What Jupyter stores of the machine is dropped, so that a diff shows what changed.
+Each runs in a fresh kernel and a temporary folder. What Jupyter stores of the machine is dropped, so that diffs stay small.
 """
 
 import os
@@ -32,7 +32,12 @@ def execute(path: Path, folder: Path, environment: Mapping[str, str] | None = No
     notebook = nbformat.read(path, as_version=4)
     search = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     settings = os.environ | {"PYTHONPATH": search, "TMPDIR": str(folder)} | dict(environment or {})
-    options = {"timeout": _CELL_SECONDS, "record_timing": False, "resources": {"metadata": {"path": str(folder)}}}
+    options = {
+        "timeout": _CELL_SECONDS,
+        "startup_timeout": _CELL_SECONDS,
+        "record_timing": False,
+        "resources": {"metadata": {"path": str(folder)}},
+    }
     return normalised(NotebookClient(notebook, kernel_name="python3", **options).execute(env=settings))
 
 

