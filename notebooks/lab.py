@@ -124,13 +124,7 @@ def _call(program: str, arguments: list[str]) -> str:
     code = f"from {_PROGRAMS[program]} import main; main()"
     kept = {name: value for name, value in os.environ.items() if name not in _TERMINAL}
     kept["PYTHONPATH"] = os.pathsep.join([str(ROOT), kept.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=ROOT,
-        env=kept,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=kept, capture_output=True, text=True)
     if done.returncode:
         raise CommandError(done.stderr.strip())
     return done.stdout
@@ -140,9 +134,8 @@ def _small(image: Image.Image) -> bytes:
     image = image.convert("RGB")
     image.thumbnail((_WIDTH, _WIDTH), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    few = image.quantize(
-        256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
-    )  # keeps thin lines' colours
+    # of Pillow's methods the one that keeps the colours of thin lines
+    few = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
     few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
