@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 VERL_INSTALL := $(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt
 
-.PHONY: help setup quickstart test test-trl-oldest test-verl real lint bench lab clean
+.PHONY: help setup quickstart test test-trl-oldest test-verl real lint bench notebooks lab clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/'
@@ -56,6 +56,9 @@ lint: setup  ## style, types and layer rules
 bench: setup  ## signal construction and the simulator against their plain versions
 	$(BIN)/python benchmarks/construction.py
 	$(BIN)/python benchmarks/simulator.py
+
+notebooks: setup  ## run the notebooks again and save their outputs
+	$(BIN)/python notebooks/execute.py
 
 lab: setup  ## JupyterLab
 	$(INSTALL) --editable '.[train,dev,notebooks]'

@@ -17,8 +17,9 @@ from recast_train.data.interactions import (
     train_matrix,
 )
 from recast_train.data.layout import recognise
+from recast_train.data.made_up import write_made_up
 from recast_train.data.minionerec import read_index, read_minionerec
-from recast_train.data.ml100k import fetch_ml100k
+from recast_train.data.ml100k import cached_ml100k, fetch_ml100k
 from recast_train.data.openonerec import ChatRow, message_text, read_openonerec, scan_openonerec
 from recast_train.data.prompt_table import PromptTable
 from recast_train.data.sequences import read_sequences
@@ -40,6 +41,7 @@ __all__ = [
     "Split",
     "TableColumns",
     "build_sequences",
+    "cached_ml100k",
     "fetch_ml100k",
     "k_core",
     "load_ml100k",
@@ -60,4 +62,5 @@ __all__ = [
     "scan_openonerec",
     "split_by_time",
     "train_matrix",
+    "write_made_up",
 ]

