@@ -34,10 +34,8 @@ def bools(value: Any, name: str, shape: torch.Size, device: torch.device) -> Ten
     return tensor
 
 
-def numbers(value: Any, name: str, like: Tensor) -> Tensor | None:
-    """`value` with shape, dtype and device of `like`; None stays None."""
-    if value is None:
-        return None
+def numbers(value: Any, name: str, like: Tensor) -> Tensor:
+    """`value` with shape, dtype and device of `like`."""
     tensor = as_tensor(value, name, like.device).to(like.dtype)
     check_shape(tensor, name, like.shape)
     return tensor
@@ -57,10 +55,8 @@ def valid_rows(value: Any, all_PG: Tensor) -> Tensor:
     return valid
 
 
-def finite(tensor_PG: Tensor | None, name: str, valid_PG: Tensor, all_PG: Tensor) -> Tensor | None:
+def finite(tensor_PG: Tensor, name: str, valid_PG: Tensor, all_PG: Tensor) -> Tensor:
     """The table with 0 in rows that are not valid. Raises SignalError for another row that is not finite."""
-    if tensor_PG is None:
-        return None
     filled = _filled(tensor_PG, valid_PG, all_PG)
     # a sum is finite only where all its terms are; one that overflows is looked into
     if not math.isfinite(filled.sum().item()) and bool((bad := ~filled.isfinite()).any()):
@@ -72,10 +68,8 @@ def finite(tensor_PG: Tensor | None, name: str, valid_PG: Tensor, all_PG: Tensor
     return filled
 
 
-def scores(tensor_PG: Tensor | None, valid_PG: Tensor, all_PG: Tensor) -> Tensor | None:
+def scores(tensor_PG: Tensor, valid_PG: Tensor, all_PG: Tensor) -> Tensor:
     """Structural scores with 0 in rows that are not valid. Raises SignalError for another row outside [0, 1]."""
-    if tensor_PG is None:
-        return None
     filled = _filled(tensor_PG, valid_PG, all_PG)
     integer, one = _BITS[filled.dtype]
     low, high = filled.view(integer).aminmax()
@@ -88,9 +82,9 @@ def scores(tensor_PG: Tensor | None, valid_PG: Tensor, all_PG: Tensor) -> Tensor
     return filled
 
 
-def finite_prompts(tensor_P: Tensor | None, name: str) -> Tensor | None:
-    """Raises SignalError for a prompt's number that is not finite."""
-    if tensor_P is not None and bool((bad := ~tensor_P.isfinite()).any()):
+def finite_prompts(tensor_P: Tensor, name: str) -> Tensor:
+    """The numbers. Raises SignalError for a prompt whose number is not finite."""
+    if bool((bad := ~tensor_P.isfinite()).any()):
         p = int(bad.nonzero()[0])
         raise SignalError(f"{name}: prompt {p} is {tensor_P[p].item()}; values must be finite")
     return tensor_P

@@ -72,7 +72,8 @@ class Signal:
     `learnable_P` is true where a group has a non-zero advantage, `repaired_P` where it was given an anchor;
     `regime_before` and `regime_after` describe the hits as sampled and after anchors were placed. `anchor_slot_P`,
     `positive_P` and `negative_P` are -1 where there is none; write the anchor's tokens into row `anchor_slot_P`.
-    `redraw_P` marks groups to replace by newly drawn ones (dapo). What the plan does not need is counted when it is read.
+    `redraw_P` marks groups to replace by newly drawn ones (dapo). What the plan does not need is counted
+    when it is first read, from the caller's own tables where they needed no change: do not write into those before.
     """
 
     constructor: str

@@ -56,7 +56,9 @@ def rows_mask(index_P: Tensor, width: int) -> Tensor:
 def _pick_tied(state: GroupState, score_PG: Tensor, candidates_PG: Tensor) -> Tensor:
     masked = score_PG.masked_fill(~candidates_PG, -torch.inf)
     tied = candidates_PG & (masked == masked.amax(1, keepdim=True))
-    return torch.where(candidates_PG.any(1), highest(torch.Tensor.detach, _tie_key(state).masked_fill(~tied, -torch.inf))[1], -1)
+    return torch.where(
+        candidates_PG.any(1), highest(torch.Tensor.detach, _tie_key(state).masked_fill(~tied, -torch.inf))[1], -1
+    )
 
 
 def _tie_key(state: GroupState) -> Tensor:

@@ -157,15 +157,17 @@ def group_state(
     no_P = constant(False, shape[:1], torch.bool, device)
 
     def rows(value: Any, name: str) -> Tensor | None:
-        return finite(numbers(value, name, rewards), name, valid, all_PG)
+        return None if value is None else finite(numbers(value, name, rewards), name, valid, all_PG)
 
     def prompts(value: Any, name: str) -> Tensor | None:
         return None if value is None else numbers(value, name, rewards[:, 0])
 
     checked = finite(rewards, "rewards_PG", valid, all_PG)
+    structural = None if structural_PG is None else numbers(structural_PG, "structural_PG", rewards)
+    baseline = prompts(baseline_P, "baseline_P")
     return GroupState(
         rewards_PG=checked,
-        structural_PG=scores(numbers(structural_PG, "structural_PG", rewards), valid, all_PG),
+        structural_PG=None if structural is None else scores(structural, valid, all_PG),
         valid_PG=valid,
         has_anchor_P=no_P if has_anchor_P is None else bools(has_anchor_P, "has_anchor_P", shape[:1], device),
         logprob_PG=rows(logprob_PG, "logprob_PG"),
@@ -179,7 +181,7 @@ def group_state(
         config=config or _DEFAULTS,
         generator=generator,
         anchor_logprob_P=prompts(anchor_logprob_P, "anchor_logprob_P"),
-        baseline_P=finite_prompts(prompts(baseline_P, "baseline_P"), "baseline_P"),
+        baseline_P=None if baseline is None else finite_prompts(baseline, "baseline_P"),
         reference_logprob_PG=rows(reference_logprob_PG, "reference_logprob_PG"),
         anchor_reference_logprob_P=prompts(anchor_reference_logprob_P, "anchor_reference_logprob_P"),
     )

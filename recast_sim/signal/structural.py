@@ -110,10 +110,7 @@ def _counted(sids: Tensor, keys: Tensor | None, mask: Tensor | None) -> Tensor |
     """Bool (P, G, S): the SID counts and does not stand at an earlier counted place of the same response; None where all do."""
     repeats = {}
     for earlier, place in itertools.combinations(range(sids.shape[2]), 2):
-        if keys is None:
-            same = (sids[:, :, place] == sids[:, :, earlier]).all(2)
-        else:
-            same = keys[:, :, place] == keys[:, :, earlier]
+        same = (sids[:, :, place] == sids[:, :, earlier]).all(2) if keys is None else keys[:, :, place] == keys[:, :, earlier]
         if int(torch.count_nonzero(same)):
             repeats[earlier, place] = same
     if mask is None and not repeats:
