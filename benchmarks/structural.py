@@ -3,8 +3,8 @@
     OMP_WAIT_POLICY=PASSIVE python benchmarks/structural.py [--quick] [--json]
 
 1,024 prompts of 32 responses, SIDs of 3 levels of 8,192 codes. The reward function has the shape of OpenOneRec's, in words of
-ours: it is handed a response and the ground truth as two strings, finds the SIDs of both and compares the sets. It is not charged
-for turning ids into text, nor are we for a tokenizer. Both must give the same scores. One torch thread; the clock is its
+ours: it is handed a response and the ground truth as two strings, finds the SIDs of both and compares the sets. Turning ids
+into text is not charged to it, nor a tokenizer to us. Both must give the same scores. One torch thread; the clock is its
 processor time, which a busy machine does not charge to the longer call.
 """
 

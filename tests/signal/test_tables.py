@@ -95,8 +95,9 @@ def test_a_constant_is_not_written_into():
 def test_new_advantages_forget_the_pair_and_new_active_rows_the_kept_ones():
     anchors = torch.ones(2, dtype=torch.bool)
     state = construct("recast", torch.zeros(2, 3), torch.zeros(2, 3), has_anchor_P=anchors).after
-    assert state.pair_N is state.kept_N is not None
+    assert state.pair_N is not None
     assert state.pair_N.tolist() == [0, 1, 3, 4]
+    assert state.kept_N is state.pair_N
     assert state.with_(advantages_PG=state.advantages_PG).pair_N is None
     assert state.with_(active_PG=state.active_PG).kept_N is None
     with pytest.raises(TypeError, match="no field advantage_PG"):
