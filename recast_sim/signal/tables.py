@@ -24,10 +24,12 @@ def highest(values_of: Callable[..., Tensor], *tables_PG: Tensor) -> tuple[Tenso
 
     The values are made of parts of the tables, so that they never leave the cache.
     """
+    if tables_PG[0].numel() <= _PART:
+        return _highest(values_of(*tables_PG))
     groups = max(1, _PART // tables_PG[0].shape[1])
     parts = zip(*(table_PG.split(groups) for table_PG in tables_PG), strict=True)
     best, row = zip(*(_highest(values_of(*part)) for part in parts), strict=True)
-    return (best[0], row[0]) if len(best) == 1 else (torch.cat(best), torch.cat(row))
+    return torch.cat(best), torch.cat(row)
 
 
 def flat_rows(slot_P: Tensor, group_N: Tensor, width: int) -> Tensor:
