@@ -22,7 +22,7 @@ _ROWS = (
     "active_PG",
     "reference_logprob_PG",
 )
-_KNOWN = {"advantages_PG": "pair_N", "active_PG": "kept_N"}
+_KNOWN = {"advantages_PG": "pair_N", "positive_P": "pair_N", "active_PG": "kept_N"}
 _DEFAULTS = SignalConfig()
 
 

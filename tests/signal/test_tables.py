@@ -86,6 +86,16 @@ def test_scores_from_minus_zero_to_one_are_let_through_and_the_next_float_is_not
         group_state(rewards, [[0.0, torch.nan, 1.0]])
 
 
+def test_what_comes_in_with_a_gradient_is_read_without_it():
+    """Log-probabilities of a policy in training carry one; a signal is a weight."""
+    logprob = torch.full((2, 3), -1.0, requires_grad=True)
+    rewards, scores = torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
+    anchors = torch.ones(2, dtype=torch.bool)
+    for name in ("recast", "grpo", "care"):
+        signal = construct(name, rewards, scores, logprob_PG=logprob, has_anchor_P=anchors)
+        assert not signal.advantages_PG.requires_grad
+
+
 def test_a_constant_is_not_written_into():
     table = constant(0.0, torch.Size((2, 3)), torch.float32, torch.device("cpu"))
     with pytest.raises(RuntimeError, match="single memory location"):
