@@ -12,7 +12,7 @@ _BITS = {torch.float32: (torch.int32, 0x3F800000), torch.float64: (torch.int64, 
 
 
 def as_tensor(value: Any, name: str, device: torch.device | None = None) -> Tensor:
-    """`value` as a tensor without gradient. Raises SignalError where it is none (ragged lists, text, None), naming the argument."""
+    """`value` as a tensor without gradient. Raises SignalError naming the argument where it is none (ragged lists, text)."""
     try:
         return torch.as_tensor(value, device=device).detach()
     except (TypeError, ValueError, RuntimeError) as error:
