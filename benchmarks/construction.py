@@ -1,105 +1,135 @@
-"""Cost of recast's whole signal construction, validation included, against the per-group Python loop of tests/signal_oracle.
+"""Cost of recast's whole signal, input checks included, against what verl and TRL spend on advantages alone.
 
-    python benchmarks/construction.py [--groups 1024] [--json]
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/construction.py [--quick] [--json]
 
-The loop reads the same tensors row by row, as verl's advantage loops do; beside it stands the same loop on nested Python
-lists (the conversion counted), which nobody's trainer holds but which is the fastest a plain loop gets. Both see the same
-batch, alternate in one process, and must name the same rows. Exits 1 where the ratio misses the target.
+All see the same rewards of G = 32 on one torch thread and must agree: grpo with verl and TRL up to rounding, recast with the
+plain loop of tests/signal_oracle in every kept row. Of a signal the clock covers what an update needs: advantages, plan,
+learnable and repaired groups, anchor slots. "everything read" adds hits and regimes, which the trainers log.
+
+verl's functions are the installed ones at a response length of 1, their cheapest. TRL computes advantages in the middle of a
+method: those lines stand in `construction_peers.py` in our words around TRL's own `nanstd`, and count only while the installed
+source holds the expressions that they follow. Loops are clocked once a size, all else in interleaved rounds, by their thread's
+processor time: on a busy machine the wall clock would charge the long loops alone for what others run.
 """
 
-import argparse
-import json
-import statistics
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # the loop is the tests' oracle
 
+import numpy as np
 import torch
+from construction_peers import loop_by_id, trl, verl
+from harness import Entry, Result, interleaved, main, timed
 from signal_oracle import recast_loop  # pyright: ignore[reportMissingImports]
+from torch import Tensor
 
-from recast_sim.signal import construct
+from recast_sim.signal import Signal, SignalConfig, construct
 
-HIT_RATE = 0.0054
-SCORES = (0.0, 0.01, 0.1)
+G, HIT_RATE, SCORES = 32, 0.0054, (0.0, 0.01, 0.1)
+SIZES = {64: 60, 1024: 40, 16384: 9, 131072: 3}  # groups: measured rounds
+QUICK_SIZES = {64: 20, 1024: 20, 16384: 3}
+VERL_TARGET, TRL_TARGET = 800.0, 2.5
+TARGET_FROM = 1024  # groups
+ORACLE_UP_TO = 1024  # groups; the oracle loop takes minutes beyond
+STAND_IN = "a stand-in for verl's loop"
+Way = Callable[[], object]
+Answer = TypeVar("Answer")
 
 
-def make_batch(groups: int, group_size: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """Rewards and scores (P, G), all rows valid, an anchor for every prompt."""
-    generator = torch.Generator().manual_seed(seed)
-    rewards = (torch.rand(groups, group_size, generator=generator) < HIT_RATE).float()
+def measure(quick: bool) -> Result:
+    """Milliseconds of each way at each size, and recast's ratios to verl's loop and to TRL."""
+    torch.set_num_threads(1)
+    entries, table = [], []
+    for groups, rounds in (QUICK_SIZES if quick else SIZES).items():
+        times = seconds(groups, rounds)
+        table += [
+            {"groups": groups, "way": way, "ms": 1e3 * spent, "times recast's": spent / times["recast"]}
+            for way, spent in times.items()
+        ]
+        for peer, target in (("verl's loop", VERL_TARGET), (STAND_IN, VERL_TARGET), ("TRL", TRL_TARGET)):
+            if peer in times:
+                name = f"construction: recast against {peer}, {groups:,} groups"
+                entries.append(Entry(name, times[peer] / times["recast"], "x", target if groups >= TARGET_FROM else None))
+    notes = [] if verl() else ["verl is not installed and was left out; a dict loop of our own, of the same shape, stands in."]
+    settings = {"group_size": G, "hit_rate": HIT_RATE, "threads": 1, "dtype": "float32"}
+    return Result(entries, table, settings, [*notes, *filter(None, [trl()[1]])])
+
+
+def seconds(groups: int, rounds: int) -> dict[str, float]:
+    """Seconds of each way on one batch, after a check that they agree."""
+    generator = torch.Generator().manual_seed(groups)
+    rewards = (torch.rand(groups, G, generator=generator) < HIT_RATE).float()
     scores = torch.tensor(SCORES)[torch.randint(len(SCORES), rewards.shape, generator=generator)]
-    return rewards, scores, torch.ones_like(rewards, dtype=torch.bool), torch.ones(groups, dtype=torch.bool)
+    anchors = torch.ones(groups, dtype=torch.bool)
 
+    def recast() -> Signal:
+        return construct("recast", rewards, scores, has_anchor_P=anchors)
 
-def medians_ms(ways: dict[str, Callable[[], list[int]]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each way, interleaved, after one unmeasured round that checks that their rows agree."""
-    rows = {name: way() for name, way in ways.items()}
-    if len({tuple(r) for r in rows.values()}) != 1:
-        raise SystemExit("the ways disagree about the kept rows")
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def measure(groups: int, group_size: int, repeats: int, target: float, seed: int = 0) -> dict[str, object]:
-    """The result as the JSON object that `--json` prints."""
-    rewards, scores, valid, anchors = batch = make_batch(groups, group_size, seed)
-    medians = medians_ms(
-        {
-            "oracle": lambda: recast_loop(*batch)[1],
-            "list_oracle": lambda: recast_loop(*(table.tolist() for table in batch))[1],
-            "construct": lambda: construct(
-                "recast", rewards, scores, valid_PG=valid, has_anchor_P=anchors
-            ).plan.rows_N.tolist(),
-        },
-        repeats,
-    )
-    ratio = medians["oracle"] / medians["construct"]
-    return {
-        "groups": groups,
-        "group_size": group_size,
-        "oracle_ms": medians["oracle"],
-        "list_oracle_ms": medians["list_oracle"],
-        "construct_ms": medians["construct"],
-        "ratio": ratio,
-        "list_ratio": medians["list_oracle"] / medians["construct"],
-        "target": target,
-        "met": ratio >= target,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+    quick_ways: dict[str, Way] = {
+        "recast": lambda: _needed(recast()),
+        "recast, everything read": lambda: _everything(recast()),
+        "grpo": lambda: _needed(construct("grpo", rewards)),
+        "copying rewards and scores": lambda: (rewards.clone(), scores.clone()),
     }
+    peers, (name, loop) = _peers(rewards)
+    for peer, way in peers.items():
+        _agree(peer, rewards, way())
+    spent, advantages = _once(loop)
+    _agree(name, rewards, advantages)
+    loops = {name: spent}
+    if groups <= ORACLE_UP_TO:
+        loops["Python loop over recast's groups"], kept = _once(
+            lambda: recast_loop(rewards, scores, torch.ones_like(rewards), anchors)[1]
+        )
+        if recast().plan.rows_N.tolist() != kept:
+            raise SystemExit("construction: recast and the loop over its groups disagree about the kept rows")
+    return interleaved(quick_ways | peers, rounds, time.thread_time) | loops
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print the result; 0 where the target is met, else 1."""
-    parser = argparse.ArgumentParser(description="recast's signal construction against a per-group Python loop")
-    parser.add_argument("--groups", type=int, default=1024)
-    parser.add_argument("--group-size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=9, help="measured rounds; medians are over them")
-    parser.add_argument("--target", type=float, default=50.0, help="least ratio of loop time to construct time")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads; more only add waiting to operations this small")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    result = measure(options.groups, options.group_size, options.repeats, options.target)
-    if options.json:
-        print(json.dumps(result))
-        return 0 if result["met"] else 1
-    shape = f"{options.groups} groups of {options.group_size}, {options.threads} torch thread(s)"
-    print(f"recast, {shape}, medians of {options.repeats} interleaved rounds")
-    print(f"  Python loop on tensors  {result['oracle_ms']:9.2f} ms  {result['ratio']:7.1f}x")
-    print(f"  Python loop on lists    {result['list_oracle_ms']:9.2f} ms  {result['list_ratio']:7.1f}x")
-    print(f"  construct               {result['construct_ms']:9.2f} ms")
-    print(f"target: {options.target:g}x the loop on tensors: {'met' if result['met'] else 'missed'}")
-    return 0 if result["met"] else 1
+def _once(loop: Callable[[], Answer]) -> tuple[float, Answer]:
+    """Seconds of one call, and what it gave."""
+    answers: list[Answer] = []
+    spent = timed(lambda: answers.append(loop()), time.thread_time)
+    return spent, answers[0]
+
+
+def _peers(rewards: Tensor) -> tuple[dict[str, Callable[[], Tensor]], tuple[str, Callable[[], Tensor]]]:
+    """Others' ways to the advantages of these rewards, and the name and way of the loop."""
+    flat, column = rewards.view(-1), rewards.view(-1, 1).clone()
+    ids = np.repeat(np.array([str(uuid.UUID(int=p)) for p in range(len(rewards))], dtype=object), G)
+    numbers = np.repeat(np.arange(len(rewards)), G)
+    found = verl()
+    name, loop = ("verl's loop", found["verl's loop"]) if found else (STAND_IN, loop_by_id)
+    peers = {key: lambda way=way: way(column, G) for key, way in trl()[0].items()}
+    if found:
+        vectorised = found["verl vectorised"]
+        peers |= {
+            "verl vectorised": lambda: vectorised(flat, ids),
+            "verl vectorised, integer ids": lambda: vectorised(flat, numbers),
+        }
+    return peers, (name, lambda: loop(flat, ids))
+
+
+def _needed(signal: Signal) -> tuple[object, ...]:
+    return signal.advantages_PG, signal.plan, signal.learnable_P, signal.repaired_P, signal.anchor_slot_P
+
+
+def _everything(signal: Signal) -> tuple[object, ...]:
+    counted = signal.hits_before_P, signal.hits_after_P, signal.regime_before, signal.regime_after
+    return *_needed(signal), signal.positive_P, signal.negative_P, signal.active_PG, *counted
+
+
+def _agree(peer: str, rewards: Tensor, theirs: Tensor) -> None:
+    config = SignalConfig(std_eps=1e-4 if peer.startswith("TRL") else 1e-6)
+    ours = construct("grpo", rewards, config=config).advantages_PG.reshape(-1)
+    if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5):
+        raise SystemExit(f"construction: grpo and {peer} disagree about the advantages")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(measure, __doc__))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal.config import SignalError
-from recast_sim.signal.state import GroupState, rows_mask
+from recast_sim.signal.pick import rows_mask
+from recast_sim.signal.state import GroupState
 
 
 def centred(state: GroupState) -> GroupState:

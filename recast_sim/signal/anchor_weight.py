@@ -25,18 +25,17 @@ def tempered(state: GroupState) -> GroupState:
     return state.with_(anchor_weight_P=(state.config.anchor_power * anchor_logprob(state).clamp(min=lowest)).exp())
 
 
-def anchor_weight(state: GroupState, hit_share: Tensor) -> Tensor:
-    """The factor of each prompt's anchor, (P,): the constructor's own, else by `config.anchor_weighting`.
+def anchor_weight(state: GroupState, before: GroupState) -> Tensor | None:
+    """The factor of each prompt's anchor, (P,): the constructor's own, else by `config.anchor_weighting`; None where all are 1.
 
-    `hit_share` is the share of the batch's groups with a natural hit, read by "annealed".
+    `before` holds the groups as sampled: "annealed" reads the share of them with a natural hit.
     """
-    if state.anchor_weight_P is not None:
+    rule = state.config.anchor_weighting
+    if state.anchor_weight_P is not None or rule == "ratio_one":
         return state.anchor_weight_P
-    ones, rule = state.rewards_PG.new_ones(len(state.rewards_PG)), state.config.anchor_weighting
-    if rule == "ratio_one" or not bool((state.anchor_slot_P >= 0).any()):
-        return ones
     if rule == "annealed":
-        return ones * (1 - hit_share)
+        hit_P = before.any_hit_P().to(state.rewards_PG.dtype)
+        return (1 - hit_P.mean()).expand(hit_P.shape)
     if state.anchor_logprob_P is None:
         raise SignalError(f"anchor_logprob_P: missing; anchor_weighting {rule!r} needs log pi(anchor)")
     return anchor_logprob(state).exp().clamp(min=state.config.anchor_floor) if rule == "clipped" else _shaped(state)

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recast_sim.signal.anchor_weight import anchor_weight
+from recast_sim.signal.checks import as_tensor, check_shape
 from recast_sim.signal.config import SignalConfig, SignalError
 from recast_sim.signal.regime import Regime, regime_shares
 from recast_sim.signal.registry import Constructor, get_constructor
-from recast_sim.signal.state import GroupState, append_row, as_tensor, check_shape, group_state
+from recast_sim.signal.state import GroupState, append_row, group_state
+from recast_sim.signal.tables import flags, flat_rows, groups_where
 
 _MISSING = {
     "structural_PG": "orders rollouts by it; pass scores in [0, 1]",
@@ -69,28 +72,69 @@ class Signal:
     `learnable_P` is true where a group has a non-zero advantage, `repaired_P` where it was given an anchor;
     `regime_before` and `regime_after` describe the hits as sampled and after anchors were placed. `anchor_slot_P`,
     `positive_P` and `negative_P` are -1 where there is none; write the anchor's tokens into row `anchor_slot_P`.
-    `redraw_P` marks groups to replace by newly drawn ones (dapo).
+    `redraw_P` marks groups to replace by newly drawn ones (dapo). What the plan does not need is counted
+    when it is first read, from the caller's own tables where they needed no change: do not write into those before.
     """
 
     constructor: str
-    advantages_PG: Tensor
-    active_PG: Tensor
-    learnable_P: Tensor
-    repaired_P: Tensor
-    anchor_slot_P: Tensor
-    positive_P: Tensor
-    negative_P: Tensor
-    redraw_P: Tensor
-    hits_before_P: Tensor
-    hits_after_P: Tensor
-    regime_before: Regime
-    regime_after: Regime
+    before: GroupState
+    after: GroupState
     plan: UpdatePlan
 
     @property
     def group_size(self) -> int:
         """Rows of a group, by which `plan.rows_N` counts: p * group_size + g."""
         return self.advantages_PG.shape[1]
+
+    @property
+    def advantages_PG(self) -> Tensor:
+        return self.after.advantages_PG
+
+    @property
+    def active_PG(self) -> Tensor:
+        return self.after.active_PG
+
+    @cached_property
+    def learnable_P(self) -> Tensor:
+        if self.after.pair_N is not None:
+            return self.positive_P >= 0
+        return flags(torch.ne, self.advantages_PG, 0.0).amax(1).bool()
+
+    @property
+    def repaired_P(self) -> Tensor:
+        return self.anchor_slot_P >= 0
+
+    @property
+    def anchor_slot_P(self) -> Tensor:
+        return self.after.anchor_slot_P
+
+    @property
+    def positive_P(self) -> Tensor:
+        return self.after.positive_P
+
+    @property
+    def negative_P(self) -> Tensor:
+        return self.after.negative_P
+
+    @property
+    def redraw_P(self) -> Tensor:
+        return self.after.redraw_P
+
+    @cached_property
+    def hits_before_P(self) -> Tensor:
+        return self.before.hit_flags().sum(1).long()
+
+    @cached_property
+    def hits_after_P(self) -> Tensor:
+        return self.after.hit_flags().sum(1).long()
+
+    @cached_property
+    def regime_before(self) -> Regime:
+        return regime_shares(self.hits_before_P, self.before.valid_PG.sum(1))
+
+    @cached_property
+    def regime_after(self) -> Regime:
+        return regime_shares(self.hits_after_P, self.after.valid_PG.sum(1))
 
 
 def construct(
@@ -142,35 +186,24 @@ def construct(
     if chosen.rollouts and chosen.compares and before.rewards_PG.shape[1] < 2:
         raise SignalError(f"rewards_PG: group size 1 is too small for {chosen.name}, which compares rollouts; use 2 or more")
     after = chosen.apply(append_row(before) if chosen.appends else before)
-    hits_before, hits_after = before.hits_PG.sum(1), after.hits_PG.sum(1)
-    return Signal(
-        constructor=chosen.name,
-        advantages_PG=after.advantages_PG,
-        active_PG=after.active_PG,
-        learnable_P=(after.advantages_PG != 0).any(1),
-        repaired_P=after.anchor_slot_P >= 0,
-        anchor_slot_P=after.anchor_slot_P,
-        positive_P=after.positive_P,
-        negative_P=after.negative_P,
-        redraw_P=after.redraw_P,
-        hits_before_P=hits_before,
-        hits_after_P=hits_after,
-        regime_before=regime_shares(hits_before, before.valid_PG.sum(1)),
-        regime_after=regime_shares(hits_after, after.valid_PG.sum(1)),
-        plan=_plan(after, (hits_before > 0).to(before.rewards_PG.dtype).mean(), length_PG),
-    )
+    return Signal(chosen.name, before, after, _plan(before, after, length_PG))
 
 
-def _plan(state: GroupState, hit_share: Tensor, length_PG: Any) -> UpdatePlan:
-    G = state.rewards_PG.shape[1]
-    rows = state.active_PG.reshape(-1).nonzero()[:, 0]
-    prompt = rows // G
-    anchor = state.anchor_slot_P[prompt] == rows % G
-    weight_P = anchor_weight(state, hit_share)
+def _plan(before: GroupState, state: GroupState, length_PG: Any) -> UpdatePlan:
+    rows = state.active_PG.reshape(-1).nonzero().view(-1) if state.kept_N is None else state.kept_N
+    advantages = state.advantages_PG.reshape(-1).index_select(0, rows)
+    anchor, weights = torch.zeros_like(rows, dtype=torch.bool), torch.ones_like(advantages)
+    P, G = state.rewards_PG.shape
+    if len(prompt_N := groups_where(state.anchor_slot_P >= 0)):
+        at_N = flat_rows(state.anchor_slot_P, prompt_N, G)
+        anchor = anchor.new_zeros(P * G).index_fill_(0, at_N, True).index_select(0, rows)
+        weight_P = anchor_weight(state, before)
+        if weight_P is not None:
+            weights = weights.new_ones(P * G).index_copy_(0, at_N, weight_P[prompt_N]).index_select(0, rows)
     return UpdatePlan(
         rows_N=rows,
-        advantages_N=state.advantages_PG.reshape(-1)[rows],
-        weights_N=torch.where(anchor, weight_P[prompt], 1.0),
+        advantages_N=advantages,
+        weights_N=weights,
         anchor_N=anchor,
         normaliser=max(1.0, _normaliser(state, rows, length_PG)),
     )

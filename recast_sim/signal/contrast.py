@@ -5,7 +5,8 @@ from torch import Tensor
 
 from recast_sim.signal.anchor_weight import anchor_logprob, checked_logprob
 from recast_sim.signal.config import SignalError
-from recast_sim.signal.state import GroupState, pick, pick_best, rows_mask
+from recast_sim.signal.pick import pick_best, pick_hit, pick_miss, rows_mask
+from recast_sim.signal.state import GroupState
 
 
 def anchored_subgroup(state: GroupState) -> GroupState:
@@ -22,9 +23,9 @@ def anchored_subgroup(state: GroupState) -> GroupState:
     """
     if state.logprob_PG is None:
         raise SignalError("logprob_PG: missing; this constructor rescues the likeliest miss of an all-zero group")
-    rescued = ~state.hits_PG.any(1)
-    likeliest_P = pick(state, state.logprob_PG, state.misses_PG)
-    positive_P = torch.where(rescued, likeliest_P, pick(state, state.rewards_PG, state.hits_PG))
+    rescued = ~state.any_hit_P()
+    likeliest_P = pick_miss(state, state.logprob_PG)
+    positive_P = torch.where(rescued, likeliest_P, pick_hit(state))
     positive = rows_mask(positive_P, state.rewards_PG.shape[1])
     negative = pick_best(state, state.scores_PG(), state.misses_PG & ~positive, state.config.care_negatives)
     K = negative.sum(1, keepdim=True).to(state.rewards_PG.dtype)

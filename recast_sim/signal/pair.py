@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from recast_sim.signal.pick import pick_hit, pick_miss, rows_mask
 from recast_sim.signal.repair import inject_all_zero
-from recast_sim.signal.state import GroupState, pick, rows_mask
+from recast_sim.signal.state import GroupState
+from recast_sim.signal.tables import flat_rows, groups_where
 
 
 def boundary_contrast(state: GroupState) -> GroupState:
@@ -12,10 +14,10 @@ def boundary_contrast(state: GroupState) -> GroupState:
 
     A group without a hit or without a valid miss gets nothing.
     """
-    positive_P = pick(state, state.rewards_PG, state.hits_PG)
-    negative_P = pick(state, state.scores_PG(), state.misses_PG)
-    both = (positive_P >= 0) & (negative_P >= 0)
-    return _pair(state, torch.where(both, positive_P, -1), torch.where(both, negative_P, -1))
+    positive_P = pick_hit(state)
+    negative_P = pick_miss(state, state.scores_PG())
+    alone = torch.minimum(positive_P, negative_P) < 0
+    return _pair(state, positive_P.masked_fill(alone, -1), negative_P.masked_fill(alone, -1))
 
 
 def soften_near_misses(state: GroupState) -> GroupState:
@@ -36,7 +38,7 @@ def anchor_alone(state: GroupState) -> GroupState:
 
 def anchor_against_hardest(state: GroupState) -> GroupState:
     """Supervision with one on-policy hard negative: +w_plus on the anchor, -w_minus on the hardest miss, if any."""
-    hardest_P = pick(state, state.scores_PG(), state.misses_PG)
+    hardest_P = pick_miss(state, state.scores_PG())
     return _pair(state, state.anchor_slot_P, torch.where(state.anchor_slot_P >= 0, hardest_P, -1))
 
 
@@ -53,10 +55,20 @@ def rescue_with_anchor(state: GroupState) -> GroupState:
 
 
 def _pair(state: GroupState, positive_P: Tensor, negative_P: Tensor) -> GroupState:
-    width = state.rewards_PG.shape[1]
+    """+w_plus and -w_minus on two rows of a group; -1 stands for no row, and a group without a positive has no negative."""
     if state.config.w_minus == 0:
         negative_P = torch.full_like(negative_P, -1)
-    plus, minus = rows_mask(positive_P, width), rows_mask(negative_P, width)
     advantages = torch.zeros_like(state.rewards_PG)
-    advantages = advantages.masked_fill(plus, state.config.w_plus).masked_fill(minus, -state.config.w_minus)
-    return state.with_(advantages_PG=advantages, positive_P=positive_P, negative_P=negative_P)
+    plus_N, minus_N = (flat_rows(slot_P, groups_where(slot_P >= 0), advantages.shape[1]) for slot_P in (positive_P, negative_P))
+    advantages.view(-1).index_fill_(0, plus_N, state.config.w_plus).index_fill_(0, minus_N, -state.config.w_minus)
+    pair_N = _merged(plus_N, minus_N)
+    return state.with_(advantages_PG=advantages, positive_P=positive_P, negative_P=negative_P, pair_N=pair_N)
+
+
+def _merged(plus_N: Tensor, minus_N: Tensor) -> Tensor | None:
+    """Both in ascending order, where that takes no sorting: all groups have a negative, or none has."""
+    if len(minus_N) == 0:
+        return plus_N
+    if len(minus_N) < len(plus_N):
+        return None
+    return torch.stack([torch.minimum(plus_N, minus_N), torch.maximum(plus_N, minus_N)], 1).view(-1)

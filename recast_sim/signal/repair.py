@@ -9,8 +9,11 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from recast_sim.signal.checks import check_shape
 from recast_sim.signal.config import AnchorChoice, SignalError
-from recast_sim.signal.state import GroupState, check_shape, pick, rows_mask
+from recast_sim.signal.pick import pick_cheapest
+from recast_sim.signal.state import GroupState
+from recast_sim.signal.tables import flat_rows, groups_where
 
 
 def repair_all_zero(state: GroupState) -> GroupState:
@@ -19,7 +22,7 @@ def repair_all_zero(state: GroupState) -> GroupState:
     Rows that are not valid go first, they cost nothing. Groups with a hit or without an anchor are left alone; doing it
     twice equals doing it once.
     """
-    needs_P = state.has_anchor_P & ~state.hits_PG.any(1)
+    needs_P = state.has_anchor_P & ~state.any_hit_P()
     return _place(state, _cheapest_row(state, state.scores_PG()), needs_P)
 
 
@@ -48,7 +51,7 @@ def inject_all_zero(state: GroupState) -> GroupState:
     For constructors that keep only the anchor there, so that no row is lost to it.
     """
     slot_P = _cheapest_row(state, torch.zeros_like(state.rewards_PG))
-    return _place(state, slot_P, state.has_anchor_P & ~state.hits_PG.any(1))
+    return _place(state, slot_P, state.has_anchor_P & ~state.any_hit_P())
 
 
 def choose_anchor(
@@ -85,16 +88,22 @@ def choose_anchor(
 
 
 def _cheapest_row(state: GroupState, score_PG: Tensor) -> Tensor:
-    everything = torch.ones_like(state.valid_PG)
-    return pick(state, -score_PG.masked_fill(~state.valid_PG, -1.0), everything)
+    cost_PG = score_PG if state.valid_PG is state.all_PG else score_PG.masked_fill(~state.valid_PG, -1.0)
+    return pick_cheapest(state, cost_PG)
 
 
 def _place(state: GroupState, slot_P: Tensor, where_P: Tensor) -> GroupState:
-    at = rows_mask(torch.where(where_P, slot_P, -1), state.rewards_PG.shape[1])
+    at_N = flat_rows(slot_P, groups_where(where_P), state.rewards_PG.shape[1])
+
+    def filled(table_PG: Tensor, value: float) -> Tensor:
+        if table_PG is state.all_PG:
+            return table_PG
+        return table_PG.reshape(-1).index_fill(0, at_N, value).view(table_PG.shape)
+
     return state.with_(
-        rewards_PG=state.rewards_PG.masked_fill(at, state.config.anchor_reward),
-        structural_PG=None if state.structural_PG is None else state.structural_PG.masked_fill(at, 1.0),
-        valid_PG=state.valid_PG | at,
-        active_PG=state.active_PG | at,
+        rewards_PG=filled(state.rewards_PG, state.config.anchor_reward),
+        structural_PG=None if state.structural_PG is None else filled(state.structural_PG, 1.0),
+        valid_PG=filled(state.valid_PG, True),
+        active_PG=filled(state.active_PG, True),
         anchor_slot_P=torch.where(where_P, slot_P, state.anchor_slot_P),
     )

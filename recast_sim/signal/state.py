@@ -3,13 +3,15 @@
 Axes: P prompts (groups), G rollouts of a group.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from recast_sim.signal.checks import as_tensor, bools, finite, finite_prompts, numbers, scores, valid_rows
 from recast_sim.signal.config import SignalConfig, SignalError
+from recast_sim.signal.tables import constant, flags
 
 _ROWS = (
     "rewards_PG",
@@ -20,6 +22,8 @@ _ROWS = (
     "active_PG",
     "reference_logprob_PG",
 )
+_KNOWN = {"advantages_PG": "pair_N", "positive_P": "pair_N", "active_PG": "kept_N"}
+_DEFAULTS = SignalConfig()
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class GroupState:
             `config.anchor_weighting`.
         baseline_P: the caller's running estimate of each prompt's mean reward, or None.
         reference_logprob_PG, anchor_reference_logprob_P: the reference policy's log-probabilities, or None.
+        all_PG: bool, true everywhere. `valid_PG` and `active_PG` are this very tensor while they leave no row out, which
+            spares the steps a masking.
+        pair_N: ascending flat rows p * G + g of the positives and negatives where no other row has an advantage; None where
+            a step has not said so.
+        kept_N: those of `active_PG`, None where they have to be looked for.
     """
 
     rewards_PG: Tensor
@@ -55,6 +64,7 @@ class GroupState:
     positive_P: Tensor
     negative_P: Tensor
     redraw_P: Tensor
+    all_PG: Tensor
     config: SignalConfig
     generator: torch.Generator | None
     anchor_logprob_P: Tensor | None = None
@@ -62,16 +72,31 @@ class GroupState:
     baseline_P: Tensor | None = None
     reference_logprob_PG: Tensor | None = None
     anchor_reference_logprob_P: Tensor | None = None
+    pair_N: Tensor | None = None
+    kept_N: Tensor | None = None
 
     @property
     def hits_PG(self) -> Tensor:
         """Bool (P, G): valid rows whose reward is above `config.hit_above`."""
-        return self.valid_PG & (self.rewards_PG > self.config.hit_above)
+        return self.hit_flags().bool()
 
     @property
     def misses_PG(self) -> Tensor:
         """Bool (P, G): valid rows that are not hits."""
-        return self.valid_PG & ~(self.rewards_PG > self.config.hit_above)
+        return self.valid_PG & (self.rewards_PG <= self.config.hit_above)
+
+    def hit_flags(self) -> Tensor:
+        """`hits_PG` as 0 and 1 of the rewards' dtype."""
+        hits = flags(torch.gt, self.rewards_PG, self.config.hit_above)
+        return hits if self.valid_PG is self.all_PG else hits * self.valid_PG
+
+    def valid_rewards(self) -> Tensor:
+        """Rewards (P, G), -inf in rows that are not valid: a group has a hit where its highest is above `hit_above`."""
+        return self.rewards_PG if self.valid_PG is self.all_PG else self.rewards_PG.masked_fill(~self.valid_PG, -torch.inf)
+
+    def any_hit_P(self) -> Tensor:
+        """Bool (P,): the group holds a hit."""
+        return self.valid_rewards().amax(1) > self.config.hit_above
 
     def scores_PG(self) -> Tensor:
         """Structural scores (P, G); raises SignalError where the caller gave none."""
@@ -80,7 +105,16 @@ class GroupState:
         return self.structural_PG
 
     def with_(self, **changes: Any) -> "GroupState":
-        return replace(self, **changes)
+        """The state with other fields. Rows that are known for a table are forgotten when it changes."""
+        if not changes.keys() <= _FIELDS:
+            raise TypeError(f"GroupState: no field {', '.join(sorted(changes.keys() - _FIELDS))}")
+        forgotten = {known: None for table, known in _KNOWN.items() if table in changes}
+        state = object.__new__(GroupState)  # dataclasses.replace, a tenth of construct's time on a small batch
+        state.__dict__.update(self.__dict__ | forgotten | changes)
+        return state
+
+
+_FIELDS = {field.name for field in fields(GroupState)}
 
 
 def group_state(
@@ -117,33 +151,39 @@ def group_state(
         raise SignalError(f"rewards_PG: shape {tuple(rewards.shape)} must be (prompts, rollouts), both at least 1")
     rewards = rewards if rewards.dtype in (torch.float32, torch.float64) else rewards.float()  # sums need more than 16 bits
     shape, device = rewards.shape, rewards.device
-    everything = torch.ones(shape, dtype=torch.bool, device=device)
-    valid = everything if valid_PG is None else _bool(valid_PG, "valid_PG", shape, device)
-    if not bool((filled := valid.any(1)).all()):
-        raise SignalError(
-            f"valid_PG: prompt {int((~filled).nonzero()[0])} has no valid rollout; drop the prompt or keep one row"
-        )
-    none_P = torch.full(shape[:1], -1, dtype=torch.int64, device=device)
-    no_P = torch.zeros(shape[:1], dtype=torch.bool, device=device)
-    rewards = _finite(rewards, "rewards_PG", valid)
+    all_PG = constant(True, shape, torch.bool, device)
+    valid = valid_rows(valid_PG, all_PG)
+    none_P = constant(-1, shape[:1], torch.int64, device)
+    no_P = constant(False, shape[:1], torch.bool, device)
+
+    def rows(value: Any, name: str) -> Tensor | None:
+        return None if value is None else finite(numbers(value, name, rewards), name, valid, all_PG)
+
+    def prompts(value: Any, name: str) -> Tensor | None:
+        return None if value is None else numbers(value, name, rewards[:, 0])
+
+    checked = finite(rewards, "rewards_PG", valid, all_PG)
+    structural = None if structural_PG is None else numbers(structural_PG, "structural_PG", rewards)
+    baseline = prompts(baseline_P, "baseline_P")
     return GroupState(
-        rewards_PG=rewards,
-        structural_PG=None if structural_PG is None else _score(structural_PG, rewards, valid),
+        rewards_PG=checked,
+        structural_PG=None if structural is None else scores(structural, valid, all_PG),
         valid_PG=valid,
-        has_anchor_P=no_P if has_anchor_P is None else _bool(has_anchor_P, "has_anchor_P", shape[:1], device),
-        logprob_PG=_rows(logprob_PG, "logprob_PG", rewards, valid),
-        advantages_PG=torch.zeros_like(rewards),
+        has_anchor_P=no_P if has_anchor_P is None else bools(has_anchor_P, "has_anchor_P", shape[:1], device),
+        logprob_PG=rows(logprob_PG, "logprob_PG"),
+        advantages_PG=constant(0.0, shape, rewards.dtype, device),
         active_PG=valid,
         anchor_slot_P=none_P,
         positive_P=none_P,
         negative_P=none_P,
         redraw_P=no_P,
-        config=config or SignalConfig(),
+        all_PG=all_PG,
+        config=config or _DEFAULTS,
         generator=generator,
-        anchor_logprob_P=_prompts(anchor_logprob_P, "anchor_logprob_P", rewards),
-        baseline_P=_baseline(baseline_P, rewards),
-        reference_logprob_PG=_rows(reference_logprob_PG, "reference_logprob_PG", rewards, valid),
-        anchor_reference_logprob_P=_prompts(anchor_reference_logprob_P, "anchor_reference_logprob_P", rewards),
+        anchor_logprob_P=prompts(anchor_logprob_P, "anchor_logprob_P"),
+        baseline_P=None if baseline is None else finite_prompts(baseline, "baseline_P"),
+        reference_logprob_PG=rows(reference_logprob_PG, "reference_logprob_PG"),
+        anchor_reference_logprob_P=prompts(anchor_reference_logprob_P, "anchor_reference_logprob_P"),
     )
 
 
@@ -153,102 +193,6 @@ def append_row(state: GroupState) -> GroupState:
     def padded(rows_PG: Tensor | None) -> Any:
         return None if rows_PG is None else torch.nn.functional.pad(rows_PG, (0, 1))
 
-    return state.with_(**{name: padded(getattr(state, name)) for name in _ROWS})
-
-
-def pick(state: GroupState, score_PG: Tensor, candidates_PG: Tensor) -> Tensor:
-    """Row of the best-scored candidate of each group by the config's tie rule: int64 (P,), -1 where there is none."""
-    masked = score_PG.masked_fill(~candidates_PG, -torch.inf)
-    if state.config.tie_rule != "first":
-        tied = candidates_PG & (masked == masked.amax(1, keepdim=True))
-        masked = _tie_key(state).masked_fill(~tied, -torch.inf)
-    # torch.argmax returns the first maximum, which is the tie rule "first"
-    return torch.where(candidates_PG.any(1), masked.argmax(1), -1)
-
-
-def pick_best(state: GroupState, score_PG: Tensor, candidates_PG: Tensor, count: int) -> Tensor:
-    """Bool (P, G): the `count` best-scored candidates of each group, or all where there are fewer; ties as in `pick`."""
-    key = torch.zeros_like(score_PG) if state.config.tie_rule == "first" else _tie_key(state)
-    order = key.argsort(dim=1, descending=True, stable=True)
-    masked = score_PG.masked_fill(~candidates_PG, -torch.inf).gather(1, order)
-    order = order.gather(1, masked.argsort(dim=1, descending=True, stable=True))
-    return candidates_PG & (order.argsort(dim=1) < count)
-
-
-def rows_mask(index_P: Tensor, width: int) -> Tensor:
-    """Bool (P, width): true at each prompt's row `index_P`, nowhere where it is -1."""
-    return torch.arange(width, device=index_P.device) == index_P[:, None]
-
-
-def _tie_key(state: GroupState) -> Tensor:
-    if state.config.tie_rule == "random":
-        if state.generator is None:
-            raise SignalError("generator: missing; tie_rule 'random' needs an explicit torch.Generator")
-        return torch.rand(state.rewards_PG.shape, generator=state.generator, device=state.rewards_PG.device)
-    if state.logprob_PG is None:
-        raise SignalError("logprob_PG: missing; tie_rule 'highest_logprob' needs the rollouts' log-probabilities")
-    return state.logprob_PG
-
-
-def _float(value: Any, name: str, like: Tensor) -> Tensor:
-    tensor = as_tensor(value, name, like.device).to(like.dtype)
-    check_shape(tensor, name, like.shape)
-    return tensor
-
-
-def _rows(value: Any, name: str, rewards: Tensor, valid: Tensor) -> Tensor | None:
-    return None if value is None else _finite(_float(value, name, rewards), name, valid)
-
-
-def _prompts(value: Any, name: str, rewards: Tensor) -> Tensor | None:
-    return None if value is None else _float(value, name, rewards[:, 0])
-
-
-def _baseline(value: Any, rewards: Tensor) -> Tensor | None:
-    baseline = _prompts(value, "baseline_P", rewards)
-    if baseline is not None and bool((bad := ~baseline.isfinite()).any()):
-        p = int(bad.nonzero()[0])
-        raise SignalError(f"baseline_P: prompt {p} is {baseline[p].item()}; values must be finite")
-    return baseline
-
-
-def _bool(value: Any, name: str, shape: torch.Size, device: torch.device) -> Tensor:
-    tensor = as_tensor(value, name, device)
-    if tensor.dtype != torch.bool:
-        raise SignalError(f"{name}: dtype {tensor.dtype} must be bool")
-    check_shape(tensor, name, shape)
-    return tensor
-
-
-def as_tensor(value: Any, name: str, device: torch.device | None = None) -> Tensor:
-    """`value` as a tensor. Raises SignalError naming the argument where it is none (ragged lists, text, None)."""
-    try:
-        return torch.as_tensor(value, device=device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SignalError(f"{name}: {type(value).__name__} is no table of numbers: {error}") from error
-
-
-def check_shape(tensor: Tensor, name: str, shape: torch.Size) -> None:
-    """Raise SignalError naming the argument where the shape is another."""
-    if tensor.shape != shape:
-        raise SignalError(f"{name}: shape {tuple(tensor.shape)} does not fit; expected {tuple(shape)}")
-
-
-def _finite(tensor: Tensor, name: str, valid: Tensor) -> Tensor:
-    bad = valid & ~torch.isfinite(tensor)
-    if bool(bad.any()):
-        p, g = bad.nonzero()[0].tolist()
-        raise SignalError(
-            f"{name}: prompt {p}, rollout {g} is {tensor[p, g].item()}; values must be finite: "
-            "mend their source or mark the row in valid_PG"
-        )
-    return tensor.masked_fill(~valid, 0.0)
-
-
-def _score(value: Any, rewards: Tensor, valid: Tensor) -> Tensor:
-    scores = _finite(_float(value, "structural_PG", rewards), "structural_PG", valid)
-    bad = (scores < 0) | (scores > 1)
-    if bool(bad.any()):
-        p, g = bad.nonzero()[0].tolist()
-        raise SignalError(f"structural_PG: prompt {p}, rollout {g} is {scores[p, g].item():g}; scores must lie in [0, 1]")
-    return scores
+    wider = {name: padded(getattr(state, name)) for name in _ROWS}
+    valid_PG = wider["valid_PG"]
+    return state.with_(**wider, all_PG=constant(True, valid_PG.shape, torch.bool, valid_PG.device))

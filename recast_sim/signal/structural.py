@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal.config import SignalError
+from recast_sim.signal.packed import Packing
+from recast_sim.signal.tables import flags
+
+_PART = 2**16  # SIDs that stay in a core's cache from one operation to the next
 
 
 def default_level_scores(levels: int) -> tuple[float, ...]:
@@ -54,14 +58,11 @@ def structural_score(
     _check_shapes(sids, targets)
     scores = default_level_scores(sids.shape[3]) if level_scores is None else tuple(level_scores)
     _check_level_scores(scores, sids.shape[3])
-    sid_mask = _mask(sid_mask_PGS, sids.shape[:3], "sid_mask_PGS", sids.device)
-    target_mask = _mask(target_mask_PT, targets.shape[:2], "target_mask_PT", sids.device)
-    if targets.shape[1] == 0:
-        return torch.zeros(sids.shape[:2], device=sids.device)
-    length = prefix_length(sids, targets).masked_fill(~target_mask[:, None, None], 0)
-    phi_PGS = torch.tensor(scores, device=sids.device)[length.amax(3)] * target_mask.any(1)[:, None, None]
-    counted = sid_mask & ~_repeats(sids, sid_mask)
-    return phi_PGS.masked_fill(~counted, 0.0).sum(2) / counted.sum(2).clamp(min=1)
+    best_PGS, keys_PGS = _best_value(sids, targets, target_mask_PT, scores)
+    counted = _counted(sids, keys_PGS, None if sid_mask_PGS is None else _mask(sid_mask_PGS, sids.shape[:3], "sid_mask_PGS"))
+    if counted is None:
+        return best_PGS[:, :, 0] if sids.shape[2] == 1 else best_PGS.sum(2) / max(1, sids.shape[2])
+    return best_PGS.masked_fill(~counted, 0.0).sum(2) / counted.sum(2).clamp(min=1)
 
 
 def exact_hit(sids_PGL: Tensor, targets_PTL: Tensor, target_mask_PT: Tensor | None = None) -> Tensor:
@@ -70,20 +71,58 @@ def exact_hit(sids_PGL: Tensor, targets_PTL: Tensor, target_mask_PT: Tensor | No
     if sids_PGL.ndim != 3:
         raise SignalError(f"sids_PGL: {sids_PGL.ndim} axes do not fit; expected (P, G, L), the first SID of each response")
     _check_shapes(sids_PGL[:, :, None], targets)
-    equal = (sids_PGL[:, :, None] == targets[:, None]).all(3)
-    mask = _mask(target_mask_PT, targets.shape[:2], "target_mask_PT", targets.device)
-    return (equal & mask[:, None]).any(2).float()
+    values = (*(0.0,) * sids_PGL.shape[2], 1.0)
+    return _best_value(sids_PGL[:, :, None], targets, target_mask_PT, values)[0][:, :, 0]
 
 
-def _repeats(sids_PGSL: Tensor, mask_PGS: Tensor) -> Tensor:
-    """Bool (P, G, S): the SID stood at an earlier counted place of the same response."""
-    same = (sids_PGSL[:, :, :, None] == sids_PGSL[:, :, None]).all(4) & mask_PGS[:, :, None]
-    return same.tril(-1).any(3)
+def _best_value(
+    sids: Tensor, targets: Tensor, target_mask_PT: Tensor | None, values: Sequence[float]
+) -> tuple[Tensor, Tensor | None]:
+    """The value of the longest prefix that each SID shares with a target, 0 without targets, and the SIDs' keys: (P, G, S).
+
+    `values` by length 0..L do not decrease. Codes that no packing holds have no keys.
+    """
+    mask = None if target_mask_PT is None else _mask(target_mask_PT, targets.shape[:2], "target_mask_PT")
+    packing = Packing.of(sids, targets)
+    if packing is None:
+        return _best_value_plain(sids, targets, mask, values), None
+    keys_PGS, keys_PT = packing.keys(sids), packing.keys(targets, mask)
+    best_PGS, groups = torch.zeros(sids.shape[:3], device=sids.device), max(1, _PART // sids[0, ..., 0].numel())
+    for keys, target_keys, best in zip(*(table.split(groups) for table in (keys_PGS, keys_PT, best_PGS)), strict=True):
+        least = packing.difference(keys, target_keys)
+        for length, (below, value) in enumerate(itertools.pairwise((0.0, *values))):
+            if value > below:
+                shared = flags(torch.lt, least, packing.border(length))
+                torch.maximum(best, shared.mul_(value), out=best)
+    return best_PGS, keys_PGS
 
 
-def _mask(mask: Tensor | None, shape: torch.Size, name: str, device: torch.device) -> Tensor:
-    if mask is None:
-        return torch.ones(shape, dtype=torch.bool, device=device)
+def _best_value_plain(sids: Tensor, targets: Tensor, mask: Tensor | None, values: Sequence[float]) -> Tensor:
+    if targets.shape[1] == 0:
+        return torch.zeros(sids.shape[:3], device=sids.device)
+    length = prefix_length(sids, targets)
+    if mask is not None:
+        length = length.masked_fill(~mask[:, None, None], -1)
+    return torch.tensor((0.0, *values), device=sids.device)[length.amax(3) + 1]
+
+
+def _counted(sids: Tensor, keys: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    """Bool (P, G, S): the SID counts and does not stand at an earlier counted place of the same response; None where all do."""
+    repeats = {}
+    for earlier, place in itertools.combinations(range(sids.shape[2]), 2):
+        same = (sids[:, :, place] == sids[:, :, earlier]).all(2) if keys is None else keys[:, :, place] == keys[:, :, earlier]
+        if int(torch.count_nonzero(same)):
+            repeats[earlier, place] = same
+    if mask is None and not repeats:
+        return None
+    mask = torch.ones(sids.shape[:3], dtype=torch.bool, device=sids.device) if mask is None else mask
+    counted = mask.clone()
+    for (earlier, place), same in repeats.items():
+        counted[:, :, place] &= ~(same & mask[:, :, earlier])
+    return counted
+
+
+def _mask(mask: Tensor, shape: torch.Size, name: str) -> Tensor:
     if mask.shape != shape or mask.dtype != torch.bool:
         raise SignalError(f"{name}: {mask.dtype} of shape {tuple(mask.shape)} must be bool of shape {tuple(shape)}")
     return mask

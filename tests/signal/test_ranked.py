@@ -10,7 +10,7 @@ from signal_cases import batches, facts, mask, one_group, tensor
 from signal_oracle import grpo_group
 
 from recast_sim.signal import SignalConfig, construct, group_state, likelihood_rank
-from recast_sim.signal.state import pick_best
+from recast_sim.signal.pick import pick_best
 
 pytestmark = pytest.mark.property
 

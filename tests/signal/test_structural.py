@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recast_sim.signal import SignalError, default_level_scores, exact_hit, prefix_length, structural_score
+from recast_sim.signal import SignalError, default_level_scores, exact_hit, prefix_length, structural, structural_score
+from recast_sim.signal.packed import Packing
 
 pytestmark = pytest.mark.property
 
@@ -135,6 +136,50 @@ def test_prefix_length_against_a_loop(case):
         for group, targets in zip(case.sids, case.targets, strict=True)
     ]
     assert lengths.tolist() == expected
+
+
+def level_by_level(sids, targets, sid_mask=None, target_mask=None):
+    """The plain tensor version: prefix lengths against every target, repeats by comparing all pairs."""
+    sid_mask = torch.ones(sids.shape[:3], dtype=torch.bool) if sid_mask is None else sid_mask
+    target_mask = torch.ones(targets.shape[:2], dtype=torch.bool) if target_mask is None else target_mask
+    length = prefix_length(sids, targets).masked_fill(~target_mask[:, None, None], 0)
+    phi = torch.tensor(default_level_scores(sids.shape[3]))[length.amax(3)]
+    same = (sids[:, :, :, None] == sids[:, :, None]).all(4) & sid_mask[:, :, None]
+    counted = sid_mask & ~same.tril(-1).any(3)
+    return phi.masked_fill(~counted, 0.0).sum(2) / counted.sum(2).clamp(min=1)
+
+
+@facts
+@given(
+    seed=st.integers(0, 999),
+    shape=st.tuples(*(st.integers(1, high) for high in (3, 4, 6, 4, 6))),
+    codes=st.sampled_from([(0, 2), (0, 8192), (-3, 3), (5, 2**20), (-(2**62), 2**62), (2**62, 2**62 + 3)]),
+    masked=st.booleans(),
+    part=st.sampled_from([1, 2**16]),
+)
+def test_packed_scores_are_exactly_those_of_the_comparison_level_by_level(seed, shape, codes, masked, part):
+    P, G, S, T, L = shape
+    generator = torch.Generator().manual_seed(seed)
+    sids, targets = (torch.randint(codes[0], codes[1], size, generator=generator) for size in ((P, G, S, L), (P, T, L)))
+    sids[:, :, 0, : L // 2] = targets[:, :1, : L // 2]
+    sids[:, 0, S - 1] = targets[:, T - 1]
+    sids[:, :1] = sids[:, :1, S - 1 :]  # a response that repeats one SID
+    sid_mask = torch.rand(P, G, S, generator=generator) < 0.7 if masked else None
+    target_mask = torch.rand(P, T, generator=generator) < 0.6 if masked else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structural, "_PART", part)
+        ours = structural_score(sids, targets, sid_mask_PGS=sid_mask, target_mask_PT=target_mask)
+        assert torch.equal(ours, level_by_level(sids, targets, sid_mask, target_mask))
+        equal = (sids[:, :, 0][:, :, None] == targets[:, None]).all(3)
+        expected = (equal if target_mask is None else equal & target_mask[:, None]).any(2).float()
+        assert torch.equal(exact_hit(sids[:, :, 0], targets, target_mask), expected)
+
+
+def test_codes_are_packed_where_62_bits_hold_them():
+    of_19_bits, of_20_bits = torch.tensor([[0, 2**19 - 1, 1]]), torch.tensor([[0, 2**19, 1]])
+    assert Packing.of(of_19_bits, of_19_bits) == Packing(lowest=0, bits=20, levels=3)
+    assert Packing.of(of_19_bits, of_20_bits) is None
+    assert Packing.of(torch.tensor([[-2, 0, 0]]), of_19_bits - 2) == Packing(lowest=-2, bits=20, levels=3)
 
 
 def test_the_papers_level_scores():
