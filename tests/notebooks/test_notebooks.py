@@ -39,7 +39,7 @@ def kinds(cell: NotebookNode) -> list[tuple[str, ...]]:
 def texts(cell: NotebookNode) -> list[str]:
     """What a cell shows, pictures left out."""
     data = [output.get("data", {"text/stream": output.get("text", "")}) for output in cell.outputs]
-    return [value for each in data for name, value in each.items() if name.startswith("text/")]
+    return [value for each in data for name, value in sorted(each.items()) if name.startswith("text/")]
 
 
 def test_there_are_notebooks_and_their_numbers_run_on() -> None:
