@@ -190,8 +190,12 @@ def construct(
 
 
 def _plan(before: GroupState, state: GroupState, length_PG: Any) -> UpdatePlan:
-    rows = state.active_PG.reshape(-1).nonzero().view(-1) if state.kept_N is None else state.kept_N
-    advantages = state.advantages_PG.reshape(-1).index_select(0, rows)
+    if state.active_PG is state.all_PG:
+        rows = torch.arange(state.all_PG.numel(), device=state.all_PG.device)
+        advantages = state.advantages_PG.flatten().clone()
+    else:
+        rows = state.active_PG.reshape(-1).nonzero().view(-1) if state.kept_N is None else state.kept_N
+        advantages = state.advantages_PG.reshape(-1).index_select(0, rows)
     anchor, weights = torch.zeros_like(rows, dtype=torch.bool), torch.ones_like(advantages)
     P, G = state.rewards_PG.shape
     if len(prompt_N := groups_where(state.anchor_slot_P >= 0)):

@@ -35,7 +35,7 @@ class Packing:
         """int64 keys (...) of codes (..., L). Where a mask is false the key shares nothing with any other."""
         key = self._level(codes, 0)
         for level in range(1, self.levels):
-            key = (key << self.bits).bitwise_or_(self._level(codes, level))
+            key = torch.add(self._level(codes, level), key, alpha=1 << self.bits)  # one pass, where a shift and an or are two
         return key if mask is None else key.masked_fill(~mask, 1 << self.bits * self.levels)
 
     def difference(self, key_PGS: Tensor, key_PT: Tensor) -> Tensor:
