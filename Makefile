@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 VERL_INSTALL := $(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt
 
-.PHONY: help setup quickstart test test-trl-oldest test-verl real lint bench notebooks lab clean
+.PHONY: help setup quickstart test test-trl-oldest test-verl real lint bench bench-quick notebooks lab clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/'
@@ -53,16 +53,23 @@ lint: setup  ## style, types and layer rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: setup  ## signal construction and the simulator against their plain versions
-	$(BIN)/python benchmarks/construction.py
-	$(BIN)/python benchmarks/simulator.py
+bench: $(VENV)/.bench  ## all benchmarks, about half an hour on 2 cores, into benchmarks/results
+	$(BIN)/python benchmarks/run.py --out benchmarks/results/cpu.json
+
+bench-quick: $(VENV)/.bench  ## the same with few rounds and sizes, printed only
+	$(BIN)/python benchmarks/run.py --quick
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(INSTALL) --editable '.[train,dev,bench]'
+	$(INSTALL) --no-deps verl==0.9.1
+	@touch $@
 
 notebooks: setup  ## run the notebooks again and save their outputs
 	$(BIN)/python notebooks/execute.py
 
 lab: setup  ## JupyterLab
 	$(INSTALL) --editable '.[train,dev,notebooks]'
-	$(BIN)/jupyter lab
+	$(BIN)/jupyter lab notebooks/01-a-group-becomes-a-signal.ipynb
 
 clean:  ## remove the environments
 	rm -rf $(VENV) $(VERL_VENV) .venv-trl-oldest
