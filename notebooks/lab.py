@@ -88,6 +88,16 @@ def run(line: str) -> Finished:
     return Finished(folder, json.loads(_call(program, [*arguments, "--out", str(folder), "--json"])))
 
 
+def printed(line: str) -> Markdown:
+    """What a command line prints.
+
+    Raises:
+        CommandError: as `run`.
+    """
+    program, *arguments = shlex.split(line)
+    return Markdown(as_markdown(_call(program, arguments)))
+
+
 def data_at_hand() -> DataConfig:
     """ML-100K where it was fetched before, else a made-up log: a notebook must also run where there is no network."""
     if cached_ml100k() is not None:

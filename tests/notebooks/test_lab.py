@@ -76,3 +76,11 @@ def test_without_the_real_data_a_made_up_log_stands_in(tmp_path: Path, monkeypat
     assert len(load_source(stand_in).test) > 100
     monkeypatch.setattr(lab, "cached_ml100k", lambda: tmp_path)
     assert lab.data_at_hand().format == "ml-100k"
+
+
+def test_what_a_command_prints_and_says_when_it_fails(tmp_path: Path) -> None:
+    (tmp_path / "dump.csv").write_text("step,prompt_id,reward\n1,a,0\n1,a,1\n")
+    assert "| 1     |" not in (text := lab.printed(f"recast-report audit {tmp_path / 'dump.csv'}")._repr_markdown_())
+    assert "learnable groups (a hit and a miss) | 100.00 % | 1 |" in text
+    with pytest.raises(lab.CommandError, match="missing.csv"):
+        lab.printed(f"recast-report audit {tmp_path / 'missing.csv'}")
