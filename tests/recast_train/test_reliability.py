@@ -118,20 +118,20 @@ def test_not_finite_keeps_the_last_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    calls, descend, backward = 0, Engine.descend, Engine.backward
+    calls, step_of, backward = 0, Engine.step, Engine.backward
     last = tmp_path / "run" / stage / "checkpoints" / f"step-{8 if stage == 'sft' else 2:08d}"
 
-    def counted(engine: Engine, model: Any, loss: Any, *rest: Any) -> tuple[float, float]:
+    def counted(engine: Engine, loss: Any) -> None:
         nonlocal calls
         calls += 1
-        return descend(engine, model, loss * torch_nan(broken, calls == call), *rest)
-
-    def broken_backward(engine: Engine, loss: Any) -> None:
         backward(engine, loss * (float("inf") if broken == "gradient" and calls == call else 1.0))
 
+    def broken_step(engine: Engine, model: Any, loss: float, *rest: Any) -> tuple[float, float]:
+        return step_of(engine, model, float("nan") if broken == "loss" and calls == call else loss, *rest)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "descend", counted)
-        patch.setattr(Engine, "backward", broken_backward)
+        patch.setattr(Engine, "backward", counted)
+        patch.setattr(Engine, "step", broken_step)
         line = refused(tmp_path / "run")
     assert f"error: step {step}: loss: " in line
     assert ("loss: nan" in line) == (broken == "loss")
@@ -144,10 +144,6 @@ def test_not_finite_keeps_the_last_checkpoint(
     assert "resume with the old value or start a new run" in line
     if broken == "loss":
         assert_resumes(recipe, tmp_path / "run", whole)
-
-
-def torch_nan(broken: str, now: bool) -> float:
-    return float("nan") if broken == "loss" and now else 1.0
 
 
 def test_a_model_that_diverges_at_once(refused: Lines, tmp_path: Path) -> None:
