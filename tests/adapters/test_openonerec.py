@@ -12,6 +12,7 @@ from recast_sim.signal import SignalError, construct, get_constructor, list_cons
 from recast_train.adapters.openonerec import actor_rows, write_anchors
 from recast_train.adapters.rows import select_rows
 
+pytestmark = pytest.mark.adapters
 BEGIN, END, PAD = 70, 90, 0
 AT_HAND = [c.name for c in list_constructors() if not c.needs and not c.appends]
 

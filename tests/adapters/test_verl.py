@@ -22,6 +22,8 @@ from recast_train.adapters.verl.export import AnswerTokens, export_openonerec
 from recast_train.adapters.verl.handover import mark, marked_by
 from recast_train.adapters.verl.reward import compute_score
 from recast_train.cli import main
+
+pytestmark = pytest.mark.adapters
 from recast_train.data import DataError
 
 SID_NAMES = sorted({f"{part}>" for item in SIDS for part in item_name(item).split(">")[:-1]})

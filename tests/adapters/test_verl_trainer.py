@@ -33,7 +33,7 @@ from recast_train.adapters.verl.config import check_config, estimator_name, read
 from recast_train.adapters.verl.export import AnswerTokens, export_openonerec
 from recast_train.adapters.verl.sampler import RecastReplayBuffer
 
-pytestmark = pytest.mark.verl
+pytestmark = [pytest.mark.adapters, pytest.mark.verl]
 G, EOS, END = world.G, world.EOS, world.THOUGHT_END
 KWARGS = "trainer.v1.sampler.sampler_kwargs"
 SMALL = (f"actor_rollout_ref.rollout.n={G}", "data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=1")

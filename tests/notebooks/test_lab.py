@@ -82,5 +82,5 @@ def test_what_a_command_prints_and_says_when_it_fails(tmp_path: Path) -> None:
     (tmp_path / "dump.csv").write_text("step,prompt_id,reward\n1,a,0\n1,a,1\n")
     assert "| 1     |" not in (text := lab.printed(f"recast-report audit {tmp_path / 'dump.csv'}")._repr_markdown_())
     assert "learnable groups (a hit and a miss) | 100.00 % | 1 |" in text
-    with pytest.raises(lab.CommandError, match="missing.csv"):
+    with pytest.raises(lab.CommandError, match=r"missing\.csv"):
         lab.printed(f"recast-report audit {tmp_path / 'missing.csv'}")
