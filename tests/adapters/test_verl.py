@@ -22,10 +22,9 @@ from recast_train.adapters.verl.export import AnswerTokens, export_openonerec
 from recast_train.adapters.verl.handover import mark, marked_by
 from recast_train.adapters.verl.reward import compute_score
 from recast_train.cli import main
-
-pytestmark = pytest.mark.adapters
 from recast_train.data import DataError
 
+pytestmark = pytest.mark.adapters
 SID_NAMES = sorted({f"{part}>" for item in SIDS for part in item_name(item).split(">")[:-1]})
 NAMES = ("<|sid_begin|>", "<|sid_end|>", "</think>", *SID_NAMES)
 codes = st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=4)
