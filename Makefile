@@ -61,7 +61,7 @@ bench-quick: $(VENV)/.bench  ## the same with few rounds and sizes, printed only
 
 $(VENV)/.bench: $(VENV)/.installed
 	$(INSTALL) --editable '.[train,dev,bench]'
-	$(INSTALL) --no-deps verl==0.9.1
+	$(INSTALL) --no-deps verl==0.9.1 tensordict==0.10.0 pyvers==0.1.0
 	@touch $@
 
 notebooks: setup  ## run the notebooks again and save their outputs
