@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
 import torch
-from gpu_cases import Batch, Case, Way, World, build, corners, flops, forward, positions, step, timed
+from gpu_cases import Batch, Case, Way, World, build, corners, flops, forward, positions, step, median_and_peak
 from harness import Entry, Result, report
 
 from recast_train.model import SidModel
@@ -48,7 +48,7 @@ def measure_case(case: Case, world: World, device: torch.device, left: Callable[
     model = build(case, world, device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=device.type == "cuda")
     batch, rows = Batch.random(case, world, device), []
-    rollout = timed(lambda: roll_out(model, case, batch, world), device, 1)[0]
+    rollout = median_and_peak(lambda: roll_out(model, case, batch, world), device, 1)[0]
     for way in corners(world.group_size):
         if left() <= 0:
             break
@@ -73,8 +73,8 @@ def roll_out(model: SidModel, case: Case, batch: Batch, world: World) -> None:
 def _corner(model: SidModel, case: Case, batch: Batch, way: Way, world: World, optimiser: Any) -> dict[str, Any]:
     device = model.device
     try:
-        update, peak = timed(lambda: step(model, batch, way, world, optimiser), device, REPEATS)
-        passed, _ = timed(lambda: forward(model, batch, way, world), device, REPEATS)
+        update, peak = median_and_peak(lambda: step(model, batch, way, world, optimiser), device, REPEATS)
+        passed, _ = median_and_peak(lambda: forward(model, batch, way, world), device, REPEATS)
     except torch.OutOfMemoryError:
         optimiser.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()

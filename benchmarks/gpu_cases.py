@@ -180,7 +180,7 @@ def _chosen(logits_V: Tensor, token: Tensor) -> Tensor:
     return -loss.view(token.shape)
 
 
-def timed(way: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float | None]:
+def median_and_peak(way: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float | None]:
     """Median seconds after a warm-up, and the peak of allocated memory in GiB; None off the GPU."""
 
     def wait() -> None:
