@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
 import torch
-from gpu_cases import Batch, Case, Way, World, build, corners, flops, forward, positions, step, median_and_peak
+from gpu_cases import Batch, Case, Way, World, build, corners, flops, forward, median_and_peak, positions, step
 from harness import Entry, Result, report
 
 from recast_train.model import SidModel
