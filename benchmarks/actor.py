@@ -33,7 +33,7 @@ from recast_train.packed import packed_logprobs, repeated_logprobs, shared_hidde
 
 G, KEPT, LEVELS, ITEMS, THREADS = 32, 2, 4, 4096, 2
 SIZE: Literal["tiny", "small"] = "small"  # hidden 256, 4 layers
-PROMPTS = {32: 8, 128: 2, 512: 2}  # of a batch, by their length
+PROMPTS = {32: 32, 128: 8, 512: 2}  # of a batch, by their length: 1,024 prompt tokens at each
 CELLS = tuple((prompt, vocabulary) for vocabulary in (1_024, 26_000) for prompt in PROMPTS)
 QUICK_CELLS = ((128, 1_024),)
 Way = Callable[["World", int], Tensor]
