@@ -1,6 +1,6 @@
 """Forward and backward of the actor: rows dropped or not, prompts repeated or shared, logits whole or sliced.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/actor.py [--quick] [--json]
+    python benchmarks/run.py --only actor [--quick]
 
 A Qwen3 of 4 layers and width 256 with random weights, responses of R = 4 tokens (one SID), G = 32 rows a prompt or the 2 that
 ReCast keeps, on 2 threads in fp32. Three ways to the rows' log-probabilities and the gradient of their sum:
@@ -10,8 +10,9 @@ ReCast keeps, on 2 threads in fp32. Three ways to the rows' log-probabilities an
 - ours: `packed_logprobs`, the prompt once for all its rows and logits of a level's own tokens alone.
 
 The rows of a prompt share no SID prefix, so nothing is gained there. `limit` is the token count G (P + R) / (P + 2 (R - 1)) by
-which sharing and dropping together can gain at most in layers whose cost is linear. Memory is the peak above what was resident
-before the pass (weights and gradients were), one process each; the largest takes 8 GB.
+which sharing and dropping together can gain at most in layers whose cost is linear. `run.py` lets glibc keep freed memory: page
+faults double the time of the widest passes otherwise. Memory is the peak above what was resident before the pass (weights and
+gradients were), one process each without that setting; the largest takes 8 GB.
 """
 
 import json
@@ -182,7 +183,7 @@ def entries(table: list[dict[str, float]], largest: dict[str, int]) -> list[Entr
 
 
 def _activations(column: str, cell: tuple[int, int]) -> int:
-    return own_process(__file__, "--activations", *column.split(), *map(str, cell))
+    return own_process(__file__, "--activations", *column.split(), *map(str, cell), keep_memory=False)
 
 
 if __name__ == "__main__":

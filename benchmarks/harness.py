@@ -28,6 +28,8 @@ SETTINGS = (
     "LD_PRELOAD",
 )
 
+KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}  # glibc keeps what a process frees
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -117,13 +119,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def own_process(script: str, *arguments: str) -> Any:
-    """The JSON object that a benchmark script prints for these arguments, from a process of its own: for peak memory.
+def own_process(script: str, *arguments: str, keep_memory: bool = True) -> Any:
+    """The JSON object that a benchmark script prints for these arguments, from a process of its own.
+
+    Without `keep_memory` it gives back what it frees, whatever this process does: for peaks.
 
     Raises:
         RuntimeError: it failed; with its last line.
     """
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    env = {name: value for name, value in os.environ.items() if keep_memory or name not in KEPT_MEMORY}
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         raise RuntimeError(f"{Path(script).name} {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
