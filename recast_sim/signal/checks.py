@@ -14,9 +14,10 @@ _BITS = {torch.float32: (torch.int32, 0x3F800000), torch.float64: (torch.int64, 
 def as_tensor(value: Any, name: str, device: torch.device | None = None) -> Tensor:
     """`value` as a tensor without gradient. Raises SignalError naming the argument where it is none (ragged lists, text)."""
     try:
-        return torch.as_tensor(value, device=device).detach()
+        tensor = torch.as_tensor(value, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SignalError(f"{name}: {type(value).__name__} is no table of numbers: {error}") from error
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def check_shape(tensor: Tensor, name: str, shape: torch.Size) -> None:

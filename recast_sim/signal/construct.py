@@ -190,20 +190,22 @@ def construct(
 
 
 def _plan(before: GroupState, state: GroupState, length_PG: Any) -> UpdatePlan:
-    if state.active_PG is state.all_PG:
+    if state.kept_N is None and state.active_PG is state.all_PG:
         rows = torch.arange(state.all_PG.numel(), device=state.all_PG.device)
         advantages = state.advantages_PG.flatten().clone()
     else:
-        rows = state.active_PG.reshape(-1).nonzero().view(-1) if state.kept_N is None else state.kept_N
+        rows = groups_where(state.active_PG.reshape(-1)) if state.kept_N is None else state.kept_N
         advantages = state.advantages_PG.reshape(-1).index_select(0, rows)
     anchor, weights = torch.zeros_like(rows, dtype=torch.bool), torch.ones_like(advantages)
     P, G = state.rewards_PG.shape
-    if len(prompt_N := groups_where(state.anchor_slot_P >= 0)):
-        at_N = flat_rows(state.anchor_slot_P, prompt_N, G)
+    at_N = state.anchored_N
+    if at_N is None:
+        at_N = flat_rows(state.anchor_slot_P, groups_where(state.anchor_slot_P >= 0), G)
+    if len(at_N):
         anchor = anchor.new_zeros(P * G).index_fill_(0, at_N, True).index_select(0, rows)
         weight_P = anchor_weight(state, before)
         if weight_P is not None:
-            weights = weights.new_ones(P * G).index_copy_(0, at_N, weight_P[prompt_N]).index_select(0, rows)
+            weights = weights.new_ones(P * G).index_copy_(0, at_N, weight_P[at_N // G]).index_select(0, rows)
     return UpdatePlan(
         rows_N=rows,
         advantages_N=advantages,

@@ -6,7 +6,7 @@ from torch import Tensor
 from recast_sim.signal.pick import pick_hit, pick_miss, rows_mask
 from recast_sim.signal.repair import inject_all_zero
 from recast_sim.signal.state import GroupState
-from recast_sim.signal.tables import flat_rows, groups_where
+from recast_sim.signal.tables import flat_rows, flat_rows_of_all, groups_where
 
 
 def boundary_contrast(state: GroupState) -> GroupState:
@@ -15,8 +15,14 @@ def boundary_contrast(state: GroupState) -> GroupState:
     A group without a hit or without a valid miss gets nothing.
     """
     positive_P = pick_hit(state)
-    negative_P = pick_miss(state, state.scores_PG())
-    alone = torch.minimum(positive_P, negative_P) < 0
+    negative_P = pick_miss(state, state.scores_of_misses_PG())
+    lower_P = torch.minimum(positive_P, negative_P)
+    if int(lower_P.amin()) >= 0 and state.config.w_minus > 0:
+        width = state.rewards_PG.shape[1]
+        return _weighted(
+            state, positive_P, negative_P, *(flat_rows_of_all(slot_P, width) for slot_P in (positive_P, negative_P))
+        )
+    alone = lower_P < 0
     return _pair(state, positive_P.masked_fill(alone, -1), negative_P.masked_fill(alone, -1))
 
 
@@ -38,7 +44,7 @@ def anchor_alone(state: GroupState) -> GroupState:
 
 def anchor_against_hardest(state: GroupState) -> GroupState:
     """Supervision with one on-policy hard negative: +w_plus on the anchor, -w_minus on the hardest miss, if any."""
-    hardest_P = pick_miss(state, state.scores_PG())
+    hardest_P = pick_miss(state, state.scores_of_misses_PG())
     return _pair(state, state.anchor_slot_P, torch.where(state.anchor_slot_P >= 0, hardest_P, -1))
 
 
@@ -58,8 +64,14 @@ def _pair(state: GroupState, positive_P: Tensor, negative_P: Tensor) -> GroupSta
     """+w_plus and -w_minus on two rows of a group; -1 stands for no row, and a group without a positive has no negative."""
     if state.config.w_minus == 0:
         negative_P = torch.full_like(negative_P, -1)
+    width = state.rewards_PG.shape[1]
+    rows = (flat_rows(slot_P, groups_where(slot_P >= 0), width) for slot_P in (positive_P, negative_P))
+    return _weighted(state, positive_P, negative_P, *rows)
+
+
+def _weighted(state: GroupState, positive_P: Tensor, negative_P: Tensor, plus_N: Tensor, minus_N: Tensor) -> GroupState:
+    """The pair whose flat rows are known."""
     advantages = torch.zeros_like(state.rewards_PG)
-    plus_N, minus_N = (flat_rows(slot_P, groups_where(slot_P >= 0), advantages.shape[1]) for slot_P in (positive_P, negative_P))
     advantages.view(-1).index_fill_(0, plus_N, state.config.w_plus).index_fill_(0, minus_N, -state.config.w_minus)
     pair_N = _merged(plus_N, minus_N)
     return state.with_(advantages_PG=advantages, positive_P=positive_P, negative_P=negative_P, pair_N=pair_N)

@@ -5,15 +5,17 @@ from torch import Tensor
 
 from recast_sim.signal.config import SignalError
 from recast_sim.signal.state import GroupState
-from recast_sim.signal.tables import flags, highest
+from recast_sim.signal.tables import flags, highest, lowest
 
 
 def pick_hit(state: GroupState) -> Tensor:
     """Row of each group's hit with the highest reward by the config's tie rule: int64 (P,), -1 where there is none."""
+    if state.best_hit_P is not None:
+        return state.best_hit_P
     if state.config.tie_rule != "first":
         return _pick_tied(state, state.rewards_PG, state.hits_PG)
     best_P, row_P = highest(torch.Tensor.detach, state.valid_rewards())
-    return torch.where(best_P > state.config.hit_above, row_P, -1)
+    return row_P.masked_fill_(best_P <= state.config.hit_above, -1)
 
 
 def pick_miss(state: GroupState, score_PG: Tensor) -> Tensor:
@@ -29,14 +31,14 @@ def pick_miss(state: GroupState, score_PG: Tensor) -> Tensor:
     if state.valid_PG is not state.all_PG:
         score_PG = score_PG.masked_fill(~state.valid_PG, -out_of_reach)
     best_P, row_P = highest(of_misses, score_PG, state.rewards_PG)
-    return torch.where(best_P > -out_of_reach / 2, row_P, -1)
+    return row_P.masked_fill_(best_P < -out_of_reach / 2, -1)
 
 
 def pick_cheapest(state: GroupState, cost_PG: Tensor) -> Tensor:
     """Row of each group's lowest cost, likewise; valid or not."""
     if state.config.tie_rule != "first":
         return _pick_tied(state, -cost_PG, state.all_PG)
-    return highest(torch.neg, cost_PG)[1]
+    return lowest(cost_PG)[1]
 
 
 def pick_best(state: GroupState, score_PG: Tensor, candidates_PG: Tensor, count: int) -> Tensor:

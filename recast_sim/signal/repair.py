@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recast_sim.signal.checks import check_shape
 from recast_sim.signal.config import AnchorChoice, SignalError
-from recast_sim.signal.pick import pick_cheapest
+from recast_sim.signal.pick import pick_cheapest, pick_hit
 from recast_sim.signal.state import GroupState
 from recast_sim.signal.tables import flat_rows, groups_where
 
@@ -22,8 +22,12 @@ def repair_all_zero(state: GroupState) -> GroupState:
     Rows that are not valid go first, they cost nothing. Groups with a hit or without an anchor are left alone; doing it
     twice equals doing it once.
     """
-    needs_P = state.has_anchor_P & ~state.any_hit_P()
-    return _place(state, _cheapest_row(state, state.scores_PG()), needs_P)
+    slot_P = _cheapest_row(state, state.scores_PG())
+    if state.config.tie_rule != "first":  # `pick_hit` would draw
+        return _place(state, slot_P, state.has_anchor_P & ~state.any_hit_P())
+    hit_P = pick_hit(state)
+    needs_P = state.has_anchor_P & (hit_P < 0)
+    return _place(state, slot_P, needs_P, best_hit_P=torch.where(needs_P, slot_P, hit_P))  # the anchor is the only hit
 
 
 def inject_last(state: GroupState) -> GroupState:
@@ -92,7 +96,7 @@ def _cheapest_row(state: GroupState, score_PG: Tensor) -> Tensor:
     return pick_cheapest(state, cost_PG)
 
 
-def _place(state: GroupState, slot_P: Tensor, where_P: Tensor) -> GroupState:
+def _place(state: GroupState, slot_P: Tensor, where_P: Tensor, **known: Tensor) -> GroupState:
     at_N = flat_rows(slot_P, groups_where(where_P), state.rewards_PG.shape[1])
 
     def filled(table_PG: Tensor, value: float) -> Tensor:
@@ -100,10 +104,14 @@ def _place(state: GroupState, slot_P: Tensor, where_P: Tensor) -> GroupState:
             return table_PG
         return table_PG.reshape(-1).index_fill(0, at_N, value).view(table_PG.shape)
 
+    scored = state.miss_scores_PG is not None or state.structural_PG is not None
     return state.with_(
+        later={"structural_PG": lambda: filled(state.scores_PG(), 1.0)} if scored else None,
+        miss_scores_PG=state.scores_of_misses_PG() if scored else None,  # an anchor is a hit
         rewards_PG=filled(state.rewards_PG, state.config.anchor_reward),
-        structural_PG=None if state.structural_PG is None else filled(state.structural_PG, 1.0),
         valid_PG=filled(state.valid_PG, True),
         active_PG=filled(state.active_PG, True),
         anchor_slot_P=torch.where(where_P, slot_P, state.anchor_slot_P),
+        anchored_N=at_N if state.anchored_N is not None and len(state.anchored_N) == 0 else None,
+        **known,
     )

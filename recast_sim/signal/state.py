@@ -3,6 +3,7 @@
 Axes: P prompts (groups), G rollouts of a group.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,7 +23,16 @@ _ROWS = (
     "active_PG",
     "reference_logprob_PG",
 )
-_KNOWN = {"advantages_PG": "pair_N", "positive_P": "pair_N", "active_PG": "kept_N"}
+_KNOWN = {  # what is known of a state by the fields that it is read from
+    "advantages_PG": ("pair_N",),
+    "positive_P": ("pair_N",),
+    "active_PG": ("kept_N",),
+    "anchor_slot_P": ("anchored_N",),
+    "structural_PG": ("miss_scores_PG",),
+    "rewards_PG": ("miss_scores_PG", "best_hit_P"),
+    "valid_PG": ("miss_scores_PG", "best_hit_P"),
+    "config": ("miss_scores_PG", "best_hit_P"),
+}
 _DEFAULTS = SignalConfig()
 
 
@@ -51,6 +61,9 @@ class GroupState:
         pair_N: ascending flat rows p * G + g of the positives and negatives where no other row has an advantage; None where
             a step has not said so.
         kept_N: those of `active_PG`, None where they have to be looked for.
+        anchored_N: flat rows of the anchors, ascending, likewise.
+        best_hit_P: what `pick_hit` finds, likewise.
+        miss_scores_PG: the scores of `structural_PG` in every miss, anything in other rows, likewise.
     """
 
     rewards_PG: Tensor
@@ -74,6 +87,9 @@ class GroupState:
     anchor_reference_logprob_P: Tensor | None = None
     pair_N: Tensor | None = None
     kept_N: Tensor | None = None
+    anchored_N: Tensor | None = None
+    best_hit_P: Tensor | None = None
+    miss_scores_PG: Tensor | None = None
 
     @property
     def hits_PG(self) -> Tensor:
@@ -104,14 +120,35 @@ class GroupState:
             raise SignalError("structural_PG: missing, and this constructor orders rollouts by it; pass scores in [0, 1]")
         return self.structural_PG
 
-    def with_(self, **changes: Any) -> "GroupState":
-        """The state with other fields. Rows that are known for a table are forgotten when it changes."""
-        if not changes.keys() <= _FIELDS:
-            raise TypeError(f"GroupState: no field {', '.join(sorted(changes.keys() - _FIELDS))}")
-        forgotten = {known: None for table, known in _KNOWN.items() if table in changes}
+    def scores_of_misses_PG(self) -> Tensor:
+        """The same, to be read in misses alone: spares the table in which anchors have their own."""
+        return self.scores_PG() if self.miss_scores_PG is None else self.miss_scores_PG
+
+    def with_(self, *, later: Mapping[str, Callable[[], Tensor]] | None = None, **changes: Any) -> "GroupState":
+        """The state with other fields; those of `later` are computed when they are first read.
+
+        What is known is forgotten when a field changes that it is read from.
+        """
+        later = later or {}
+        if unknown := (changes.keys() | later.keys()) - _FIELDS:
+            raise TypeError(f"GroupState: no field {', '.join(sorted(unknown))}")
         state = object.__new__(GroupState)  # dataclasses.replace, a tenth of construct's time on a small batch
-        state.__dict__.update(self.__dict__ | forgotten | changes)
+        own = state.__dict__
+        own.update(self.__dict__)
+        for table in (*changes, *later):
+            own.update(dict.fromkeys(_KNOWN.get(table, ())))
+        own.update(changes)
+        for name, compute in later.items():
+            own.pop(name, None)
+            own["_later_" + name] = compute
         return state
+
+    def __getattr__(self, name: str) -> Any:
+        """A field of `later`: reached where the state has no such attribute yet."""
+        compute = self.__dict__.get("_later_" + name)
+        if compute is None:
+            raise AttributeError(f"GroupState: no attribute {name!r}")
+        return self.__dict__.setdefault(name, compute())
 
 
 _FIELDS = {field.name for field in fields(GroupState)}
@@ -184,6 +221,7 @@ def group_state(
         baseline_P=None if baseline is None else finite_prompts(baseline, "baseline_P"),
         reference_logprob_PG=rows(reference_logprob_PG, "reference_logprob_PG"),
         anchor_reference_logprob_P=prompts(anchor_reference_logprob_P, "anchor_reference_logprob_P"),
+        anchored_N=none_P[:0],
     )
 
 

@@ -15,9 +15,10 @@ def keep_nonzero(state: GroupState) -> GroupState:
     """Keep the rows whose advantage is not 0 (search-update decoupling of arXiv 2604.22169)."""
     if state.pair_N is None or state.active_PG is not state.all_PG:
         return state.with_(active_PG=state.active_PG & (state.advantages_PG != 0))
-    kept = torch.zeros(state.rewards_PG.numel(), dtype=torch.bool, device=state.rewards_PG.device)
-    kept.index_fill_(0, state.pair_N, True)
-    return state.with_(active_PG=kept.view(state.rewards_PG.shape), kept_N=state.pair_N)
+    pair_N, none_PG = state.pair_N, state.active_PG.new_zeros
+    shape = state.rewards_PG.shape
+    kept = {"active_PG": lambda: none_PG(shape.numel()).index_fill_(0, pair_N, True).view(shape)}
+    return state.with_(later=kept, kept_N=pair_N)
 
 
 def keep_varied_groups(state: GroupState) -> GroupState:

@@ -24,17 +24,22 @@ def highest(values_of: Callable[..., Tensor], *tables_PG: Tensor) -> tuple[Tenso
 
     The values are made of parts of the tables, so that they never leave the cache.
     """
-    if tables_PG[0].numel() <= _PART:
-        return _highest(values_of(*tables_PG))
-    groups = max(1, _PART // tables_PG[0].shape[1])
-    parts = zip(*(table_PG.split(groups) for table_PG in tables_PG), strict=True)
-    best, row = zip(*(_highest(values_of(*part)) for part in parts), strict=True)
-    return torch.cat(best), torch.cat(row)
+    return _by_parts(lambda *part: _first(torch.amax, values_of(*part)), tables_PG)
+
+
+def lowest(values_PG: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest value of each group and the first row that holds it, likewise."""
+    return _by_parts(lambda part: _first(torch.amin, part), (values_PG,))
 
 
 def flat_rows(slot_P: Tensor, group_N: Tensor, width: int) -> Tensor:
     """Flat rows p * width + slot of some groups."""
     return torch.add(slot_P.index_select(0, group_N), group_N, alpha=width)
+
+
+def flat_rows_of_all(slot_P: Tensor, width: int) -> Tensor:
+    """Flat rows p * width + slot of all groups."""
+    return torch.add(slot_P, _count(len(slot_P), slot_P.dtype, slot_P.device), alpha=width)
 
 
 def groups_where(mask_P: Tensor) -> Tensor:
@@ -53,8 +58,17 @@ def _count(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.arange(size, dtype=dtype, device=device)
 
 
-def _highest(values_PG: Tensor) -> tuple[Tensor, Tensor]:
-    G, best_P1 = values_PG.shape[1], values_PG.amax(1, keepdim=True)
+def _by_parts(pick: Callable[..., tuple[Tensor, Tensor]], tables_PG: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    if tables_PG[0].numel() <= _PART:
+        return pick(*tables_PG)
+    groups = max(1, _PART // tables_PG[0].shape[1])
+    parts = zip(*(table_PG.split(groups) for table_PG in tables_PG), strict=True)
+    best, row = zip(*(pick(*part) for part in parts), strict=True)
+    return torch.cat(best), torch.cat(row)
+
+
+def _first(extreme: Callable[..., Tensor], values_PG: Tensor) -> tuple[Tensor, Tensor]:
+    G, best_P1 = values_PG.shape[1], extreme(values_PG, 1, keepdim=True)
     key_PG = torch.ne(values_PG, best_P1, out=torch.empty_like(values_PG))
     # row g of a tie has the key g, any other row G + g
     torch.add(_count(G, values_PG.dtype, values_PG.device), key_PG, alpha=G, out=key_PG)
