@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signal_cases import WIDTH_TWO, batches, final_state, mask
 
-from recast_sim.signal import SignalConfig, SignalError, construct, group_state
+from recast_sim.signal import SignalConfig, SignalError, construct, group_state, list_constructors
 from recast_sim.signal import tables as tables_module
 from recast_sim.signal.pick import pick_cheapest, pick_hit, pick_miss
 from recast_sim.signal.tables import constant, flags, highest
@@ -112,3 +113,20 @@ def test_new_advantages_forget_the_pair_and_new_active_rows_the_kept_ones():
     assert state.with_(active_PG=state.active_PG).kept_N is None
     with pytest.raises(TypeError, match="no field advantage_PG"):
         state.with_(advantage_PG=state.advantages_PG)
+
+
+@pytest.mark.parametrize("name", [constructor.name for constructor in list_constructors()])
+@facts
+@given(batch=batches())
+def test_what_a_step_knows_equals_what_is_found_by_looking(name, batch):
+    state = final_state(name, batch, WIDTH_TWO)
+    plain = state.with_(rewards_PG=state.rewards_PG, active_PG=state.active_PG, anchor_slot_P=state.anchor_slot_P)
+    assert plain.best_hit_P is plain.kept_N is plain.anchored_N is plain.miss_scores_PG is None
+    assert torch.equal(pick_hit(state), pick_hit(plain))
+    found = {"kept_N": state.active_PG, "anchored_N": mask(state.anchor_slot_P, state.rewards_PG.shape[1])}
+    for fact, mask_PG in found.items():
+        known = getattr(state, fact)
+        assert known is None or known.tolist() == mask_PG.flatten().nonzero()[:, 0].tolist()
+    assert torch.equal(state.scores_of_misses_PG()[state.misses_PG], state.scores_PG()[state.misses_PG])
+    placed = state.anchor_slot_P >= 0
+    assert (state.scores_PG()[placed, state.anchor_slot_P[placed]] == 1).all()
