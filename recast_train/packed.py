@@ -47,8 +47,9 @@ def packed_logprobs(
     `prompt_N` says which prompt a row belongs to. A prompt is computed once for all its rows, and so is a prefix of an SID that
     several of them share; a prompt without a row is not computed.
     """
+    matrix = model.output_matrix()
     hidden_XD, at_NL = prefix_states(model, prompts, sid_prefixes(model, prompt_N, leaf_N))
-    return model.leaf_logprobs(hidden_XD, at_NL, leaf_N, temperature)
+    return model.leaf_logprobs(hidden_XD, at_NL, leaf_N, temperature, matrix)
 
 
 def shared_hidden(model: SidModel, prompts: PromptTokens, tokens_PRE: Tensor, real_PRE: Tensor | None = None) -> Tensor:

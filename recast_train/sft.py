@@ -140,10 +140,11 @@ def window_loss(model: SidModel, catalog: Catalog, window_BW: NDArray[np.int64],
     tokens_BT = windows.tokens_BT.to(model.device)
     positions_BT = torch.arange(tokens_BT.shape[1], device=model.device).expand_as(tokens_BT)
     row_BWL = torch.arange(len(window_BW), device=model.device)[:, None, None]
+    matrix = model.output_matrix()
     hidden_BWLD = model.hidden(tokens_BT, positions_BT, None)[row_BWL, windows.at_BWL.to(model.device)]
     nodes_BWL = model.table("leaf_nodes")[leaf_BW]
     total = hidden_BWLD.new_zeros(())
-    for level, logits_BWC in enumerate(model.level_logits(hidden_BWLD.unbind(2))):
+    for level, logits_BWC in enumerate(model.level_logits(hidden_BWLD.unbind(2), matrix=matrix)):
         parent = nodes_BWL[..., level - 1] if level else torch.zeros_like(leaf_BW)
         logprobs = model.legal_logprobs(logits_BWC, level, parent)
         legal = torch.isfinite(logprobs)

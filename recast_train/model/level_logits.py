@@ -1,41 +1,79 @@
-"""Logits of each level's tokens, with one gradient of the output matrix for all levels.
+"""Logits of each level's tokens, with one gradient of the output matrix for all levels, and that one at the end of a pass.
 
-Slices of the matrix would each bring a gradient of the whole vocabulary's size, to be added up. Axis letters: C codes of a
-level, D hidden width.
+Slices of the matrix would each bring a gradient of the whole vocabulary's size, to be added up. And autograd would make it
+where the backward pass begins, beside all activations. It takes the nodes of a graph that are ready in the opposite order of
+their making: a node that was made before the LM's layers comes after them. Axis letters: C codes of a level, D hidden width.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_Part = tuple[int, int, tuple[Tensor, ...]]  # rows a..b of the matrix, and factors of their gradient (C, D)
 
-def level_logits(weight: Tensor, offset: Sequence[int], sizes: Sequence[int], hidden: Sequence[Tensor]) -> list[Tensor]:
+
+class OutputMatrix:
+    """The output matrix for one call of `level_logits`; its gradient comes after those of what is computed from here on."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight.detach()
+        self.parts: list[_Part] = []
+        self.ticket: Tensor = _Gradient.apply(weight, self.parts)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def level_logits(matrix: OutputMatrix, offset: Sequence[int], sizes: Sequence[int], hidden: Sequence[Tensor]) -> list[Tensor]:
     """Logits (..., C) in fp32 of the tokens offset..offset + C - 1 of each level from its own hidden states (..., D).
 
-    `weight` is the output matrix; it may be of another type than the hidden states, and autocast does not change the result.
+    The matrix may be of another type than the hidden states, and autocast does not change the result.
     """
     spans = [(start, start + size) for start, size in zip(offset, sizes, strict=True)]
-    return list(_LevelLogits.apply(weight, spans, *(states.float() for states in hidden)))  # pyright: ignore[reportArgumentType]
+    states = (states.float() for states in hidden)
+    return list(_LevelLogits.apply(matrix.ticket, matrix.weight, spans, matrix.parts, *states))  # pyright: ignore[reportArgumentType]
 
 
 class _LevelLogits(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, spans: list[tuple[int, int]], *hidden: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, ticket: Tensor, weight: Tensor, spans: list[tuple[int, int]], parts: list[_Part], *hidden: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(weight, *hidden)
-        ctx.spans = spans
+        ctx.spans, ctx.parts = spans, parts
         with torch.autocast(weight.device.type, enabled=False):
             return tuple(states @ weight[a:b].float().T for (a, b), states in zip(spans, hidden, strict=True))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, *hidden = ctx.saved_tensors
-        whole = torch.zeros_like(weight) if ctx.needs_input_grad[0] else None
-        back: list[Tensor | None] = []
-        for (a, b), states, gradient, wanted in zip(ctx.spans, hidden, gradients, ctx.needs_input_grad[2:], strict=True):
-            if whole is not None:
-                part_CD = gradient.flatten(0, -2).T @ states.flatten(0, -2)
-                whole[a:b] += part_CD.to(whole.dtype)
-            back.append(gradient @ weight[a:b].float() if wanted else None)
-        return whole, None, *back
+        ctx.parts[:] = [(a, b, _factors(g, states)) for (a, b), g, states in zip(ctx.spans, gradients, hidden, strict=True)]
+        back = [
+            gradient @ weight[a:b].float() if wanted else None
+            for (a, b), gradient, wanted in zip(ctx.spans, gradients, ctx.needs_input_grad[4:], strict=True)
+        ]
+        return gradients[0].new_zeros(()), None, None, None, *back
+
+
+class _Gradient(torch.autograd.Function):
+    """A number without meaning whose gradient is that of the matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, parts: list[_Part]) -> Tensor:
+        ctx.parts = parts
+        ctx.save_for_backward(weight)
+        return weight.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
+        whole = torch.zeros_like(ctx.saved_tensors[0])
+        for a, b, factors in ctx.parts:
+            whole[a:b] += reduce(torch.matmul, factors).to(whole.dtype)
+        ctx.parts.clear()
+        return whole, None
+
+
+def _factors(gradient: Tensor, states: Tensor) -> tuple[Tensor, ...]:
+    """Gradient of logits (C, N) and states (N, D), or their product where that is smaller."""
+    left, right = gradient.flatten(0, -2).T, states.flatten(0, -2)
+    return (left @ right,) if len(right) > right.shape[1] else (left, right)

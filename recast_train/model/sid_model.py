@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
 from recast_train.model.attention import set_split, whole_mask
-from recast_train.model.level_logits import level_logits
+from recast_train.model.level_logits import OutputMatrix, level_logits
 from recast_train.model.vocabulary import Vocabulary
 
 T = TypeVar("T")
@@ -85,13 +85,17 @@ class SidModel(nn.Module):
             )
         return self.dropout(output.last_hidden_state)
 
-    def level_logits(self, hidden: Sequence[Tensor], level: int = 0) -> list[Tensor]:
+    def output_matrix(self) -> OutputMatrix:
+        """To be taken before the hidden states are computed: `OutputMatrix` says why."""
+        return OutputMatrix(self.lm.get_output_embeddings().weight)
+
+    def level_logits(self, hidden: Sequence[Tensor], level: int = 0, matrix: OutputMatrix | None = None) -> list[Tensor]:
         """Logits (..., C) in fp32 of the tokens of levels from `level` on, each from its own hidden states (..., D).
 
         Never of the whole vocabulary.
         """
         some = slice(level, level + len(hidden))
-        return level_logits(self.lm.get_output_embeddings().weight, self.offset[some], self.sizes[some], hidden)
+        return level_logits(matrix or self.output_matrix(), self.offset[some], self.sizes[some], hidden)
 
     def legal_logprobs(self, logits_C: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-softmax over the legal children (..., B) of each `node` (...) of `level`, in their order; -inf beyond them.
@@ -118,7 +122,9 @@ class SidModel(nn.Module):
         start, column_B = first[node][..., None], torch.arange(self.widest[level], device=node.device)
         return code_N[(start + column_B).clamp(max=len(code_N) - 1)], column_B < first[node + 1][..., None] - start
 
-    def leaf_logprobs(self, hidden_XD: Tensor, at_NL: Tensor, leaf_N: Tensor, temperature: float = 1.0) -> Tensor:
+    def leaf_logprobs(
+        self, hidden_XD: Tensor, at_NL: Tensor, leaf_N: Tensor, temperature: float = 1.0, matrix: OutputMatrix | None = None
+    ) -> Tensor:
         """Log-probabilities (N, L) of leaves, token by token; `at_NL` says which hidden state predicts each.
 
         Rows that are predicted from one state share its softmax.
@@ -126,7 +132,7 @@ class SidModel(nn.Module):
         nodes_NL, steps = self.table("leaf_nodes")[leaf_N], []
         parents_NL = torch.cat([torch.zeros_like(nodes_NL[:, :1]), nodes_NL[:, :-1]], 1)
         states = [at_N.unique(return_inverse=True) for at_N in at_NL.unbind(1)]
-        every = self.level_logits([hidden_XD[at_U] for at_U, _ in states])
+        every = self.level_logits([hidden_XD[at_U] for at_U, _ in states], matrix=matrix)
         for level, (logits_UC, (at_U, state_N)) in enumerate(zip(every, states, strict=True)):
             parent_N = parents_NL[:, level]
             parent_U = torch.empty_like(at_U).index_put_((state_N,), parent_N)  # the same for all rows of a state

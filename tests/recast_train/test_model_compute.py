@@ -15,7 +15,7 @@ from torch import Tensor
 from recast_sim.runs.checkpoint import load_state, save_state
 from recast_train.model import ModelConfig, SidModel, TrainError, attention, build_model
 from recast_train.model.build import qwen3_config
-from recast_train.model.level_logits import level_logits
+from recast_train.model.level_logits import OutputMatrix, level_logits
 from recast_train.packed import packed_logprobs
 from recast_train.rollout import sample_rollouts
 from recast_train.sft import window_loss
@@ -200,9 +200,9 @@ def test_flash_attention_serves_plain_causal_passes_alone(monkeypatch: pytest.Mo
 def test_one_gradient_of_the_output_matrix_is_that_of_slices(precision: torch.dtype) -> None:
     offset, sizes = (9, 2, 6), (4, 3, 3)  # levels in any order, tokens that are of no level
     weight = torch.randn(15, 8, dtype=precision, requires_grad=True)
-    hidden = [torch.randn(shape, requires_grad=True) for shape in ((5, 8), (2, 3, 8), (1, 8))]
+    hidden = [torch.randn(shape, requires_grad=True) for shape in ((5, 8), (4, 3, 8), (1, 8))]  # fewer states than 8 and more
     sliced = [h @ weight[a : a + n].float().T for a, n, h in zip(offset, sizes, hidden, strict=True)]
-    found = level_logits(weight, offset, sizes, hidden)
+    found = level_logits(OutputMatrix(weight), offset, sizes, hidden)
     assert all(torch.equal(one, other) for one, other in zip(found, sliced, strict=True))
     ours, expected = (
         torch.autograd.grad(sum(one.square().sum() for one in every), [weight, *hidden]) for every in (found, sliced)
@@ -210,3 +210,30 @@ def test_one_gradient_of_the_output_matrix_is_that_of_slices(precision: torch.dt
     for one, other in zip(ours, expected, strict=True):
         assert one.dtype == other.dtype
         assert torch.allclose(one.float(), other.float(), rtol=1e-2 if precision == torch.bfloat16 else 1e-5)
+
+
+def test_the_gradient_of_the_output_matrix_comes_after_those_of_the_layers() -> None:
+    """Beside the activations it would be the largest table of a pass."""
+    model, order = build_model(CATALOG, TINY, 0), []
+    model.lm.lm_head.weight = torch.nn.Parameter(
+        model.lm.lm_head.weight.detach().clone()
+    )  # tied, it would wait for the embedding
+    for name, weight in model.named_parameters():
+        weight.register_post_accumulate_grad_hook(lambda _, name=name: order.append(name))
+    prompts, leaf_N = tiny_prompts(CATALOG, 2), torch.tensor([0, 1])
+    for loss in (lambda: packed_logprobs(model, prompts, leaf_N, leaf_N).sum(), lambda: window_loss(model, CATALOG, WINDOWS)):
+        order.clear()
+        loss().backward()
+        layers = [place for place, name in enumerate(order) if ".layers." in name]
+        assert layers
+        assert order.index("lm.lm_head.weight") > max(layers)
+
+
+def test_a_second_backward_pass_gives_the_same_gradient_of_the_output_matrix() -> None:
+    weight, hidden = torch.randn(15, 8, requires_grad=True), torch.randn(3, 8, requires_grad=True)
+    (logits,) = level_logits(OutputMatrix(weight), (2,), (6,), [hidden])
+    loss = logits.square().sum()
+    torch.autograd.grad(loss, [hidden], retain_graph=True)
+    first, second = (torch.autograd.grad(loss, [weight], retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.allclose(first[2:8], 2 * logits.detach().T @ hidden.detach())
