@@ -125,7 +125,7 @@ class GroupState:
         return self.scores_PG() if self.miss_scores_PG is None else self.miss_scores_PG
 
     def with_(self, *, later: Mapping[str, Callable[[], Tensor]] | None = None, **changes: Any) -> "GroupState":
-        """The state with other fields; those of `later` are computed when they are first read.
+        """The state with other fields; those of `later`, which have no default, are computed when they are first read.
 
         What is known is forgotten when a field changes that it is read from.
         """
