@@ -47,7 +47,8 @@ class _LevelLogits(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, *hidden = ctx.saved_tensors
-        ctx.parts[:] = [(a, b, _factors(g, states)) for (a, b), g, states in zip(ctx.spans, gradients, hidden, strict=True)]
+        if ctx.needs_input_grad[0]:
+            ctx.parts[:] = [(a, b, _factors(g, states)) for (a, b), g, states in zip(ctx.spans, gradients, hidden, strict=True)]
         back = [
             gradient @ weight[a:b].float() if wanted else None
             for (a, b), gradient, wanted in zip(ctx.spans, gradients, ctx.needs_input_grad[4:], strict=True)

@@ -141,11 +141,6 @@ class SidModel(nn.Module):
             steps.append(logprobs_UB[state_N, column_N])
         return torch.stack(steps, 1)
 
-    def _level_weight(self, level: int) -> Tensor:
-        """Rows (C, D) of the output matrix for a level's tokens."""
-        start = self.offset[level]
-        return self.lm.get_output_embeddings().weight[start : start + self.sizes[level]]
-
     @contextmanager
     def _checkpointing(self, kept: bool) -> Iterator[None]:
         """Let layers with gradient checkpointing use it in evaluation mode too, and nowhere but where `kept`.

@@ -215,9 +215,8 @@ def test_one_gradient_of_the_output_matrix_is_that_of_slices(precision: torch.dt
 def test_the_gradient_of_the_output_matrix_comes_after_those_of_the_layers() -> None:
     """Beside the activations it would be the largest table of a pass."""
     model, order = build_model(CATALOG, TINY, 0), []
-    model.lm.lm_head.weight = torch.nn.Parameter(
-        model.lm.lm_head.weight.detach().clone()
-    )  # tied, it would wait for the embedding
+    # tied, it would wait for the embedding
+    model.lm.lm_head.weight = torch.nn.Parameter(model.lm.lm_head.weight.detach().clone())
     for name, weight in model.named_parameters():
         weight.register_post_accumulate_grad_hook(lambda _, name=name: order.append(name))
     prompts, leaf_N = tiny_prompts(CATALOG, 2), torch.tensor([0, 1])
@@ -227,6 +226,14 @@ def test_the_gradient_of_the_output_matrix_comes_after_those_of_the_layers() -> 
         layers = [place for place, name in enumerate(order) if ".layers." in name]
         assert layers
         assert order.index("lm.lm_head.weight") > max(layers)
+
+
+def test_a_frozen_output_matrix_keeps_nothing_for_a_gradient() -> None:
+    matrix, hidden = OutputMatrix(torch.randn(15, 8)), torch.randn(3, 8, requires_grad=True)
+    level_logits(matrix, (2,), (6,), [hidden])[0].sum().backward()
+    assert hidden.grad is not None
+    assert torch.allclose(hidden.grad, matrix.weight[2:8].sum(0).expand(3, 8), atol=1e-6)
+    assert not matrix.parts
 
 
 def test_a_second_backward_pass_gives_the_same_gradient_of_the_output_matrix() -> None:
