@@ -32,10 +32,10 @@ test-trl-oldest:  ## the TRL adapter on the oldest TRL that it supports, in an e
 	$(PYTHON) -m venv .venv-trl-oldest
 	.venv-trl-oldest/bin/python -m pip install --quiet torch==2.13.0
 	.venv-trl-oldest/bin/python -m pip install --quiet --editable . 'trl==1.11.*' 'transformers==5.5.*' requests pytest hypothesis
-	.venv-trl-oldest/bin/python -m pytest -m adapters tests/adapters/test_trl*.py
+	.venv-trl-oldest/bin/python -m pytest -m adapters tests/recast_train/adapters/test_trl*.py
 
 test-verl: $(VERL_VENV)/.installed  ## the tests of the verl adapter, in an environment with verl
-	$(VERL_VENV)/bin/python -m pytest -m verl tests/adapters/test_verl_trainer.py
+	$(VERL_VENV)/bin/python -m pytest -m verl tests/recast_train/adapters/test_verl_trainer.py
 
 $(VERL_VENV)/.installed: pyproject.toml constraints-verl.txt
 	@echo "installing verl and its locked dependencies into $(VERL_VENV) ..."

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.agreement import print_agreement, summarise_agreement
-from analysis.audit.errors import AuditError
-from analysis.audit.figure import audit_figure
-from analysis.audit.groups import read_groups
-from analysis.audit.measure import steps_table, summarise_audit
-from analysis.audit.report import print_audit, write_audit
+from analysis.audit.audit_error import AuditError
+from analysis.audit.audit_figure import audit_figure
+from analysis.audit.audit_report import print_audit, write_audit
+from analysis.audit.dump_groups import read_groups
+from analysis.audit.figures_of_audit import steps_table, summarise_audit
 from analysis.claims import claims_page, read_evidence
+from analysis.drawing.style import save_figure
 from analysis.figures import run_figures
-from analysis.kinds import print_again
+from analysis.measures.agreement import print_agreement, summarise_agreement
 from analysis.page import make_page
+from analysis.reports.run_kinds import print_again
 from analysis.show import run_summary, runs_table
-from analysis.style import save_figure
 from recast_sim.configio import Common, Paths, Positional, progress, run_command
 from recast_sim.runs import RunError, find_runs, read_run, write_text
 
@@ -103,7 +103,7 @@ def html(command: Html) -> None:
 
 
 @dataclass(frozen=True)
-class Claims(Common):
+class ClaimsPage(Common):
     """The paper's twelve claims against run folders and benchmark results, as Markdown: on the terminal, or in --out.
 
     Attributes:
@@ -114,7 +114,7 @@ class Claims(Common):
     runs: Paths = ()
 
 
-def claims(command: Claims) -> None:
+def claims(command: ClaimsPage) -> None:
     sources = read_evidence(_named(command.runs))
     if command.json:
         print(json.dumps([{"path": str(s.path), "world": s.world, "rows": s.rows, "note": s.note} for s in sources]))
@@ -188,7 +188,7 @@ def main() -> None:
         "tables": (Tables, tables),
         "figures": (Figures, figures),
         "html": (Html, html),
-        "claims": (Claims, claims),
+        "claims": (ClaimsPage, claims),
         "agree": (Agree, agree),
         "audit": (Audit, audit),
     }

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from analysis.corners import corners_figure
-from analysis.kinds import draw_again
-from analysis.mechanism import MECHANISMS, mechanism_figure
-from analysis.style import Drawn
-from analysis.trajectories import read_trajectories
+from analysis.drawing.style import Drawn
+from analysis.measures.actor_cost import corners_figure
+from analysis.measures.trajectories import read_trajectories
+from analysis.reports.mechanism import MECHANISMS, mechanism_figure
+from analysis.reports.run_kinds import draw_again
 from recast_sim.runs import RunError
 from recast_sim.runs.reader import read_manifest
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.drawing.style import Drawn, as_svg
 from analysis.figures import run_figures
 from analysis.glossary import read_glossary
-from analysis.kinds import print_again
-from analysis.style import Drawn, as_svg
+from analysis.reports.run_kinds import print_again
 from recast_sim.runs import Run, RunError, find_runs, read_run
 
 _SCALES = (0.7, 1.4)  # of a figure on a screen: letters below are too small to read, so it scrolls; above they shout

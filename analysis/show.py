@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from analysis.style import REGIME_COLOURS
+from analysis.drawing.style import REGIME_COLOURS
 from recast_sim.runs import Run
 
 _METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k", "hr@10", "ndcg@10", "validation_nll")

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_train.model import ModelConfig, PromptTokens, SidModel, build_model
-from recast_train.packed import packed_logprobs, repeated_logprobs, shared_hidden
+from recast_train.model.shared_prompts import packed_logprobs, repeated_logprobs, shared_hidden
 
 G, KEPT, LEVELS, ITEMS, THREADS = 32, 2, 4, 4096, 2
 SIZE: Literal["tiny", "small"] = "small"  # hidden 256, 4 layers

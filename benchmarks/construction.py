@@ -2,9 +2,9 @@
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/construction.py [--quick] [--json]
 
-All see the same rewards of G = 32 on one torch thread and must agree: grpo with verl and TRL up to rounding, recast with the
-plain loop of tests/signal_oracle in every kept row. Of a signal the clock covers what an update needs: advantages, plan,
-learnable and repaired groups, anchor slots. "everything read" adds hits and regimes, which the trainers log.
+All see the same rewards of G = 32 on one torch thread and must agree: grpo with verl and TRL up to rounding, recast with
+the plain loop of tests/helpers/signal_oracle in every kept row. Of a signal the clock covers what an update needs: advantages,
+plan, learnable and repaired groups, anchor slots. "everything read" adds hits and regimes, which the trainers log.
 
 verl's functions are the installed ones at a response length of 1, their cheapest. TRL computes advantages in the middle of a
 method: those lines stand in `construction_peers.py` in our words around TRL's own `nanstd`, and count only while the installed
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # the loop is the tests' oracle
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))  # the loop is the tests' oracle
 
 import numpy as np
 import torch

@@ -22,7 +22,7 @@ from world import random_catalog, random_model, random_prompts
 
 from recast_sim.catalog import Catalog
 from recast_train.model import ModelConfig, PromptTokens, SidModel
-from recast_train.packed import PromptCache
+from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.beam import sample_beam
 
 PROMPTS, BEAMS, HISTORY = 8, 32, 16

@@ -26,8 +26,8 @@ from gpu_cases import Batch, Case, Way, World, build, corners, flops, forward, m
 from harness import Entry, Result, report
 
 from recast_train.model import SidModel
+from recast_train.rl.cost import mfu, peak_flops
 from recast_train.rollout import ThoughtConfig, ThoughtMarkers, sample_rollouts, sample_thoughts
-from recast_train.throughput import mfu, peak_flops
 
 CASES = [
     *(Case("qwen3-0.6b", 4, prompt, response) for response in (3, 128) for prompt in (512, 2048)),

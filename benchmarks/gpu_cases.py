@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from recast_sim.catalog import Catalog, synthetic_codes
 from recast_train.model import ModelConfig, PromptTokens, SidModel
 from recast_train.model.build import enable_checkpointing, qwen3_config
-from recast_train.model.config import Size
+from recast_train.model.model_config import Size
+from recast_train.model.shared_prompts import shared_hidden
 from recast_train.model.vocabulary import Vocabulary
-from recast_train.packed import shared_hidden
-from recast_train.throughput import attention_flops, causal_pairs, training_flops
+from recast_train.rl.cost import attention_flops, causal_pairs, training_flops
 
 LEVELS = 3
 
@@ -149,7 +149,7 @@ def positions(case: Case, way: Way) -> int:
 
 
 def flops(model: SidModel, case: Case, way: Way) -> int:
-    """Model FLOPs of one update, by the definition of recast_train.throughput."""
+    """Model FLOPs of one update, by the definition of recast_train.rl.cost."""
     config, own, T = model.lm.config, case.response - 1, case.prompt
     if way.shared:
         pairs = causal_pairs(torch.tensor([T])) + way.rows * (own * T + own * (own + 1) // 2)

@@ -22,7 +22,7 @@ from recast_sim.catalog import Catalog
 from recast_sim.signal import construct
 from recast_train.evaluate import search
 from recast_train.model import ModelConfig, PromptTokens, SidModel
-from recast_train.packed import packed_logprobs
+from recast_train.model.shared_prompts import packed_logprobs
 from recast_train.rollout import sample_rollouts
 
 GROUPS, ITEMS, SIZES = (8, 32, 128, 512), (1_000, 32_000, 1_000_000), (128, 128, 128)

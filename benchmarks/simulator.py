@@ -21,9 +21,9 @@ from torch.nn.functional import embedding
 from world import GROUP, random_catalog
 
 from recast_sim.catalog import Catalog
-from recast_sim.policy import PolicyConfig, TreePolicy
-from recast_sim.sampling import sample_iid
 from recast_sim.signal import construct
+from recast_sim.world.policy import PolicyConfig, TreePolicy
+from recast_sim.world.sampling import sample_iid
 
 SIZES, DIM, PROMPTS = (64, 64, 64), 32, 4096
 MILLION, MILLION_SIZES, MILLION_PROMPTS = 1_000_000, (128, 128, 128), 1024

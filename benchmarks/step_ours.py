@@ -17,11 +17,11 @@ from world import GROUP, HISTORY, STEP_ITEMS, STEP_SIZES, random_catalog, random
 
 from recast_sim.signal import ObjectiveConfig, get_constructor
 from recast_train.engine import Engine, EngineConfig
-from recast_train.groups import TrainPrompts
 from recast_train.model import ModelConfig
-from recast_train.rl import BUDGET
-from recast_train.rl_config import RlConfig
-from recast_train.step import Step
+from recast_train.rl.rl_config import RlConfig
+from recast_train.rl.rl_loop import BUDGET
+from recast_train.rl.rollout_groups import TrainPrompts
+from recast_train.rl.step import Step
 
 PARTS = ("rollout", "reward", "signal", "old", "reference", "actor")
 

@@ -19,13 +19,13 @@ from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
 from recast_sim.signal import regime_shares
 from recast_train.data import Prompts
+from recast_train.data.references import best_target, metrics_from_rank
 from recast_train.engine import Engine
 from recast_train.model import PromptTokens, SidModel, TrainError, require
-from recast_train.packed import PromptCache
-from recast_train.references import best_target, metrics_from_rank
+from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout import sample_rollouts
 from recast_train.rollout.frontier import Children, Frontier
-from recast_train.targets import path_logprobs, target_leaves
+from recast_train.rollout.targets import path_logprobs, target_leaves
 
 K = 10
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
-from recast_sim.runs.checkpoint import load_tensors, save_tensors
+from recast_sim.runs.model_state import load_tensors, save_tensors
 from recast_train.data import Dataset, Prompts, sample_prompts
 from recast_train.engine import Engine, Recorder, State
 from recast_train.evaluate import target_logprobs_over_ranks

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.audit.errors import AuditError, readable
-from analysis.audit.layout import Layout
+from analysis.audit.audit_error import AuditError, readable
+from analysis.audit.columns import Columns
 from analysis.audit.piece import Piece
 
 CHUNK = 1 << 18  # rows held as Python strings at once
@@ -25,7 +25,7 @@ def schema(path: Path) -> dict[str, pl.DataType]:
     return dict.fromkeys(header, pl.String())
 
 
-def pieces(path: Path, layout: Layout) -> Iterator[Piece]:
+def pieces(path: Path, layout: Columns) -> Iterator[Piece]:
     """A piece a CHUNK of rows. Raises AuditError with the line for a row of another width, quotes that do not close, no rows.
 
     A file that is cut inside its last cell cannot be told from a whole one.
@@ -44,7 +44,7 @@ def pieces(path: Path, layout: Layout) -> Iterator[Piece]:
         raise AuditError(f"{path}: line 2: missing, the file has a header and no rows; write it again")
 
 
-def _piece(frame: pl.DataFrame, chunk: _Rows, places: dict[str, int], layout: Layout) -> Piece:
+def _piece(frame: pl.DataFrame, chunk: _Rows, places: dict[str, int], layout: Columns) -> Piece:
     typed = [
         pl.col(name).cast(kind, strict=False) if kind.is_numeric() else pl.col(name).replace("", None)
         for name, kind in layout.types.items()

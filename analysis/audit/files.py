@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.audit.errors import AuditError
+from analysis.audit.audit_error import AuditError
 
 _MAGIC = {
     b"\x1f\x8b": "compressed by gzip; unpack it",

@@ -14,8 +14,8 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from analysis.audit.errors import AuditError, readable
-from analysis.audit.layout import Layout
+from analysis.audit.audit_error import AuditError, readable
+from analysis.audit.columns import Columns
 from analysis.audit.piece import SAMPLE, Piece
 
 BLOCK = 32 << 20  # bytes parsed at once
@@ -35,7 +35,7 @@ def schema(path: Path) -> dict[str, pl.DataType]:
     return found
 
 
-def pieces(path: Path, layout: Layout) -> Iterator[Piece]:
+def pieces(path: Path, layout: Columns) -> Iterator[Piece]:
     """A piece a block. Raises AuditError with line and column where a line is no JSON object or a value of another type."""
     before = 0
     with path.open("rb") as file:
@@ -45,7 +45,7 @@ def pieces(path: Path, layout: Layout) -> Iterator[Piece]:
             before += block.count(b"\n")
 
 
-def _piece(path: Path, block: bytes, before: int, layout: Layout) -> Piece:
+def _piece(path: Path, block: bytes, before: int, layout: Columns) -> Piece:
     types = _read_as(layout)
     try:
         frame = pl.read_ndjson(io.BytesIO(block.removeprefix(_BOM)), schema=types)
@@ -72,7 +72,7 @@ def _line_by_line(path: Path, block: bytes, before: int, types: dict[str, pl.Dat
         return pl.DataFrame(values, schema=types)
 
 
-def _read_as(layout: Layout) -> dict[str, pl.DataType]:
+def _read_as(layout: Columns) -> dict[str, pl.DataType]:
     """Rewards that begin with whole numbers may go on with others; a target is of any type, and is not read."""
     rewards, targets = layout.columns["reward"], layout.columns.get("target", ())
     types = {name: kind for name, kind in layout.types.items() if name not in targets}

@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.audit.errors import AuditError, readable
-from analysis.audit.layout import Layout
+from analysis.audit.audit_error import AuditError, readable
+from analysis.audit.columns import Columns
 from analysis.audit.piece import Piece
 
 SLICE = 1 << 20  # rows; a slice decodes the row groups that it touches
@@ -28,7 +28,7 @@ def schema(path: Path) -> dict[str, pl.DataType]:
         return dict(frame.collect_schema())
 
 
-def pieces(path: Path, layout: Layout) -> Iterator[Piece]:
+def pieces(path: Path, layout: Columns) -> Iterator[Piece]:
     """A piece a SLICE of rows, not yet read: collect it in `readable`."""
     whole = pl.scan_parquet(path, glob=False).select(*layout.types)
     for start in range(0, int(whole.select(pl.len()).collect().item()), SLICE):

@@ -13,12 +13,12 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from analysis.budget import pooled
+from analysis.claims.curves import GREEDY, budget_row, dynamics, fall_row, gain_row, repair_row, scale_row, variance_row
+from analysis.claims.measurement import Row, interval_words, judged, over_seeds, with_where
 from analysis.claims.paper import ALL_ZERO, NEAR
-from analysis.claims.rows import Row, interval_words, judged, over_seeds, with_where
-from analysis.claims.training import GREEDY, budget_row, dynamics, fall_row, gain_row, repair_row, scale_row, variance_row
-from analysis.comparison import Comparison
-from analysis.trajectories import by_method, comparison_trajectories
+from analysis.measures.budget_curves import pooled
+from analysis.measures.comparison import Comparison
+from analysis.measures.trajectories import by_method, comparison_trajectories
 
 REGIMES = "85 % all-zero, 13 % single-hit, 2 % multi-hit"
 

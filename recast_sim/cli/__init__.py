@@ -2,7 +2,6 @@
 
 import sys
 
-from recast_sim.calibration import CalibrationError
 from recast_sim.catalog import CatalogError
 from recast_sim.cli.budget import Budget, budget
 from recast_sim.cli.calibrate import Calibrate, calibrate_world
@@ -14,13 +13,14 @@ from recast_sim.cli.quickstart import Quickstart, quickstart
 from recast_sim.cli.theory import Theory, theory
 from recast_sim.cli.train import Train, train_one
 from recast_sim.configio import run_command
-from recast_sim.environment import WorldError
-from recast_sim.policy import PolicyError
 from recast_sim.runs import RunError
 from recast_sim.runs.sweep import SweepError
 from recast_sim.signal import SignalError
-from recast_sim.training import TrainingError
-from recast_sim.update import UpdateError
+from recast_sim.training.loop import TrainingError
+from recast_sim.training.plan_update import UpdateError
+from recast_sim.world.calibration import CalibrationError
+from recast_sim.world.environment import WorldError
+from recast_sim.world.policy import PolicyError
 
 _ERRORS = (
     SignalError,

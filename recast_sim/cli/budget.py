@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, ClassVar
 
-from recast_sim.cells import Point, named_settings
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.configio import FileOnly, Nested, OptionalFile, Sweeping, load_config, progress
-from recast_sim.protocol import Protocol, run_protocol
+from recast_sim.experiments.map_cells import Point, named_settings
+from recast_sim.experiments.protocol import Protocol, run_protocol
+from recast_sim.experiments.settings import Setting
 from recast_sim.runs import RunWriter
 from recast_sim.runs.sweep import open_sweep
-from recast_sim.worlds import Setting
 
 # (groups) repair with grpo's weights, (weight) the pair at its own and at grpo's norm, (direction) same groups, same norm
 CONTROLS = (
@@ -57,8 +57,8 @@ class Budget(Sweeping):
 
 
 def budget(command: Budget) -> None:
-    from analysis.budget_report import budget_figure, print_budget, summarise_budget
-    from analysis.style import save_figure
+    from analysis.drawing.style import save_figure
+    from analysis.reports.budget import budget_figure, print_budget, summarise_budget
 
     begun, config = time.perf_counter(), command.config
     settings = named_settings(config.setting, config.points)

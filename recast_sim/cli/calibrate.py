@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass, field
 
-from recast_sim.calibration import calibrate
 from recast_sim.cli.shared import finish
 from recast_sim.configio import Common
-from recast_sim.environment import EnvironmentConfig
-from recast_sim.policy import PolicyConfig
 from recast_sim.runs import write_json
+from recast_sim.world.calibration import calibrate
+from recast_sim.world.environment import EnvironmentConfig
+from recast_sim.world.policy import PolicyConfig
 
 
 @dataclass(frozen=True)

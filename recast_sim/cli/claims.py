@@ -9,12 +9,12 @@ import polars as pl
 
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.configio import Nested, OptionalFile, Sweeping, load_config, progress
-from recast_sim.exact import gradient_reports
-from recast_sim.policy import PolicyConfig
-from recast_sim.protocol import Protocol, run_protocol, worlds_folder
+from recast_sim.exact.instrument import gradient_reports
+from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
+from recast_sim.experiments.settings import Setting, calibrate_setting, environment_config, load_world
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import Job, Submit, open_sweep
-from recast_sim.worlds import Setting, calibrate_setting, environment_config, load_world
+from recast_sim.world.policy import PolicyConfig
 
 _CONSTRUCTORS = ("grpo", "recast")
 _PROMPTS, _GROUPS = 8192, 32

@@ -7,17 +7,17 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 import torch
 
-from recast_sim.calibration import calibrate
 from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
-from recast_sim.environment import Environment, EnvironmentConfig, make_environment
-from recast_sim.exact import BATCHES, GradientReport, gradient_reports
-from recast_sim.policy import PolicyConfig, TreePolicy
-from recast_sim.pretraining import train_base
+from recast_sim.exact.instrument import BATCHES, GradientReport, gradient_reports
 from recast_sim.runs import RunWriter, write_json
-from recast_sim.sampling import Sampler
 from recast_sim.signal import get_constructor
-from recast_sim.training import TrainingConfig, TrainingError
+from recast_sim.training.loop import TrainingConfig, TrainingError
+from recast_sim.world.calibration import calibrate
+from recast_sim.world.environment import Environment, EnvironmentConfig, make_environment
+from recast_sim.world.policy import PolicyConfig, TreePolicy
+from recast_sim.world.pretraining import train_base
+from recast_sim.world.sampling import Sampler
 
 COMPARED = (
     "grpo",
@@ -91,8 +91,8 @@ class Gradients(Common):
 
 
 def compare_gradients(command: Gradients) -> None:
-    from analysis.gradients import gradients_figure, print_gradients
-    from analysis.style import save_figure
+    from analysis.drawing.style import save_figure
+    from analysis.reports.gradients import gradients_figure, print_gradients
 
     torch.set_num_threads(1)  # tensors this small only lose by more
     begun, config = time.perf_counter(), command.config

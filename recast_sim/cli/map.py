@@ -6,14 +6,14 @@ from typing import Annotated, ClassVar
 
 import polars as pl
 
-from recast_sim.cells import Axis, map_cells
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.configio import FileOnly, Nested, OptionalFile, Sweeping, load_config, progress
-from recast_sim.protocol import Protocol, run_protocol
+from recast_sim.experiments.map_cells import Axis, map_cells
+from recast_sim.experiments.protocol import Protocol, run_protocol
+from recast_sim.experiments.settings import Setting
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import open_sweep
-from recast_sim.training import TrainingError
-from recast_sim.worlds import Setting
+from recast_sim.training.loop import TrainingError
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Map(Sweeping):
 
 
 def draw_the_map(command: Map) -> None:
-    from analysis.map import map_figures, print_map, summarise_map
-    from analysis.style import save_figure
+    from analysis.drawing.style import save_figure
+    from analysis.reports.map import map_figures, print_map, summarise_map
 
     begun, config = time.perf_counter(), command.config
     cells = map_cells(config.setting, config.axes, config.grids)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, Flag, progress
+from recast_sim.experiments.quickstart import QuickstartConfig, run_study
 from recast_sim.runs import RunWriter
-from recast_sim.study import StudyConfig, run_study
-from recast_sim.training import TrainingConfig
+from recast_sim.training.loop import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Quickstart(Common):
 
 
 def quickstart(command: Quickstart) -> None:
-    from analysis.study import print_study, study_figure, summarise_study
-    from analysis.style import save_figure
+    from analysis.drawing.style import save_figure
+    from analysis.reports.quickstart import print_study, study_figure, summarise_study
 
     begun = time.perf_counter()
     training = TrainingConfig(steps=command.steps, group_size=command.group_size)
-    config = StudyConfig(seeds=command.seeds, convergence=command.convergence, training=training)
+    config = QuickstartConfig(seeds=command.seeds, convergence=command.convergence, training=training)
     root = folder(command, "quickstart")
     writer = RunWriter.open(root, "quickstart", asdict(config), command.seed, command.resume)
     with progress() as report:

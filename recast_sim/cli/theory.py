@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recast_sim import theory as forms
-from recast_sim import weights
 from recast_sim.cli.shared import finish, folder
+from recast_sim.closed_forms import gradient_weights as weights
+from recast_sim.closed_forms import iid_groups as forms
 from recast_sim.configio import Common, ConfigError
 from recast_sim.runs import RunWriter, atomic_file
 
@@ -41,8 +41,8 @@ class Theory(Common):
 
 
 def theory(command: Theory) -> None:
-    from analysis.style import save_figure
-    from analysis.theory import print_theory, theory_figure
+    from analysis.drawing.style import save_figure
+    from analysis.reports.theory import print_theory, theory_figure
 
     hit_rate, beta = _rates(command)
     names = _checked(command)

@@ -8,11 +8,11 @@ import torch
 
 from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
-from recast_sim.environment import EnvironmentConfig, make_environment
-from recast_sim.policy import PolicyConfig
-from recast_sim.pretraining import train_base
 from recast_sim.runs import RunWriter, read_run
-from recast_sim.training import TrainingConfig, train
+from recast_sim.training.loop import TrainingConfig, train
+from recast_sim.world.environment import EnvironmentConfig, make_environment
+from recast_sim.world.policy import PolicyConfig
+from recast_sim.world.pretraining import train_base
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 manifest.json            schema version, resolved config, seed, git state, versions, hardware, status, summary
 steps.jsonl -> steps.parquet, evals.jsonl -> evals.parquet     while running -> after close
 groups-*.parquet         one row a group, flushed at each checkpoint
-checkpoints/step-*       written to a temporary name and renamed (`recast_sim.runs.checkpoint` holds the torch side)
+checkpoints/step-*       written to a temporary name and renamed (`recast_sim.runs.model_state` holds the torch side)
 """
 
 from recast_sim.runs.atomic import atomic_directory, atomic_file, write_json, write_text

@@ -7,8 +7,19 @@ A constructor is a composition of three pure steps: repair, advantage, support. 
 """
 
 from recast_sim.signal import constructors as _shipped  # noqa: F401  (registers the shipped constructors)
-from recast_sim.signal import own as _own  # noqa: F401
-from recast_sim.signal.advantage import (
+from recast_sim.signal.construct import Signal, UpdatePlan, construct
+from recast_sim.signal.group_state import GroupState, append_row, group_state
+from recast_sim.signal.objective import (
+    Objective,
+    ObjectiveConfig,
+    clipped_surrogate,
+    low_variance_kl,
+    plan_objective,
+)
+from recast_sim.signal.regime import REGIMES, Regime, regime_codes, regime_shares
+from recast_sim.signal.registry import Constructor, get_constructor, list_constructors, register, unregister
+from recast_sim.signal.signal_config import SignalConfig, SignalError
+from recast_sim.signal.steps.advantage import (
     at_least_one_of_k,
     centred,
     leave_one_out,
@@ -18,32 +29,26 @@ from recast_sim.signal.advantage import (
     standardised,
     virtual_maximum,
 )
-from recast_sim.signal.anchor_weight import shaped_anchor, tempered
-from recast_sim.signal.batch import beta_normalised, rescaled_by_rewarded, tracked_baseline, whitened, whitened_centred
-from recast_sim.signal.config import SignalConfig, SignalError
-from recast_sim.signal.construct import Signal, UpdatePlan, construct
-from recast_sim.signal.contrast import anchored_subgroup, softmax_preference
-from recast_sim.signal.objective import (
-    Objective,
-    ObjectiveConfig,
-    clipped_surrogate,
-    low_variance_kl,
-    plan_objective,
+from recast_sim.signal.steps.anchor_weight import shaped_anchor, tempered
+from recast_sim.signal.steps.over_batch import (
+    beta_normalised,
+    rescaled_by_rewarded,
+    tracked_baseline,
+    whitened,
+    whitened_centred,
 )
-from recast_sim.signal.pair import (
+from recast_sim.signal.steps.pair import (
     anchor_against_hardest,
     anchor_alone,
     boundary_contrast,
     rescue_with_anchor,
     soften_near_misses,
 )
-from recast_sim.signal.rank import likelihood_rank, rank_penalised, windowed
-from recast_sim.signal.regime import REGIMES, Regime, regime_codes, regime_shares
-from recast_sim.signal.registry import Constructor, get_constructor, list_constructors, register, unregister
-from recast_sim.signal.repair import choose_anchor, inject_all_zero, inject_last, inject_target, repair_all_zero
-from recast_sim.signal.state import GroupState, append_row, group_state
+from recast_sim.signal.steps.rank import likelihood_rank, rank_penalised, windowed
+from recast_sim.signal.steps.repair import choose_anchor, inject_all_zero, inject_last, inject_target, repair_all_zero
+from recast_sim.signal.steps.subgroup import anchored_subgroup, softmax_preference
+from recast_sim.signal.steps.support import keep_first_two, keep_max_variance, keep_nonzero, keep_varied_groups
 from recast_sim.signal.structural import default_level_scores, exact_hit, prefix_length, structural_score
-from recast_sim.signal.support import keep_first_two, keep_max_variance, keep_nonzero, keep_varied_groups
 
 __all__ = [
     "REGIMES",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast_sim.signal.config import SignalError
+from recast_sim.signal.signal_config import SignalError
 
 _BITS = {torch.float32: (torch.int32, 0x3F800000), torch.float64: (torch.int64, 0x3FF0000000000000)}  # and those of 1.0
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast_sim.signal.anchor_weight import anchor_weight
 from recast_sim.signal.checks import as_tensor, check_shape
-from recast_sim.signal.config import SignalConfig, SignalError
+from recast_sim.signal.group_state import GroupState, append_row, group_state
+from recast_sim.signal.reductions import flags, flat_rows, groups_where
 from recast_sim.signal.regime import Regime, regime_shares
 from recast_sim.signal.registry import Constructor, get_constructor
-from recast_sim.signal.state import GroupState, append_row, group_state
-from recast_sim.signal.tables import flags, flat_rows, groups_where
+from recast_sim.signal.signal_config import SignalConfig, SignalError
+from recast_sim.signal.steps.anchor_weight import anchor_weight
 
 _MISSING = {
     "structural_PG": "orders rollouts by it; pass scores in [0, 1]",

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recast_sim.signal.config import SignalError
 from recast_sim.signal.construct import UpdatePlan
+from recast_sim.signal.signal_config import SignalError
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from recast_sim.signal.config import SignalError
-from recast_sim.signal.state import GroupState
+from recast_sim.signal.group_state import GroupState
+from recast_sim.signal.signal_config import SignalError
 
 Apply = Callable[[GroupState], GroupState]
 Anchors = Literal["never", "all_zero", "always"]

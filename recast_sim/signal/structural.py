@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recast_sim.signal.config import SignalError
-from recast_sim.signal.packed import Packing
-from recast_sim.signal.tables import flags
+from recast_sim.signal.reductions import flags
+from recast_sim.signal.sid_keys import Packing
+from recast_sim.signal.signal_config import SignalError
 
 _PART = 2**16  # SIDs that stay in a core's cache from one operation to the next
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal import SignalConfig, SignalError, get_constructor
-from recast_train.adapters.rows import select_rows
+from recast_train.adapters.flat_rows import select_rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from recast_sim.signal import SignalError
 from recast_train.cli.data import Data, data
 from recast_train.cli.export import Export, export
 from recast_train.cli.fetch import Fetch, fetch
-from recast_train.cli.run import Run, run
+from recast_train.cli.run import RunRecipe, run
 from recast_train.cli.study import Study, study
 from recast_train.cli.tokenize import Tokenize, tokenize
 from recast_train.data import DataError
@@ -22,7 +22,7 @@ _COMMANDS = {
     "data": (Data, data),
     "export": (Export, export),
     "fetch": (Fetch, fetch),
-    "run": (Run, run),
+    "run": (RunRecipe, run),
     "study": (Study, study),
     "tokenize": (Tokenize, tokenize),
 }

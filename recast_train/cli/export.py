@@ -31,8 +31,8 @@ class Export(Common):
 
 
 def export(command: Export) -> None:
-    from recast_train.adapters.verl.export import AnswerTokens, export_openonerec
-    from recast_train.model.text import load_tokenizer
+    from recast_train.adapters.verl.parquet_export import AnswerTokens, export_openonerec
+    from recast_train.model.text_vocabulary import load_tokenizer
 
     for name in ("path", "tokenizer", "out"):
         if getattr(command, name) is None:

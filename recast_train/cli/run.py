@@ -9,11 +9,11 @@ from typing import Annotated
 from rich.console import Console
 
 from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
-from recast_train.config import RealConfig
+from recast_train.pipeline.recipe import RealConfig
 
 
 @dataclass(frozen=True)
-class Run(Common):
+class RunRecipe(Common):
     """A whole real run from a recipe: data, semantic IDs, supervised start, RL methods, evaluation, table and figure.
 
     Attributes:
@@ -26,10 +26,10 @@ class Run(Common):
     resume: Flag = False
 
 
-def run(command: Run) -> None:
-    from analysis.real import print_real, real_figure
-    from analysis.style import save_figure
-    from recast_train.pipeline import run_real
+def run(command: RunRecipe) -> None:
+    from analysis.drawing.style import save_figure
+    from analysis.reports.run import print_real, real_figure
+    from recast_train.pipeline.whole_run import run_real
 
     name = command.file.stem if command.file else "default"
     root = command.out or Path("runs") / f"real-{name}-{command.seed}"

@@ -13,7 +13,7 @@ from recast_sim.configio import Nested, OptionalFile, Sweeping, progress
 from recast_sim.runs import RunWriter
 from recast_sim.runs.sweep import open_sweep
 from recast_train.data import load_source
-from recast_train.study import StudyConfig, run_study
+from recast_train.pipeline.real_study import StudyConfig, run_study
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Study(Sweeping):
 
 
 def study(command: Study) -> None:
-    from analysis.real_study import print_real_study, summarise_real_study
-    from analysis.real_study_figure import real_study_figure
-    from analysis.style import save_figure
+    from analysis.drawing.style import save_figure
+    from analysis.reports.study import print_real_study, summarise_real_study
+    from analysis.reports.study_figure import real_study_figure
 
     begun = time.perf_counter()
     name = command.file.stem if command.file else "study"

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from recast_sim.configio import Common, Nested, OptionalFile, progress
-from recast_train.config import DataConfig, RealConfig
 from recast_train.data import read_dataset
+from recast_train.pipeline.recipe import DataConfig, RealConfig
 from recast_train.semantic_id import SemanticIdError, SidConfig, SidTable, make_sids, save_sids
-from recast_train.semantic_id.table import CODES_FILE, HEADER_FILE, holds_table
+from recast_train.semantic_id.sid_table import CODES_FILE, HEADER_FILE, holds_table
 
 _RELIED_ON = (
     "agreement: recast's structural score takes a shared prefix for a shared taste and relies on this; with lifts near 1 it is "

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recast_sim.runs import derive_seed
-from recast_train.data.config import PROMPT_FORMATS
+from recast_train.data.data_config import PROMPT_FORMATS
 from recast_train.data.interactions import Prompts
+from recast_train.data.references import choose_neighbours, references
 from recast_train.data.source import SPLITS, Source
-from recast_train.references import choose_neighbours, references
 
 
 def describe(source: Source, count: int, seed: int) -> dict[str, Any]:

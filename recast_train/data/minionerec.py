@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recast_train.data.errors import DataError
+from recast_train.data.data_error import DataError
+from recast_train.data.given_sids import Codes, parse_levels
 from recast_train.data.prompt_table import PromptTable
-from recast_train.data.sids import Codes, parse_levels
-from recast_train.data.text import csv_rows, numbered_lines
+from recast_train.data.text_lines import csv_rows, numbered_lines
 
 COLUMNS = (
     "user_id",

@@ -15,7 +15,7 @@ import zlib
 from importlib import metadata
 from pathlib import Path
 
-from recast_train.data.errors import DataError
+from recast_train.data.data_error import DataError
 
 WHEEL = "recbole==1.2.1"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"

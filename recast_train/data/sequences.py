@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recast_train.data.errors import DataError
-from recast_train.data.text import numbered_lines
+from recast_train.data.data_error import DataError
+from recast_train.data.text_lines import numbered_lines
 
 CHUNK = 1 << 20  # interactions held as Python strings at once
 

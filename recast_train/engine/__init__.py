@@ -8,10 +8,10 @@
 A prepared model is only ever called, `model(compute, *arguments)` (`SidModel.forward`), and by all ranks equally often.
 """
 
-from recast_train.engine.config import EngineConfig
 from recast_train.engine.engine import Engine
+from recast_train.engine.engine_config import EngineConfig
+from recast_train.engine.full_state import State
+from recast_train.engine.rank_rows import OwnRows, split_plan
 from recast_train.engine.recorder import Recorder
-from recast_train.engine.rows import OwnRows, split_plan
-from recast_train.engine.state import State
 
 __all__ = ["Engine", "EngineConfig", "OwnRows", "Recorder", "State", "split_plan"]

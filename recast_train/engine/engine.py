@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from recast_sim.runs import RunError
-from recast_train.engine.config import EngineConfig, launched_world
+from recast_train.engine.engine_config import EngineConfig, launched_world
+from recast_train.engine.full_state import State, gather_state, scatter_state
 from recast_train.engine.sharding import shard
-from recast_train.engine.state import State, gather_state, scatter_state
 from recast_train.model import SidModel, TrainError, require
 
 _CAUSE = "recast/stopped by"  # key in the launcher's store

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from recast_sim.runs import RunWriter, atomic_directory
-from recast_sim.runs.checkpoint import damaged, latest_checkpoint, read_tensors, write_tensors
+from recast_sim.runs.model_state import damaged, latest_checkpoint, read_tensors, write_tensors
 from recast_train.engine.engine import Engine
-from recast_train.engine.state import State
+from recast_train.engine.full_state import State
+from recast_train.engine.sinks import Sink
 from recast_train.model import TrainError
-from recast_train.sinks import Sink
 
 
 class Recorder:

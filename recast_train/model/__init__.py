@@ -1,8 +1,8 @@
 """The generative recommender: a causal LM over semantic-ID tokens, its vocabulary, and how both are built, read and written."""
 
 from recast_train.model.build import build_model
-from recast_train.model.checkpoint import save_pretrained
-from recast_train.model.config import CHAT, ModelConfig, TrainError, require
+from recast_train.model.model_config import CHAT, ModelConfig, TrainError, require
+from recast_train.model.pretrained import save_pretrained
 from recast_train.model.sid_model import SidModel
 from recast_train.model.vocabulary import (
     BOS_TOKEN,

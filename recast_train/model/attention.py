@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from recast_train.model.config import require
+from recast_train.model.model_config import require
 
 FIELD = "ModelConfig.attention"
 SPLIT = "recast_sdpa"

@@ -8,10 +8,10 @@ from torch import Tensor
 from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
 from recast_train.model.attention import implementation
-from recast_train.model.checkpoint import check_logits, check_sid_checkpoint, load_lm
-from recast_train.model.config import ModelConfig, TrainError
+from recast_train.model.model_config import ModelConfig, TrainError
+from recast_train.model.pretrained import check_logits, check_sid_checkpoint, load_lm
 from recast_train.model.sid_model import SidModel
-from recast_train.model.text import load_tokenizer, text_vocabulary
+from recast_train.model.text_vocabulary import load_tokenizer, text_vocabulary
 from recast_train.model.vocabulary import BOS_TOKEN, Vocabulary, sid_vocabulary
 
 NOISE = 0.1  # of the old rows' standard deviation, on top of their mean

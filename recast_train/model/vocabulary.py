@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_train.model.chat import Chat, chat_tokens
-from recast_train.model.config import CHAT, TrainError
+from recast_train.model.model_config import CHAT, TrainError
 
 PAD_TOKEN, BOS_TOKEN, SPECIAL_TOKENS = 0, 1, 2
 Ints = NDArray[np.int64]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recast_train.model import SidModel
-from recast_train.packed import PromptCache
+from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.rollouts import Part, Rollouts
 
 

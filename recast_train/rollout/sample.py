@@ -3,10 +3,10 @@
 import torch
 
 from recast_train.model import PromptTokens, SidModel, TrainError
-from recast_train.packed import PromptCache
+from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.beam import sample_beam, sample_stochastic_beam
-from recast_train.rollout.config import RolloutConfig
 from recast_train.rollout.iid import sample_iid
+from recast_train.rollout.rollout_config import RolloutConfig
 from recast_train.rollout.rollouts import Part, Rollouts
 
 

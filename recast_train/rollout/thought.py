@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from recast_train.model import PromptTokens, SidModel, TrainError, require
-from recast_train.packed import PromptCache
-from recast_train.rollout.config import ThoughtConfig
+from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.iid import inverse_cdf
+from recast_train.rollout.rollout_config import ThoughtConfig
 from recast_train.rollout.rollouts import Part
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from recast_train.semantic_id.errors import SemanticIdError
 from recast_train.semantic_id.quantised import Floats, Ints, Quantised
+from recast_train.semantic_id.sid_error import SemanticIdError
 
 BEAM = 256  # prefixes that the search for a free SID keeps
 

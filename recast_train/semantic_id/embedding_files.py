@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from recast_train.semantic_id.errors import SemanticIdError
+from recast_train.semantic_id.sid_error import SemanticIdError
 
 _HEADER_BYTES = 8  # of a safetensors file: the length of its JSON header, little endian
 

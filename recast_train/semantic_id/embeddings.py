@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from recast_train.semantic_id.errors import SemanticIdError
+from recast_train.semantic_id.sid_error import SemanticIdError
 
 if TYPE_CHECKING:
     import torch

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recast_train.data import Dataset, train_matrix
-from recast_train.semantic_id.config import SidConfig
 from recast_train.semantic_id.embedding_files import read_embeddings
 from recast_train.semantic_id.embeddings import svd_embeddings, text_embeddings
-from recast_train.semantic_id.errors import SemanticIdError
-from recast_train.semantic_id.table import SidTable
-from recast_train.semantic_id.tokenize import tokenize_items
+from recast_train.semantic_id.sid_config import SidConfig
+from recast_train.semantic_id.sid_error import SemanticIdError
+from recast_train.semantic_id.sid_table import SidTable
+from recast_train.semantic_id.tokenizer import tokenize_items
 
 
 def make_sids(

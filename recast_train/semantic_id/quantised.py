@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recast_train.semantic_id.errors import SemanticIdError
+from recast_train.semantic_id.sid_error import SemanticIdError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recast_sim.runs import derive_seed
-from recast_train.semantic_id.config import RqVaeConfig
-from recast_train.semantic_id.errors import SemanticIdError
 from recast_train.semantic_id.quantised import Floats, Quantised, checked, different_vectors, refuse_too_many
+from recast_train.semantic_id.sid_config import RqVaeConfig
+from recast_train.semantic_id.sid_error import SemanticIdError
 
 
 class RqVae(nn.Module):

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from analysis.corners import Corners, read_corners
+from analysis.drawing.panels import same_curves, stacked
+from analysis.drawing.style import INK, Drawn, as_svg, save_figure
 from analysis.figures import run_figures
-from analysis.mechanism import MECHANISMS, mechanism_figure
-from analysis.panels import same_curves, stacked
-from analysis.statistics import bootstrap, mean, mean_band
-from analysis.style import INK, Drawn, as_svg, save_figure
-from analysis.trajectories import Trajectory, read_trajectories
+from analysis.measures.actor_cost import Corners, read_corners
+from analysis.measures.statistics import bootstrap, mean, mean_band
+from analysis.measures.trajectories import Trajectory, read_trajectories
+from analysis.reports.mechanism import MECHANISMS, mechanism_figure
 from recast_sim.runs import RunError
 
 TRAINED = ["regimes", "repair", "gradients", "budget", "pass-at-k"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.drawing.style import INK
 from analysis.glossary import FILE, read_glossary
 from analysis.page import make_page
-from analysis.style import INK
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 NEXT_TO = re.compile(r"url\((?!#)|@import|https?://(?!www\.w3\.org/(2000/svg|1999/xlink))")

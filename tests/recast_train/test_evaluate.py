@@ -8,6 +8,7 @@ from sid_world import enumerated, questions, tiny_catalog, tiny_model
 from recast_sim.catalog import Catalog
 from recast_train import evaluate
 from recast_train.data import Prompts
+from recast_train.data.references import target_rank
 from recast_train.evaluate import (
     EvaluationConfig,
     expected_all_zero,
@@ -17,7 +18,6 @@ from recast_train.evaluate import (
     target_logprobs,
 )
 from recast_train.model import SidModel, TrainError, tokenise_histories
-from recast_train.references import target_rank
 
 ITEMS, SIZES = 90, (6, 5, 7)
 

@@ -10,11 +10,11 @@ from sid_world import dense_logprobs, tiny_catalog, tiny_dataset, tiny_model
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import RunWriter, read_run
-from recast_train.compare import paired_difference
 from recast_train.data import prompts
 from recast_train.engine import Engine, Recorder
 from recast_train.evaluate import target_logprobs
 from recast_train.model import BOS_TOKEN, TrainError
+from recast_train.pipeline.paired_bootstrap import paired_difference
 from recast_train.sft import SftConfig, draw_windows, learning_rate, train_sft, window_loss
 
 FAST = SftConfig(steps=60, batch=16, window=5, learning_rate=0.01, warm_up=5, evaluate_every=10, validation_prompts=20)

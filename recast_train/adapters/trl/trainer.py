@@ -15,7 +15,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from recast_sim.signal import Constructor, Signal, SignalConfig, get_constructor
 from recast_train.adapters.trl.contract import LOGS_TRAINED_ROWS, Generated, check_class, check_instance
-from recast_train.adapters.trl.rows import Layout, Split, keep
+from recast_train.adapters.trl.process_rows import ProcessLayout, Split, keep
 from recast_train.adapters.trl.scoring import anchor_tokens, group_signal
 from recast_train.adapters.trl.settings import BATCH_MEANS, ROW_MEANS, Anchor, Example, SignalSettings, Structural
 from recast_train.model import TrainError
@@ -29,7 +29,7 @@ class _Scored:
     rewards: Tensor
     signal: Signal
     advantages_R: Tensor
-    layout: Layout
+    layout: ProcessLayout
 
 
 class RecastGRPOTrainer(GRPOTrainer):
@@ -123,7 +123,7 @@ class RecastGRPOTrainer(GRPOTrainer):
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return loss * inputs["loss_scale"] if "loss_scale" in inputs else loss
 
-    def _loss_scale(self, layout: Layout) -> float:
+    def _loss_scale(self, layout: ProcessLayout) -> float:
         """No filler counts in a mean over rows or micro-batches. TRL's own count of tokens is right: fillers' are masked."""
         if self.args.loss_type in ROW_MEANS:
             return layout.row_scale

@@ -12,9 +12,9 @@ from torch import Tensor
 from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, register_adv_est
 
 from recast_sim.signal import SignalError, get_constructor, list_constructors
-from recast_train.adapters.rows import select_rows
-from recast_train.adapters.verl.config import estimator_name
+from recast_train.adapters.flat_rows import select_rows
 from recast_train.adapters.verl.handover import marked_by
+from recast_train.adapters.verl.options import estimator_name
 
 
 def register_estimators() -> None:

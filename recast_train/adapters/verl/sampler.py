@@ -19,10 +19,10 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from recast_sim.runs import derive_seed
 from recast_sim.signal import SignalError, get_constructor
-from recast_train.adapters.rows import KeptRows, select_rows
+from recast_train.adapters.flat_rows import KeptRows, select_rows
 from recast_train.adapters.verl.anchors import AnchorTokens, anchor_row, row_lengths
-from recast_train.adapters.verl.config import check_config, read_sampler_config
 from recast_train.adapters.verl.handover import mark
+from recast_train.adapters.verl.options import check_config, read_sampler_config
 
 Row = dict[str, Any]
 _SCORED = ("rm_scores", "extra_fields", "extra_info", "responses", "response_mask", "rollout_log_probs")  # all but prompts

@@ -12,7 +12,7 @@ from data_files import write_minionerec, write_openonerec
 from recast_train.cli import main
 from recast_train.data import Prompts
 from recast_train.data.describe import popularity
-from recast_train.references import target_rank
+from recast_train.data.references import target_rank
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

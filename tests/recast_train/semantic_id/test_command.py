@@ -11,9 +11,10 @@ from sid_world import tiny_dataset
 
 from recast_sim.configio import load_config
 from recast_train import cli
-from recast_train.config import RealConfig
 from recast_train.data import load_source, train_matrix
 from recast_train.engine import Engine, EngineConfig
+from recast_train.pipeline.recipe import RealConfig
+from recast_train.pipeline.run_task import prepare
 from recast_train.semantic_id import (
     RqVaeConfig,
     SemanticIdError,
@@ -26,7 +27,6 @@ from recast_train.semantic_id import (
     tokenize_items,
 )
 from recast_train.semantic_id.make import heldout_matrix
-from recast_train.task import prepare
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from recast_train.semantic_id import SemanticIdError, SidTable, load_sids, read_embeddings, save_sids, tokenize_items
-from recast_train.semantic_id.table import CODES_FILE, HEADER_FILE, VERSION
+from recast_train.semantic_id.sid_table import CODES_FILE, HEADER_FILE, VERSION
 
 ITEMS = ["10", "2", "7"]
 ROWS = np.array([[0.5, 1.0], [-2.0, 0.25], [3.0, 0.0]])

@@ -7,8 +7,8 @@ from sklearn.cluster import KMeans
 
 from recast_train.semantic_id import RqVaeConfig, SemanticIdError, residual_kmeans, tokenize_items
 from recast_train.semantic_id.quantised import relative_error
-from recast_train.semantic_id.report import reconstruction, usage
 from recast_train.semantic_id.rqvae import RqVae, straight_through, train_rqvae
+from recast_train.semantic_id.sid_quality import reconstruction, usage
 
 SMALL = RqVaeConfig(hidden=(64,), latent=8, epochs=100, batch=64, learning_rate=1e-2)
 

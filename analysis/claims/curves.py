@@ -1,0 +1,148 @@
+"""Claims 2, 3 and 9 to 12 from training curves, simulated or real alike.
+
+Axes: S seeds, E evaluations of a run.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.claims.measurement import FAILS, WHERE, Row, judged, over_seeds
+from analysis.claims.paper import BUDGET, LEAST_GAIN, PERSISTS
+from analysis.measures.budget_curves import Curves, budget_ratio, pooled
+from analysis.measures.statistics import Interval, iqm
+from analysis.measures.trajectories import Trajectory, by_method, by_setting
+
+SAMPLED, GREEDY = "pass_at_1_sampled", "pass_at_1_greedy"
+GAIN = "+9.1 % to +36.6 % Pass@1"
+_STABLE = "boundary-focused updates stabilise optimisation"
+
+
+def training_rows(runs: Sequence[Trajectory], final_scores: bool = True) -> list[Row]:
+    """All that the curves of grpo and recast say, from each start that has both.
+
+    Args:
+        final_scores: also claim 2, from the curves' ends; a real study has better ones, on test prompts.
+    """
+    rows = []
+    for setting, own in by_setting(runs).items():
+        methods, where = by_method(own), setting or "one start"
+        if not {"grpo", "recast"} <= set(methods):
+            continue
+        recast, grpo = methods["recast"], methods["grpo"]
+        for metric in (SAMPLED, GREEDY):
+            ours, theirs = curves_of(recast, metric), curves_of(grpo, metric)
+            if final_scores and (theirs.finals_S > 0).all():
+                rows.append(gain_row(ours, theirs, f"{where}, {metric}"))
+            rows.append(budget_row(ours, theirs, f"{where}, {metric}"))
+        rows += dynamics(recast, grpo, where)
+        ours, theirs = curves_of(recast, GREEDY), curves_of(grpo, GREEDY)
+        if (ours.starts_S > 0).all() and (theirs.starts_S > 0).all():  # a fall is a share of the start
+            rows.append(fall_row(ours, theirs, where))
+    return rows
+
+
+def curves_of(runs: Sequence[Trajectory], metric: str) -> Curves:
+    """Curves of a method's evaluations."""
+    return Curves.of({run.seed: run.evals for run in runs}, metric)
+
+
+def gain_row(recast: Curves, grpo: Curves, where: str) -> Row:
+    """Claim 2: final scores."""
+    gain = pooled([recast.finals_S / grpo.finals_S - 1])
+    return judged_gain(gain, f"{where}: final score of recast over grpo's, minus 1")
+
+
+def judged_gain(gain: Interval, setting: str) -> Row:
+    """Claim 2 of a relative gain."""
+    return judged(2, GAIN, gain, setting, lambda i: i.low > 0, lambda i: i.low <= 0 and i.high >= LEAST_GAIN)
+
+
+def budget_row(recast: Curves, grpo: Curves, where: str) -> Row:
+    """Claim 3: rollouts to the baseline's final score."""
+    ratio = budget_ratio([recast], [grpo])
+    value, low, high = (np.inf if v is None else v for v in (ratio.value, ratio.low, ratio.high))
+    interval, gained = Interval(value, low, high, ratio.seeds), 2 * ratio.trivial <= ratio.seeds
+    note = f"; censored in {len(ratio.censored)} of {ratio.seeds} worlds" if ratio.censored else ""
+    note += "" if gained else "; grpo itself gains nothing, so there is no budget to save"
+    row = judged(
+        3,
+        "4.1 % of the baseline's rollouts",
+        interval,
+        f"{where}: rollouts to grpo's final score, of grpo's{note}",
+        lambda i: i.low <= BUDGET and i.high < 1 and gained,
+        lambda i: i.low <= BUDGET and gained,
+    )
+    if row["verdict"] == FAILS and interval.high < 1 and gained:
+        row |= {"verdict": WHERE, "setting": row["setting"] + "; cheaper, not by the paper's factor"}
+    return row
+
+
+def dynamics(recast: Sequence[Trajectory], grpo: Sequence[Trajectory], where: str) -> list[Row]:
+    """Claims 9 and 10: the first and the last tenth of the logged steps."""
+    (first_S, last_S), (_, recast_S) = (_ends(runs, "before_all_zero") for runs in (grpo, recast))
+    before_S, after_S = _ends(recast, "repaired")
+    rows = [
+        judged(
+            9,
+            "the all-zero / single-hit regime persists in the baseline",
+            over_seeds(last_S),
+            f"{where}: all-zero share in grpo's last steps (first steps {iqm(first_S[None])[0]:.2f}); criterion above one half",
+            lambda i: i.low > PERSISTS,
+        ),
+        judged(
+            9,
+            "ReCast relieves it",
+            over_seeds(recast_S - last_S),
+            f"{where}: all-zero share as sampled in the last steps, recast minus grpo",
+            lambda i: i.high < 0,
+        ),
+    ]
+    if (before_S > 0).all():  # a share of nothing cannot fade
+        words = f"{where}: repaired share in the last steps over the first steps (first {iqm(before_S[None])[0]:.2f})"
+        ratio = over_seeds(after_S / before_S)
+        rows.append(judged(10, "repair triggers often at first, then fades", ratio, words, lambda i: i.high < 1))
+    return rows
+
+
+def fall_row(recast: Curves, grpo: Curves, where: str) -> Row:
+    """Claim 11: how far greedy Pass@1 falls below its running best."""
+    falls = [
+        ((np.maximum.accumulate(curves.scores_SE, axis=1) - curves.scores_SE) / curves.scores_SE[:, :1]).max(1)
+        for curves in (recast, grpo)
+    ]
+    words = f"{where}: deepest fall of {GREEDY} below its running best, of the start, recast minus grpo"
+    return judged(11, _STABLE, over_seeds(falls[0] - falls[1]), words, lambda i: i.high < 0)
+
+
+def variance_row(ratio_S: NDArray[np.float64], where: str) -> Row:
+    """Claim 11: relative variance of one group's gradient estimate, recast over grpo."""
+    words = f"{where}: relative variance of one group's gradient estimate, recast over grpo"
+    return judged(11, _STABLE, over_seeds(ratio_S), words, lambda i: i.high < 1)
+
+
+def repair_row(gain: Interval, where: str) -> Row:
+    """Claim 12 of repair_only's relative gain over grpo."""
+    words = f"{where}: final score of repair_only over grpo's, minus 1"
+    return judged(12, "repair alone can turn negative on a strong backbone", gain, words, lambda i: i.high < 0)
+
+
+def scale_row(log_ratio_RS: NDArray[np.float64], names: Sequence[str], where: str) -> Row:
+    """Claim 4 of log(recast / grpo) on R rungs of a ladder of sizes, smallest first."""
+    slopes_S = np.polynomial.polynomial.polyfit(np.arange(len(names)), log_ratio_RS, 1)[1]
+    middles = [100 * np.expm1(iqm(row[None])[0]) for row in log_ratio_RS]
+    ends = ", ".join(f"{name} {middle:+.0f} %" for name, middle in zip(names, middles, strict=True))
+    ahead = bool(middles[-1] > 0)  # an advantage that is not there cannot widen
+    words = f"{where}: slope of log(recast / grpo) a rung of capacity ({ends})"
+    words += "" if ahead else "; recast is behind on the largest"
+    slope = over_seeds(slopes_S)
+    return judged(4, "the advantage widens with model scale", slope, words, lambda i: i.low > 0 and ahead)
+
+
+def _ends(runs: Sequence[Trajectory], column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means over the first and the last tenth of each seed's logged steps, (S,) each."""
+    shares = [run.steps[column].to_numpy().astype(np.float64) for run in runs]
+    tenths = [max(1, len(share) // 10) for share in shares]
+    ends = [(share[:n].mean(), share[-n:].mean()) for share, n in zip(shares, tenths, strict=True)]
+    return np.array([first for first, _ in ends]), np.array([last for _, last in ends])

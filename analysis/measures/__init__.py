@@ -1,0 +1,1 @@
+"""Figures computed from run folders: intervals, budget curves, comparisons, trajectories."""

@@ -1,0 +1,133 @@
+"""Does the laboratory predict the real run? Changes from the starting point side by side, method by method.
+
+The simulated side is a `recast-sim budget` run whose settings carry the labels of the study's starting points, each calibrated
+to the regime that was measured there.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from analysis.measures.budget_curves import Curves
+from analysis.measures.comparison import Comparison
+from analysis.measures.statistics import bootstrap, mean
+from analysis.reports.study import summarise_real_study
+from recast_sim.runs import RunError
+
+PAIRS = {"pass_at_1_sampled": "pass_at_1_sampled", "pass_at_1_greedy": "pass_at_1_greedy", "ndcg@10": "recall_at_k"}
+
+
+def summarise_agreement(real: Path, simulated: Path) -> dict[str, Any]:
+    """For each starting point and metric: both changes of each method, their rank correlation, and the signs against grpo.
+
+    Raises:
+        RunError: a run is not finished, the two share no setting or fewer than three methods, or a metric was not simulated.
+    """
+    study, lab = summarise_real_study(real), Comparison.read(simulated / "methods")
+    labels = [label for label in study["settings"] if label in lab.settings]
+    methods = [name for name in study["methods"] if name in lab.methods]
+    if not labels or len(methods) < 3:
+        raise RunError(f"{simulated}: settings {lab.settings} and methods {lab.methods} do not match those of {real}")
+    if missing := [metric for metric in PAIRS.values() if metric not in lab.metrics]:
+        raise RunError(f"{simulated}: has no {', '.join(missing)}; run it with these among protocol.metrics")
+    found = {
+        label: {
+            "regime": {"real": study["settings"][label]["regime"], "simulated": _regime(lab, label)},
+            "metrics": {
+                ours: _metric(study["settings"][label]["metrics"][ours], lab, label, theirs, methods)
+                for ours, theirs in PAIRS.items()
+            },
+        }
+        for label in labels
+    }
+    return {"real": str(real), "simulated": str(simulated), "settings": found}
+
+
+def _regime(lab: Comparison, label: str) -> dict[str, float]:
+    worlds = lab.reported_worlds.filter(pl.col("setting") == label)
+    return {name: float(worlds[name].to_numpy().mean()) for name in ("all_zero", "single_hit", "multi_hit")}
+
+
+def _metric(real: dict[str, Any], lab: Comparison, label: str, metric: str, methods: list[str]) -> dict[str, Any]:
+    rows = {}
+    for name in methods:
+        change = real[name]["versus_start"]
+        rows[name] = {
+            "real": {key: change[key] for key in ("value", "low", "high")} if change else None,
+            "simulated": _simulated(lab.curves(label, name, metric)),
+        }
+    both = [(row["real"]["value"], row["simulated"]["value"]) for row in rows.values() if row["real"] and row["simulated"]]
+    return {"methods": rows, "spearman": _spearman(both), "versus_grpo": _signs(rows)}
+
+
+def _simulated(curves: Curves) -> dict[str, float] | None:
+    """Mean relative change over the worlds; None where one of them starts at 0."""
+    if (curves.starts_S == 0).any():
+        return None
+    interval = bootstrap((curves.finals_S / curves.starts_S - 1).tolist(), mean)
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _spearman(pairs: list[tuple[float, float]]) -> float | None:
+    """None for fewer than three pairs, or where one side does not vary."""
+    if len(pairs) < 3:
+        return None
+    ours, theirs = np.array(pairs).T
+    if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+        return None
+    found: Any = spearmanr(ours, theirs)
+    return float(found.statistic)
+
+
+def _signs(rows: dict[str, Any]) -> dict[str, int] | None:
+    """Methods whose difference to grpo has the same sign in both; only those that both worlds can tell from grpo count."""
+    if "grpo" not in rows:
+        return None
+    agree = count = 0
+    for name, row in rows.items():
+        sides = [_sign(row[side], rows["grpo"][side]) for side in ("real", "simulated")]
+        if name != "grpo" and all(sides):
+            count, agree = count + 1, agree + (sides[0] == sides[1])
+    return {"agree": agree, "of": count}
+
+
+def _sign(ours: dict[str, float] | None, grpo: dict[str, float] | None) -> int:
+    """1 or -1 where the two intervals do not overlap, else 0."""
+    if not ours or not grpo:
+        return 0
+    return int(ours["low"] > grpo["high"]) - int(ours["high"] < grpo["low"])
+
+
+def print_agreement(summary: dict[str, Any], console: Console) -> None:
+    """A table for each starting point, then the rank correlations and signs."""
+    for label, setting in summary["settings"].items():
+        shares = {
+            side: " / ".join(f"{100 * setting['regime'][side][k]:.1f}" for k in ("all_zero", "single_hit", "multi_hit"))
+            for side in ("real", "simulated")
+        }
+        table = Table(box=MARKDOWN, title=f"{label}: regime {shares['real']} real, {shares['simulated']} simulated")
+        table.add_column("change from the start")
+        for metric in setting["metrics"]:
+            table.add_column(f"{metric}, real", justify="right")
+            table.add_column(f"{PAIRS[metric]}, simulated", justify="right")
+        for name in next(iter(setting["metrics"].values()))["methods"]:
+            rows = [part["methods"][name] for part in setting["metrics"].values()]
+            table.add_row(name, *(_percent(row[side]) for row in rows for side in ("real", "simulated")))
+        console.print(table)
+        for metric, part in setting["metrics"].items():
+            rank = "undefined" if part["spearman"] is None else f"{part['spearman']:+.2f}"
+            signs = part["versus_grpo"]
+            words = (
+                f"; sign against grpo equal for {signs['agree']} of {signs['of']} methods that both tell apart" if signs else ""
+            )
+            console.print(f"{label}, {metric}: Spearman's rank correlation over methods {rank}{words}", highlight=False)
+
+
+def _percent(row: dict[str, float] | None) -> str:
+    return f"{100 * row['value']:+.1f} % [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]" if row else ""

@@ -1,0 +1,213 @@
+"""Tables and figure of `recast-sim budget` from its folder alone."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from analysis.drawing.panels import draw_band
+from analysis.drawing.style import INK, Drawn, apply_style, colours
+from analysis.drawing.words import interval_text, ratio_text
+from analysis.measures.budget_curves import AXES, budget_ratio, matched_log_ratio, pooled
+from analysis.measures.comparison import Comparison
+from analysis.measures.statistics import Interval
+
+BASELINES = ("grpo", "sft", "sft_hard_negative")
+PARTS = {  # what is added to what, at grpo's own rate under plain SGD
+    "groups": ("repair_only rate_of=grpo", "grpo"),
+    "weight": ("recast rate_of=grpo", "recast norm_like=grpo rate_of=grpo"),
+    "direction": ("boundary_only norm_like=grpo rate_of=grpo", "grpo"),
+    "all of recast": ("recast rate_of=grpo", "grpo"),
+}
+_PART_WORDS = {
+    "groups": "groups: repair_only over grpo",
+    "weight": "weight: recast over recast at grpo's norm",
+    "direction": "direction: boundary pair over grpo, same groups and norm",
+    "all of recast": "all of it: recast over grpo",
+}
+_NOTE = (
+    "Final: mean of the last three evaluations over the base policy's score, held out; mean log: of its logarithm, over the "
+    "settings. Ratios: what a method spends to reach the baseline's final score (first crossing that holds for two "
+    "evaluations) over what the baseline spent in all. All are interquartile means over worlds with 95 % stratified-bootstrap "
+    "intervals; (n/N): in n of N worlds it never got there; no gain: the baseline ended no higher than it began. lr: tuned "
+    "for this metric on worlds that are not reported, the same grid for all; * is the grid's edge."
+)
+
+
+def summarise_budget(root: Path) -> dict[str, Any]:
+    """Every figure of a budget comparison, JSON-ready: per metric and method, and the parts of recast's gain.
+
+    Raises:
+        RunError: the comparison is not finished.
+    """
+    found = Comparison.read(root / "methods")
+    controls = root / "controls"
+    return {
+        "settings": found.settings,
+        "reported_worlds": found.reported_worlds.height,
+        "regime": {name: _world_mean(found, name) for name in ("all_zero", "single_hit", "multi_hit", "all_hit")},
+        "hit_rate": _world_mean(found, "hit_rate"),
+        "best_possible": _world_mean(found, "best_possible"),
+        "base": {metric: _base(found, metric) for metric in found.metrics},
+        "metrics": {metric: {m: _method(found, m, metric) for m in found.methods} for metric in found.metrics},
+        "parts": _parts(Comparison.read(controls)) if controls.exists() else {},
+        "run": str(root),
+    }
+
+
+def print_budget(summary: dict[str, Any], console: Console) -> None:
+    """A table a metric, then the parts of the gain."""
+    shares = " / ".join(f"{100 * summary['regime'][name]:.1f}" for name in ("all_zero", "single_hit", "multi_hit"))
+    console.print(
+        f"{summary['reported_worlds']} reported worlds in {len(summary['settings'])} setting(s): all-zero / single-hit / "
+        f"multi-hit {shares} %, mean hit rate {summary['hit_rate']:.4f}, best possible greedy {summary['best_possible']:.4f}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for metric, methods in summary["metrics"].items():
+        console.print(_scores(metric, methods, summary["base"][metric]), _costs(metric, methods))
+    console.print(_NOTE, highlight=False)
+    if summary["parts"]:
+        console.print(_parts_table(summary["parts"], "relative_difference", "final score", percent=True))
+        words = "log10 of the steps to the lower of two final scores"
+        console.print(_parts_table(summary["parts"], "log10_budget_ratio", words, percent=False))
+
+
+def budget_figure(root: Path, summary: dict[str, Any]) -> Drawn:
+    """Curves of each metric over generated rollouts, and the parts of the gain."""
+    apply_style()
+    found = Comparison.read(root / "methods")
+    metrics, palette = found.metrics, colours(found.methods)
+    wide = len(metrics) + bool(summary["parts"])
+    figure, axes = plt.subplots(1, wide, figsize=(4.6 * wide, 4.6), squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=False):
+        _draw_curves(axis, found, metric, palette)
+    if summary["parts"]:
+        _draw_parts(axes[0, -1], summary["parts"])
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncols=4, fontsize=8)
+    rows = -(-len(labels) // 4)
+    figure.tight_layout(rect=(0, 0, 1, 0.98 - 0.05 * rows))
+    words = (
+        f"{summary['reported_worlds']} worlds in {len(summary['settings'])} setting(s); lines are means over the base policy's "
+        "score, bands 95 % bootstrap intervals; dashed methods need no rollouts; rates tuned for each panel's metric."
+    )
+    return Drawn("figure", "Budget curves", figure, words)
+
+
+def _method(found: Comparison, method: str, metric: str) -> dict[str, Any]:
+    rates = [found.rate(setting, method, metric) for setting in found.settings]
+    curves = [found.curves(setting, method, metric) for setting in found.settings]
+    row: dict[str, Any] = {
+        "learning_rates": [rate for rate, _ in rates],
+        "at_edge": any(edge for _, edge in rates),
+        "final": _plain(pooled([c.finals_S for c in curves])),
+        "relative_final": _plain(pooled([c.finals_S / c.starts_S for c in curves])),
+        "mean_log_gain": float(np.mean([np.log(c.finals_S / c.starts_S).mean() for c in curves])),
+        "budget": {},
+    }
+    for baseline in (name for name in BASELINES if name in found.methods):
+        others = [found.curves(setting, baseline, metric) for setting in found.settings]
+        gain = [c.finals_S / o.finals_S - 1 for c, o in zip(curves, others, strict=True)]
+        row[f"versus_{baseline}"] = _plain(pooled(gain))
+        row["budget"][baseline] = {axis: asdict(budget_ratio(curves, others, axis)) for axis in AXES}
+    if not found.draws(method):  # the simulator draws its rollouts for the log alone: where it gets there, it needs none
+        for ratios in row["budget"].values():
+            ratios["rollouts"] |= {k: None if ratios["rollouts"][k] is None else 0.0 for k in ("value", "low", "high")}
+    return row
+
+
+def _parts(controls: Comparison) -> dict[str, Any]:
+    """Each part of recast's gain: final score relative to the control's, and log10 of the matched budget ratio."""
+    parts: dict[str, Any] = {}
+    for metric in controls.metrics:
+        parts[metric] = {}
+        for part, (method, control) in PARTS.items():
+            pairs = [(controls.curves(s, method, metric), controls.curves(s, control, metric)) for s in controls.settings]
+            parts[metric][part] = {
+                "relative_difference": _plain(pooled([m.finals_S / c.finals_S - 1 for m, c in pairs])),
+                "log10_budget_ratio": _plain(pooled([matched_log_ratio(m, c) for m, c in pairs])),
+            }
+    return parts
+
+
+def _scores(metric: str, methods: dict[str, Any], base: float) -> Table:
+    baselines = [name for name in BASELINES if name in methods]
+    columns = ("lr", "final / base", "mean log", *(f"vs {baseline}" for baseline in baselines))
+    table = _table(f"{metric}, base policy {base:.4f}: final scores", *columns)
+    for name, row in methods.items():
+        rates = ", ".join(f"{rate:g}" for rate in sorted(set(row["learning_rates"])))
+        versus = (interval_text(row[f"versus_{baseline}"], percent=True) for baseline in baselines)
+        final = (interval_text(row["relative_final"]), f"{row['mean_log_gain']:.3f}")
+        table.add_row(name, rates + ("*" if row["at_edge"] else ""), *final, *versus)
+    return table
+
+
+def _costs(metric: str, methods: dict[str, Any]) -> Table:
+    axes = AXES if "grpo" in methods else ()
+    others = [name for name in BASELINES if name in methods and name != "grpo"]
+    columns = [f"{axis.replace('_', ' ')} to grpo" for axis in axes] + [f"steps to {name}" for name in others]
+    table = _table(f"{metric}: budget ratios", *columns)
+    for name, row in methods.items():
+        ratios = [row["budget"]["grpo"][axis] for axis in axes] + [row["budget"][o]["optimiser_steps"] for o in others]
+        table.add_row(name, *map(ratio_text, ratios))
+    return table
+
+
+def _table(title: str, *columns: str, first: str = "method") -> Table:
+    table = Table(box=MARKDOWN, title=title, title_justify="left")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _parts_table(parts: dict[str, Any], figure: str, title: str, percent: bool) -> Table:
+    table = _table(f"parts of recast's gain over grpo, plain SGD at the rate tuned for grpo: {title}", *parts, first="part")
+    for part, words in _PART_WORDS.items():
+        table.add_row(words, *(interval_text(rows[part][figure], percent=percent) for rows in parts.values()))
+    return table
+
+
+def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, str]) -> None:
+    for method in found.methods:
+        curves = [found.curves(setting, method, metric) for setting in found.settings]
+        scores = np.concatenate([c.scores_SE / c.starts_S[:, None] for c in curves])
+        spent = np.concatenate([c.spent["rollouts"] for c in curves]).mean(0) / 1000
+        style = "-" if found.draws(method) else "--"  # dashed: needs no rollouts, drawn over those the others had by then
+        draw_band(axis, spent, scores, palette[method], method, style)
+    axis.axhline(1, color=INK, linewidth=0.8, linestyle=":")
+    axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{metric} / base policy's", title=metric)
+
+
+def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
+    names, width = list(PARTS), 0.8 / len(parts)
+    for index, (metric, rows) in enumerate(parts.items()):
+        cells = [rows[name]["relative_difference"] for name in names]
+        middle = 100 * np.array([cell["value"] for cell in cells])
+        reach = np.abs(100 * np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
+        place = np.arange(len(names)) + width * (index - (len(parts) - 1) / 2)
+        axis.errorbar(middle, place, xerr=reach, fmt="o", capsize=2, label=metric)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.set(yticks=np.arange(len(names)), yticklabels=names, xlabel="change of the final score (%)")
+    axis.set_title("Parts of recast's gain over grpo (SGD)")
+    axis.invert_yaxis()
+    axis.legend(fontsize=8, loc="upper right")
+
+
+def _world_mean(found: Comparison, column: str) -> float:
+    return float(found.reported_worlds[column].to_numpy().mean())
+
+
+def _base(found: Comparison, metric: str) -> float:
+    return float(np.concatenate([found.curves(s, found.methods[0], metric).starts_S for s in found.settings]).mean())
+
+
+def _plain(interval: Interval) -> dict[str, Any]:
+    return asdict(interval)

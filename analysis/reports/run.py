@@ -1,0 +1,161 @@
+"""Table and figure of a real run (`recast-train run`) from its folder alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from analysis.drawing.style import INK, Drawn, apply_style, colours
+from recast_sim.runs import RunError, read_run
+
+_RANKING = ("hr@1", "hr@10", "ndcg@10")
+_COMPARED = ("hr@10", "ndcg@10", "pass_at_1_sampled", "pass_at_1_greedy")
+_BUDGET = ("rollouts", "actor_rows", "actor_tokens", "optimiser_steps")
+_SMOOTH = 10  # steps at most in a running mean of the all-zero share
+
+
+def read_results(root: Path) -> dict[str, Any]:
+    """results.json of a finished real run. Raises RunError where it is missing or damaged."""
+    file = root / "results.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{file}: not readable ({error}); finish the run with --resume") from error
+
+
+def print_real(root: Path, console: Console) -> None:
+    """Three tables: scores of references, start and methods; differences to the start; what each method cost."""
+    results = read_results(root)
+    console.print(_scores(results), _differences(results), _costs(results))
+    sids = results["sids"]
+    console.print(_sids(sids), highlight=False, soft_wrap=True)
+    seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
+    console.print(f"seconds: {seconds}", highlight=False, soft_wrap=True)
+    console.print(f"run: {root}", highlight=False, soft_wrap=True)
+    console.print(f"figure: {root / 'figure.png'}", highlight=False, soft_wrap=True)
+
+
+def real_figure(root: Path) -> Drawn:
+    """HR@10 of all models, the differences to the start, and the all-zero share in training."""
+    results = read_results(root)
+    apply_style()
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.4), width_ratios=(1, 1.1, 1))
+    _draw_ranking(left, results)
+    _draw_differences(middle, results)
+    _draw_all_zero(right, root, results)
+    figure.tight_layout()
+    words = f"One seed; {results['test_prompts']} test prompts of {results['test_users']} users, 95 % intervals over users."
+    return Drawn("figure", "Ranking, change from the supervised start, all-zero share", figure, words)
+
+
+def _sids(sids: dict[str, Any]) -> str:
+    words = f"semantic IDs of {' x '.join(map(str, sids['sizes']))} codes"
+    if "collisions" not in sids:
+        return f"{words}, given with the data"
+    fate = f"{sids['moved']} moved to a free code" if "moved" in sids else "the last level tells them apart"
+    known = {name.replace("_", " "): value for name, value in sids.get("agreement", {}).items() if value is not None}
+    agreement = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+    return (
+        f"{words}: {sids['collisions']} items shared a quantised prefix, {fate}; "
+        f"train co-occurrence cosine of pairs by shared levels: {agreement}"
+    )
+
+
+def _models(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {**results["references"], "start": results["sft"], **results["methods"]}
+
+
+def _scores(results: dict[str, Any]) -> Table:
+    title = f"one seed, {results['test_prompts']} test prompts of {results['test_users']} users, whole catalog ranked"
+    table = Table(box=MARKDOWN, title=title)
+    table.add_column("")
+    for column in _RANKING:
+        table.add_column(column, justify="right")
+    for column in ("hr@10 unfiltered", "Pass@1 sampled", "Pass@1 greedy", "all-zero", "expected, test"):
+        table.add_column(column, justify="right")
+    for name, row in _models(results).items():
+        label = "start (supervised)" if name == "start" else name
+        values = [*(row[metric] for metric in _RANKING), row["unfiltered"]["hr@10"]]
+        values += [row["pass_at_1_sampled"], row["pass_at_1_greedy"], row["all_zero"], row.get("all_zero_expected_test")]
+        table.add_row(label, *(_number(value) for value in values))
+    note = f"hr, ndcg: seen items filtered. all-zero: share of groups of {results['group_size']} rollouts without a hit,"
+    table.caption = f"{note} sampled on train prompts; the paper has {results['paper_all_zero']:.2f} at G = 32."
+    return table
+
+
+def _differences(results: dict[str, Any]) -> Table:
+    table = Table(
+        box=MARKDOWN, title="difference to the supervised start, one seed, 95 % intervals by a bootstrap of test users"
+    )
+    table.add_column("")
+    for metric in _COMPARED:
+        table.add_column(metric, justify="right")
+    for name, row in results["methods"].items():
+        cells = (row["versus_start"][metric] for metric in _COMPARED)
+        table.add_row(name, *(f"{c['difference']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in cells))
+    if results["methods"]:
+        smallest = {m: max(row["versus_start"][m]["smallest_effect"] for row in results["methods"].values()) for m in _COMPARED}
+        table.add_row("smallest visible effect", *(f"{smallest[metric]:.4f}" for metric in _COMPARED), style="dim")
+    table.caption = "The interval holds the test users' chance, not the training seed's. Smallest effect: 2.8 standard errors."
+    return table
+
+
+def _costs(results: dict[str, Any]) -> Table:
+    table = Table(box=MARKDOWN, title="what each method spent")
+    table.add_column("")
+    for column in (*_BUDGET, "seconds"):
+        table.add_column(column.replace("_", " "), justify="right")
+    for name, row in results["methods"].items():
+        spent = [f"{row[column]:,}" for column in _BUDGET]
+        table.add_row(name, *spent, f"{results['seconds'][f'rl/{name}']:.0f}")
+    return table
+
+
+def _draw_ranking(axes: Axes, results: dict[str, Any]) -> None:
+    models = _models(results)
+    known = colours(["base" if name == "start" else name for name in models])
+    names, place = list(models), np.arange(len(models))
+    shades = [known["base" if name == "start" else name] for name in names]
+    axes.barh(place, [100 * models[name]["hr@10"] for name in names], color=shades)
+    axes.set(yticks=place, yticklabels=names, xlabel="HR@10 (%), seen items filtered", title="Ranking of the whole catalog")
+    axes.invert_yaxis()
+
+
+def _draw_differences(axes: Axes, results: dict[str, Any]) -> None:
+    methods, known = results["methods"], colours(results["methods"])
+    for index, (name, row) in enumerate(methods.items()):
+        cells = [row["versus_start"][metric] for metric in _COMPARED]
+        place = np.arange(len(cells)) + 0.18 * (index - (len(methods) - 1) / 2)
+        middle = np.array([cell["difference"] for cell in cells])
+        reach = np.abs(np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
+        axes.errorbar(100 * middle, place, xerr=100 * reach, fmt="o", color=known[name], label=name, capsize=2)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set(yticks=np.arange(len(_COMPARED)), yticklabels=_COMPARED, title="Change from the supervised start")
+    axes.set_xlabel("difference (percentage points), 95 % interval over users")
+    axes.invert_yaxis()
+    if methods:
+        axes.legend(fontsize=8)
+
+
+def _draw_all_zero(axes: Axes, root: Path, results: dict[str, Any]) -> None:
+    known = colours(results["methods"])
+    for name in results["methods"]:
+        steps = read_run(root / "rl" / results["methods"][name]["folder"]).steps
+        if "before_all_zero" in steps.columns:
+            window = max(1, min(_SMOOTH, len(steps) // 5))
+            share = steps["before_all_zero"].rolling_mean(window)
+            axes.plot(steps["rollouts"], 100 * share, color=known[name], label=name)
+    axes.axhline(100 * results["paper_all_zero"], color=INK, linestyle=":", label="paper, G = 32")
+    axes.set(xlabel="generated rollouts", ylabel="all-zero groups (%)", ylim=(0, 103))
+    axes.set_title("All-zero share in training, running mean")
+    axes.legend(fontsize=8)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""The exact instrument: gradients, expectations and variances by enumeration."""

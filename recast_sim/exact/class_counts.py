@@ -1,0 +1,386 @@
+"""Exact moments of a constructor's estimate on i.i.d. groups, by counting.
+
+A constructor sees a rollout only through its reward and structural score, so the leaves of a prompt fall into C classes: the
+hits, and the misses by score (all misses alike, for a constructor that does not read scores). Given its class a rollout is an
+independent draw from pi restricted to it. So a group's coefficients depend on its class counts n_1..n_C alone, one canonical
+group stands for each, and every prompt only re-weights them by its own multinomial probabilities. With a1_c and a2_c the sums
+of the coefficients and of their squares over the sampled rows of class c, mu_c = E[s | c], m2_c = E[||s||^2 | c]:
+
+    E[sum of coefficients on y] = E[a1_c(y)] pi(y | c(y))
+    E||estimate||^2 = E[sum_c a2_c (m2_c - ||mu_c||^2) + ||sum_c a1_c mu_c + anchor s_anchor||^2]
+
+Axes: P prompts, Y leaves, C classes (0 is the hits), K = C + 1 (the anchor last), N groups, G rollouts, R regimes.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from recast_sim.exact.gram import gram, leaf_square_norms
+from recast_sim.signal import (
+    REGIMES,
+    SignalConfig,
+    choose_anchor,
+    construct,
+    exact_hit,
+    get_constructor,
+    regime_codes,
+    structural_score,
+)
+from recast_sim.world.environment import Environment
+from recast_sim.world.generators import torch_generator
+from recast_sim.world.policy import TreePolicy
+
+_CHUNK = 4_000_000  # numbers in the largest intermediate table
+VECTOR_LIMIT = 5_000_000  # count vectors that are listed
+COUNT_LIMIT = 2_000_000_000  # likely ones times (prompts + group size) that are counted: about a minute on one core
+_TAIL = 1e-16  # probability of counts that are left out
+_PROBES, _AT = 96, -1.0  # groups that a constructor is tried on; the anchor's log-probability where it must not matter
+
+
+class ExactError(ValueError):
+    """A constructor, config or size that counting cannot treat; the message says why. Use Monte Carlo."""
+
+
+@dataclass(frozen=True)
+class LeafClasses:
+    """Classes of the leaves under a policy: what the counting needs to know of each prompt.
+
+    Attributes:
+        scores_C: structural score of each class.
+        class_PY, leaf_PY: class of each leaf, and its probability given the class.
+        prob_PC: probability of a class.
+        gram_PKK: inner products of the classes' mean score vectors and, last, the anchor's score vector.
+        spread_PC: m2 - ||mu||^2.
+        anchor_P, anchor_logprob_P: the anchor's leaf and its log-probability.
+    """
+
+    scores_C: Tensor
+    class_PY: Tensor
+    leaf_PY: Tensor
+    prob_PC: Tensor
+    gram_PKK: Tensor
+    spread_PC: Tensor
+    anchor_P: Tensor
+    anchor_logprob_P: Tensor
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Exact moments of an estimate, by regime of the group as sampled (R in the order of `REGIMES`).
+
+    Attributes:
+        coefficient_RPY: expected coefficient on each leaf, the anchor's among them; over R it sums to E[estimate].
+        square_RP: E||estimate||^2; mean_square_P: ||E estimate||^2 of each prompt.
+        before_RP, after_RP: probability of the regime before and after anchors were placed.
+        learnable_P, width_P: probability of a non-zero advantage, expected kept rows.
+    """
+
+    coefficient_RPY: Tensor
+    square_RP: Tensor
+    mean_square_P: Tensor
+    before_RP: Tensor
+    after_RP: Tensor
+    learnable_P: Tensor
+    width_P: Tensor
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a constructor depends on: the structural scores; the class of the last slot's row."""
+
+    structural: bool
+    last_slot: bool
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Coefficients of N groups (rows, sums and sums of squares by class, the anchor) and what became of the groups."""
+
+    sampled_NG: Tensor
+    a1_NC: Tensor
+    a2_NC: Tensor
+    anchor_N: Tensor
+    learnable_N: Tensor
+    width_N: Tensor
+    regime_N: Tensor
+    after_N: Tensor
+
+    def coefficients(self) -> Tensor:
+        return torch.cat([self.a1_NC, self.a2_NC, self.anchor_N[:, None]], dim=1)
+
+
+@torch.no_grad()
+def leaf_classes(
+    policy: TreePolicy, environment: Environment, prompts: int, config: SignalConfig, structural: bool
+) -> LeafClasses:
+    """Classes of the first `prompts` train prompts: hits and, if `structural`, misses by score (else all in one class)."""
+    if config.anchor_choice == "random" and environment.config.targets > 1:
+        raise ExactError("anchor_choice: 'random' among several targets is not enumerated")
+    dtype = policy.biases[0].dtype
+    x_PD, target_PT = environment.train.x_ND[:prompts].to(dtype), environment.train.target_NT[:prompts]
+    class_PY, scores_C = _class_table(environment, target_PT, structural)
+    target_logprob = policy.path_logprobs(x_PD, target_PT).sum(2)
+    chosen_P1 = choose_anchor(torch.ones_like(target_PT, dtype=torch.bool), config.anchor_choice, target_logprob)[:, None]
+    anchor_P = target_PT.gather(1, chosen_P1)[:, 0]
+    step = max(1, _CHUNK // (policy.leaves * (len(scores_C) + 1)))
+    chunks = zip(x_PD.split(step), class_PY.split(step), anchor_P.split(step), strict=True)
+    parts = [_classes_of(policy, x, leaf_class, anchor, len(scores_C)) for x, leaf_class, anchor in chunks]
+    leaf, prob, inner, spread = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return LeafClasses(scores_C, class_PY, leaf, prob, inner, spread, anchor_P, target_logprob.gather(1, chosen_P1)[:, 0])
+
+
+def traits_of(constructor: str, config: SignalConfig, group_size: int, scores_C: Tensor) -> Traits:
+    """Try a constructor on random groups and see what its coefficients depend on.
+
+    Raises:
+        ExactError: other groups of the batch, log-probabilities of the rollouts or the order of the rows (beyond the last
+            slot) matter, so that class counts do not determine a group's estimate.
+    """
+    if unknown := set(get_constructor(constructor).needs) - {"logprob_PG", "anchor_logprob_P"}:
+        raise ExactError(f"{constructor}: needs {', '.join(sorted(unknown))}")
+    generator = torch_generator(0, "probes", group_size)
+    class_NG = _probe_groups(group_size, len(scores_C), generator)
+    flat_C = torch.zeros_like(scores_C).index_fill(0, torch.tensor(0), 1.0)
+
+    def run(classes: Tensor, scores: Tensor, draws: tuple[int, int] = (0, 0)) -> _Sums:
+        return _sums_of(constructor, config, classes, scores, draws=draws)
+
+    def sums(classes: Tensor, scores: Tensor) -> Tensor:
+        return run(classes, scores).coefficients()
+
+    structural = not _equal(sums(class_NG, scores_C), sums(class_NG, flat_C))
+    if not structural:
+        class_NG, scores_C = class_NG.clamp(max=1), flat_C[:2]
+    whole, rows_NG = sums(class_NG, scores_C), run(class_NG, scores_C).sampled_NG
+    if not _equal(rows_NG, run(class_NG, scores_C, (1, 0)).sampled_NG):
+        raise ExactError(f"{constructor}: depends on the rollouts' log-probabilities")
+    if not _equal(whole, run(class_NG, scores_C, (0, 1)).coefficients()):
+        raise ExactError(f"{constructor}: depends on chance beyond ties within a class")
+    if not _equal(whole[: _PROBES // 3], sums(class_NG[: _PROBES // 3], scores_C)):
+        raise ExactError(f"{constructor}: depends on the other groups of the batch")
+    last_slot = not _equal(whole, sums(_shuffled(class_NG, generator), scores_C))
+    if last_slot:
+        but_last = torch.cat([_shuffled(class_NG[:, :-1], generator), class_NG[:, -1:]], dim=1)
+        if not _equal(whole, sums(but_last, scores_C)):
+            raise ExactError(f"{constructor}: depends on the order of the rows")
+    return Traits(structural, last_slot)
+
+
+def count_vectors(group_size: int, classes: int) -> Tensor:
+    """All ways to share `group_size` rollouts among classes, int64 (N, C): C(G + C - 1, C - 1) of them."""
+    table_NC, left_N = torch.zeros(1, 0, dtype=torch.int64), torch.tensor([group_size])
+    for _ in range(classes - 1):
+        row_N = torch.arange(len(left_N)).repeat_interleave(left_N + 1)
+        taken_N = torch.arange(len(row_N)) - ((left_N + 1).cumsum(0) - left_N - 1)[row_N]
+        table_NC, left_N = torch.cat([table_NC[row_N], taken_N[:, None]], dim=1), left_N[row_N] - taken_N
+    return torch.cat([table_NC, left_N[:, None]], dim=1)
+
+
+@torch.no_grad()
+def count_moments(classes: LeafClasses, constructor: str, config: SignalConfig, group_size: int, last_slot: bool) -> Counted:
+    """Exact moments of one constructor's estimate on i.i.d. groups (`config.normaliser` is taken as "groups").
+
+    Raises:
+        ExactError: the anchor's log-probability changes more than a factor on the anchor's row, or there are too many counts.
+    """
+    config = replace(config, normaliser="groups")
+    prompts = len(classes.prob_PC)
+    counts_NC, last_N = _canonical(_likely_counts(constructor, classes, group_size), last_slot)
+    logprob_PC = classes.prob_PC.log().clamp(min=-1e5)  # an empty class: e^-100000 is 0, and 0 * -100000 is 0
+    step = max(1, _CHUNK // (group_size + prompts))
+    total = torch.zeros(())
+    for counts, last in zip(counts_NC.split(step), last_N.split(step), strict=True):
+        sums = _sums_of(constructor, config, _rows_of(counts, last, group_size), classes.scores_C)
+        features = _features(sums)
+        pmf_PN = (logprob_PC @ counts.T.double() + _log_ways(counts, last, group_size)).exp()
+        regimes = [pmf_PN[:, sums.regime_N == r] @ features[sums.regime_N == r] for r in range(len(REGIMES))]
+        total = total + torch.stack(regimes)
+    return _counted(classes, total, _anchor_factor(constructor, config, group_size, classes))
+
+
+def _class_table(environment: Environment, target_PT: Tensor, structural: bool) -> tuple[Tensor, Tensor]:
+    """Class of each leaf, int64 (P, Y), and the score of each class, (C,)."""
+    codes_YL, tables = torch.from_numpy(environment.catalog.leaf_codes), []
+    for target in target_PT.split(max(1, _CHUNK // codes_YL.numel())):
+        sids = codes_YL.expand(len(target), -1, -1)
+        score = structural_score(sids, codes_YL[target]).double() if structural else torch.zeros(sids.shape[:2]).double()
+        tables.append(score.masked_fill(exact_hit(sids, codes_YL[target]) > 0, -1.0))  # -1 sorts the hits first
+    values, class_PY = torch.cat(tables).unique(return_inverse=True)
+    if len(values) == 1:  # every leaf is a hit
+        values = torch.tensor([-1.0, 0.0]).double()
+    return class_PY, torch.where(values < 0, 1.0, values)
+
+
+def _classes_of(
+    policy: TreePolicy, x_PD: Tensor, class_PY: Tensor, anchor_P: Tensor, classes: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    pi_PY = policy.leaf_logprobs(x_PD).exp()
+    prob_PC = pi_PY.new_zeros(len(pi_PY), classes).scatter_add(1, class_PY, pi_PY)
+    prob_PC = prob_PC / prob_PC.sum(1, keepdim=True)
+    leaf_PY = pi_PY / prob_PC.gather(1, class_PY)
+    member_PCY = (class_PY[:, None] == torch.arange(classes)[:, None]) * leaf_PY[:, None]
+    anchor_P1Y = torch.zeros_like(leaf_PY).scatter(1, anchor_P[:, None], 1.0)[:, None]
+    inner_PKK = gram(policy, x_PD, torch.cat([member_PCY, anchor_P1Y], dim=1)).sum(0)
+    second_PC = torch.einsum("pcy,py->pc", member_PCY, leaf_square_norms(policy, x_PD).sum(0))
+    spread_PC = second_PC - inner_PKK.diagonal(dim1=1, dim2=2)[:, :-1]
+    return leaf_PY, prob_PC, inner_PKK, spread_PC.clamp(min=0)
+
+
+def _sums_of(
+    constructor: str,
+    config: SignalConfig,
+    class_NG: Tensor,
+    scores_C: Tensor,
+    anchor_logprob_N: Tensor | None = None,
+    draws: tuple[int, int] = (0, 0),
+) -> _Sums:
+    """Run the constructor on groups given as classes of their rows; `draws` seed the rows' log-probabilities and the ties."""
+    N, G = class_NG.shape
+    signal = construct(
+        constructor,
+        (class_NG == 0).double(),
+        scores_C[class_NG],
+        has_anchor_P=torch.ones(N, dtype=torch.bool),
+        logprob_PG=-5 * torch.rand(class_NG.shape, generator=torch_generator(draws[0], "log-probabilities")),
+        anchor_logprob_P=torch.full((N,), _AT) if anchor_logprob_N is None else anchor_logprob_N,
+        config=config,
+        generator=torch_generator(draws[1], "ties"),
+    )
+    plan, rows = signal.plan, signal.group_size  # one row more than G where the anchor is appended
+    coefficient, groups = plan.weights_N * plan.advantages_N, plan.rows_N // rows
+    flat = torch.zeros(N * rows).double().index_add(0, plan.rows_N, coefficient.masked_fill(plan.anchor_N, 0.0))
+    sampled_NG = flat.view(N, rows)[:, :G]
+    zero_NC = sampled_NG.new_zeros(N, len(scores_C))
+    return _Sums(
+        sampled_NG=sampled_NG,
+        a1_NC=zero_NC.scatter_add(1, class_NG, sampled_NG),
+        a2_NC=zero_NC.scatter_add(1, class_NG, sampled_NG.square()),
+        anchor_N=sampled_NG.new_zeros(N).index_add(0, groups[plan.anchor_N], coefficient[plan.anchor_N]),
+        learnable_N=signal.learnable_P.double(),
+        width_N=torch.bincount(groups, minlength=N).double(),
+        regime_N=regime_codes(signal.hits_before_P, torch.tensor(G)),
+        after_N=regime_codes(signal.hits_after_P, G + signal.repaired_P * (rows - G)),
+    )
+
+
+def _features(sums: _Sums) -> Tensor:
+    """Columns whose expectations are wanted: a1 and anchor (K), their products (K K), a2 (C), learnable, width, after, 1."""
+    first_NK = torch.cat([sums.a1_NC, sums.anchor_N[:, None]], dim=1)
+    products = (first_NK[:, :, None] * first_NK[:, None]).flatten(1)
+    after = torch.nn.functional.one_hot(sums.after_N, len(REGIMES)).double()
+    ends = torch.stack([sums.learnable_N, sums.width_N, torch.ones_like(sums.width_N)], dim=1)
+    return torch.cat([first_NK, products, sums.a2_NC, after, ends], dim=1)
+
+
+def _counted(classes: LeafClasses, total_RPF: Tensor, factor_P: Tensor) -> Counted:
+    C = classes.prob_PC.shape[1]
+    widths = [C + 1, (C + 1) ** 2, C, len(REGIMES), 1, 1, 1]
+    first, products, second, after, learnable, width, one = total_RPF.split(widths, dim=2)
+    scale_PK = torch.cat([torch.ones_like(classes.prob_PC), factor_P[:, None]], dim=1)
+    first, inner_PKK = first * scale_PK, classes.gram_PKK
+    scaled_PKK = inner_PKK * scale_PK[:, :, None] * scale_PK[:, None]
+    coefficient = first[..., :-1].gather(2, classes.class_PY.expand(len(REGIMES), -1, -1)) * classes.leaf_PY
+    at_anchor = classes.anchor_P.expand(len(REGIMES), -1)[..., None]
+    square = (products.unflatten(2, (C + 1, C + 1)) * scaled_PKK).sum((2, 3)) + (second * classes.spread_PC).sum(2)
+    mean_PK = first.sum(0)
+    return Counted(
+        coefficient_RPY=coefficient.scatter_add(2, at_anchor, first[..., -1:]),
+        square_RP=square,
+        mean_square_P=torch.einsum("pk,pkj,pj->p", mean_PK, inner_PKK, mean_PK),
+        before_RP=one[..., 0],
+        after_RP=after.sum(0).T,
+        learnable_P=learnable.sum((0, 2)),
+        width_P=width.sum((0, 2)),
+    )
+
+
+def _likely_counts(constructor: str, classes: LeafClasses, group_size: int) -> Tensor:
+    """Count vectors but for those with a class in a tail of less than `_TAIL` under every prompt: rounding, and much faster."""
+    prompts, C = classes.prob_PC.shape
+    counts = math.comb(group_size + C - 1, group_size)
+    if counts <= VECTOR_LIMIT:
+        counts_NC = count_vectors(group_size, C)
+        likely_CK = torch.stack([_likely(p_P, group_size) for p_P in classes.prob_PC.T])
+        counts_NC = counts_NC[torch.stack([likely_CK[c, counts_NC[:, c]] for c in range(C)]).all(0)]
+        counts = len(counts_NC) * (prompts + group_size)
+        if counts <= COUNT_LIMIT:
+            return counts_NC
+    raise ExactError(
+        f"{constructor}: groups of {group_size} on {prompts} prompts exceed the limit of what is counted: {counts}"
+    )
+
+
+def _likely(p_P: Tensor, group_size: int) -> Tensor:
+    """Numbers of rows of a class, bool (G + 1,), that are not in a far tail of all the prompts' binomials."""
+    k = torch.arange(group_size + 1).double()
+    ways = torch.lgamma(torch.tensor(group_size + 1.0).double()) - torch.lgamma(k + 1) - torch.lgamma(group_size - k + 1)
+    pmf_PK = (ways + torch.xlogy(k, p_P[:, None]) + torch.xlogy(group_size - k, (1 - p_P).clamp(min=0)[:, None])).exp()
+    return torch.minimum(pmf_PK.cumsum(1), pmf_PK.flip(1).cumsum(1).flip(1)).amax(0) >= _TAIL
+
+
+def _canonical(counts_NC: Tensor, last_slot: bool) -> tuple[Tensor, Tensor]:
+    """Count vectors (N, C) and the class of the last row, (N,): -1 where it does not matter, else one group a class."""
+    if not last_slot:
+        return counts_NC, torch.full((len(counts_NC),), -1)
+    row, last = (counts_NC > 0).nonzero(as_tuple=True)
+    return counts_NC[row], last
+
+
+def _rows_of(counts_NC: Tensor, last_N: Tensor, group_size: int) -> Tensor:
+    """Class of each row, int64 (N, G): class by class, but for the last row's where one is asked for."""
+    shown = last_N >= 0
+    rest = counts_NC - torch.nn.functional.one_hot(last_N.clamp(min=0), counts_NC.shape[1]) * shown[:, None]
+    place = torch.arange(group_size).expand(len(counts_NC), -1).contiguous()
+    class_NG = torch.searchsorted(rest.cumsum(1), place, right=True).clamp(max=counts_NC.shape[1] - 1)
+    class_NG[:, -1] = torch.where(shown, last_N, class_NG[:, -1])
+    return class_NG
+
+
+def _log_ways(counts_NC: Tensor, last_N: Tensor, group_size: int) -> Tensor:
+    """Log of the number of orders of a group's rows, only those with the given last row where one is asked for."""
+    ways = torch.lgamma(torch.tensor(group_size + 1.0).double()) - torch.lgamma(counts_NC.double() + 1).sum(1)
+    last = counts_NC.gather(1, last_N.clamp(min=0)[:, None])[:, 0].double()
+    return ways + torch.where(last_N >= 0, (last / group_size).log(), 0.0)
+
+
+def _anchor_factor(constructor: str, config: SignalConfig, group_size: int, classes: LeafClasses) -> Tensor:
+    """Factor on the anchor's row of each prompt, against one of log-probability `_AT`, (P,)."""
+    C = len(classes.scores_C)
+    class_NG = _probe_groups(group_size, C, torch_generator(0, "probes", group_size))
+
+    def sums(class_NG: Tensor, logprob_N: Tensor) -> _Sums:
+        return _sums_of(constructor, config, class_NG, classes.scores_C, logprob_N)
+
+    at, away = (sums(class_NG, torch.full((len(class_NG),), logprob)) for logprob in (_AT, 5 * _AT))
+    anchored = at.anchor_N != 0
+    ratio = away.anchor_N[anchored] / at.anchor_N[anchored]
+    same = _equal(at.a1_NC, away.a1_NC) and _equal(at.a2_NC, away.a2_NC) and not bool(away.anchor_N[~anchored].any())
+    if not same or (len(ratio) and not _equal(ratio, ratio[:1].expand_as(ratio))):
+        raise ExactError(f"{constructor}: the anchor's log-probability changes more than a factor on its row")
+    if not bool(anchored.any()):
+        return torch.ones_like(classes.anchor_logprob_P)
+    group = int(anchored.nonzero()[0])
+    logprob_P = classes.anchor_logprob_P
+    return sums(class_NG[[group]].expand(len(logprob_P), -1), logprob_P).anchor_N / at.anchor_N[group]
+
+
+def _probe_groups(group_size: int, classes: int, generator: torch.Generator) -> Tensor:
+    """Random groups with 0, 1, .. G hits and misses of few or many classes, int64 (N, G)."""
+    hits = torch.arange(_PROBES) % (group_size + 1)
+    hits[::4] = 0
+    kinds = torch.randint(1, classes, (_PROBES, 1), generator=generator)
+    start = torch.randint(classes - 1, (_PROBES, 1), generator=generator)
+    draw = torch.randint(classes - 1, (_PROBES, group_size), generator=generator)
+    miss = 1 + (start + draw % kinds) % (classes - 1)
+    return _shuffled(torch.where(torch.arange(group_size) < hits[:, None], 0, miss), generator)
+
+
+def _shuffled(rows_NG: Tensor, generator: torch.Generator) -> Tensor:
+    return rows_NG.gather(1, torch.rand(rows_NG.shape, generator=generator).argsort(1))
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-9, atol=1e-12)

@@ -1,0 +1,168 @@
+"""Inner products of policy gradients by the trie's structure: no gradient of a single group is ever materialised.
+
+The gradient of sum_y q_y log pi(y) with respect to the logit of a child is its *flow*, Q_child - Q_parent pi(child | parent), Q
+the sums of q over subtrees. So the head's part of an inner product is (||h||^2 + 1) times the flows' inner product, level by
+level, and the encoder's part is u' J J' u, u = sum of flow times child vector, J = dh / d(encoder parameters).
+
+Axes: P prompts, K rows of leaf coefficients, R sampled rows, Y leaves, N nodes of a level, H dimension of h, D parameters,
+S parts (the levels' heads, then the encoder where the policy has one).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
+
+from recast_sim.world.policy import TreePolicy
+
+_CHUNK = 4_000_000  # numbers in the largest intermediate table
+
+
+@torch.no_grad()
+def gram(policy: TreePolicy, x_PD: Tensor, rows_PKY: Tensor) -> Tensor:
+    """<grad of row k, grad of row j> of each prompt by part, (S, P, K, K); a row is sum_y rows[y] log pi(y)."""
+    size = rows_PKY.shape[1] * policy.leaves
+    chunks = zip(x_PD.split(_rows(size)), rows_PKY.split(_rows(size)), strict=True)
+    return torch.cat([_gram(policy, x, _leaf_flows(policy, x, rows)) for x, rows in chunks], dim=1)
+
+
+@torch.no_grad()
+def square_norms(policy: TreePolicy, x_PD: Tensor, leaf_PR: Tensor, coefficient_PR: Tensor) -> Tensor:
+    """||sum over rows of coefficient * grad log pi(leaf)||^2 of each prompt's rows, (P,)."""
+    step = _rows(max(policy.leaves, leaf_PR.shape[1] * policy.child_nodes(policy.levels - 1).shape[1]))
+    chunks = zip(x_PD.split(step), leaf_PR.split(step), coefficient_PR.split(step), strict=True)
+    return torch.cat([_gram(policy, x, _row_flows(policy, x, *rows)).sum(0)[:, 0, 0] for x, *rows in chunks])
+
+
+@torch.no_grad()
+def leaf_square_norms(policy: TreePolicy, x_PD: Tensor) -> Tensor:
+    """||grad log pi(y)||^2 of every leaf by part, (S, P, Y)."""
+    step = _rows(policy.leaves * (1 if isinstance(policy.encoder, nn.Identity) else policy.vectors[0].shape[1]))
+    return torch.cat([_leaf_square_norms(policy, x) for x in x_PD.split(step)], dim=1)
+
+
+def step_probabilities(policy: TreePolicy, h_PH: Tensor, level: int) -> tuple[Tensor, Tensor]:
+    """pi(child | parent) of every node of level + 1, (P, N), and the nodes' parents, (N,)."""
+    child_NB = policy.child_nodes(level)
+    everyone = torch.arange(len(child_NB)).expand(len(h_PH), -1)
+    real = child_NB >= 0  # children lie parent by parent
+    parent_N = torch.arange(len(child_NB)).repeat_interleave(real.sum(1))
+    return policy.child_logprobs(h_PH, level, everyone)[:, real].exp(), parent_N
+
+
+def encoder_kernel(policy: TreePolicy, x_PD: Tensor) -> Tensor:
+    """J J' of each prompt, J = dh / d(encoder parameters), (P, H, H)."""
+    parameters = {name: value.detach() for name, value in policy.encoder.named_parameters()}
+
+    def encode(values: dict[str, Tensor], x_D: Tensor) -> Tensor:
+        return functional_call(policy.encoder, values, (x_D,))
+
+    jacobian = vmap(jacrev(encode), in_dims=(None, 0))
+    step = _rows(sum(value.numel() for value in parameters.values()) * policy.vectors[0].shape[1])
+    parts = [(j.flatten(2) for j in jacobian(parameters, x).values()) for x in x_PD.split(step)]
+    return torch.cat([torch.stack([j @ j.mT for j in part]).sum(0) for part in parts])
+
+
+def pass_at_1_gradient(policy: TreePolicy, x_PD: Tensor, target_PT: Tensor) -> Tensor:
+    """Gradient of sampled Pass@1, the mean over prompts of the targets' total probability, as one flat vector (D,)."""
+    value = policy.path_logprobs(x_PD, target_PT).sum(2).exp().sum(1).mean()
+    return _flat(policy, torch.autograd.grad(value, list(policy.parameters()), allow_unused=True))
+
+
+def expected_estimate(policy: TreePolicy, x_PD: Tensor, coefficient_PY: Tensor) -> Tensor:
+    """Flat vector sum over prompts and leaves of coefficient * grad log pi(leaf), (D,)."""
+    return expected_estimates(policy, x_PD, coefficient_PY[None])[0]
+
+
+def expected_estimates(policy: TreePolicy, x_PD: Tensor, coefficient_KPY: Tensor) -> Tensor:
+    """`expected_estimate` of K tables of coefficients, (K, D)."""
+    parameters, total = list(policy.parameters()), torch.zeros(())
+    step = _rows(policy.leaves)
+    for x, coefficients in zip(x_PD.split(step), coefficient_KPY.split(step, dim=1), strict=True):
+        logprobs = policy.leaf_logprobs(x)
+        total = total + torch.stack([_flat(policy, _pulled_back(logprobs, parameters, table)) for table in coefficients])
+    return total
+
+
+def part_names(policy: TreePolicy) -> list[str]:
+    """Names of the S parts: "level 1" .. "level L", then "encoder" where the policy has one."""
+    encoder = [] if isinstance(policy.encoder, nn.Identity) else ["encoder"]
+    return [f"level {level + 1}" for level in range(policy.levels)] + encoder
+
+
+def part_of_parameter(policy: TreePolicy) -> Tensor:
+    """Index into `part_names` of each entry of a flat vector, int64 (D,)."""
+
+    def part(name: str) -> int:
+        kind, *rest = name.split(".")
+        return int(rest[0]) if kind in ("vectors", "biases") else policy.levels
+
+    return torch.cat([torch.full((value.numel(),), part(name)) for name, value in policy.named_parameters()])
+
+
+def _pulled_back(logprobs_PY: Tensor, parameters: list[nn.Parameter], coefficient_PY: Tensor) -> Sequence[Tensor | None]:
+    if not bool(coefficient_PY.any()):
+        return [None] * len(parameters)
+    return torch.autograd.grad(logprobs_PY, parameters, coefficient_PY, retain_graph=True, allow_unused=True)
+
+
+def _rows(size: int) -> int:
+    return max(1, _CHUNK // size)
+
+
+def _gram(policy: TreePolicy, x_PD: Tensor, flows: list[Tensor]) -> Tensor:
+    factor_P = policy.encode(x_PD).square().sum(1) + 1
+    parts = [factor_P[:, None, None] * (flow @ flow.mT) for flow in flows]
+    if not isinstance(policy.encoder, nn.Identity):
+        u_PKH = torch.stack([flow @ vectors for flow, vectors in zip(flows, policy.vectors, strict=True)]).sum(0)
+        parts.append(u_PKH @ encoder_kernel(policy, x_PD) @ u_PKH.mT)
+    return torch.stack(parts)
+
+
+def _leaf_flows(policy: TreePolicy, x_PD: Tensor, rows_PKY: Tensor) -> list[Tensor]:
+    """Flow into every node, a table (P, K, N) a level, from the leaves up."""
+    h, total, flows = policy.encode(x_PD), rows_PKY, []
+    for level in reversed(range(policy.levels)):
+        probability_PN, parent_N = step_probabilities(policy, h, level)
+        above = total.new_zeros(*total.shape[:2], len(policy.child_nodes(level))).index_add(2, parent_N, total)
+        flows.append(total - above[..., parent_N] * probability_PN[:, None])
+        total = above
+    return flows[::-1]
+
+
+def _row_flows(policy: TreePolicy, x_PD: Tensor, leaf_PR: Tensor, coefficient_PR: Tensor) -> list[Tensor]:
+    """The same from sampled rows, (P, 1, N) a level: only the children of visited nodes are scored."""
+    h, nodes, parent, flows = policy.encode(x_PD), policy.get_buffer("leaf_nodes")[leaf_PR], torch.zeros_like(leaf_PR), []
+    for level in range(policy.levels):
+        node = nodes[..., level]
+        spread = policy.child_logprobs(h, level, parent).exp() * coefficient_PR[..., None]
+        child = policy.child_nodes(level)[parent].clamp(min=0).expand(spread.shape)  # a padded child has probability 0
+        flow = coefficient_PR.new_zeros(len(leaf_PR), len(policy.biases[level])).scatter_add(1, node, coefficient_PR)
+        flows.append(flow.scatter_add(1, child.flatten(1), -spread.flatten(1))[:, None])
+        parent = node
+    return flows
+
+
+def _leaf_square_norms(policy: TreePolicy, x_PD: Tensor) -> Tensor:
+    h = policy.encode(x_PD)
+    inner = not isinstance(policy.encoder, nn.Identity)
+    heads, u_PNH = [], h.new_zeros(len(h), 1, policy.vectors[0].shape[1])
+    for level in range(policy.levels):
+        probability_PN, parent_N = step_probabilities(policy, h, level)
+        above = h.new_zeros(len(h), len(policy.child_nodes(level)))
+        square_PN = above.index_add(1, parent_N, probability_PN.square())[:, parent_N]
+        heads = [head[:, parent_N] for head in heads] + [1 - 2 * probability_PN + square_PN]
+        if inner:
+            weighted_PNH = probability_PN[..., None] * policy.vectors[level]
+            mean = h.new_zeros(len(h), above.shape[1], h.shape[1]).index_add(1, parent_N, weighted_PNH)
+            u_PNH = (u_PNH - mean)[:, parent_N] + policy.vectors[level]
+    parts = [head * (h.square().sum(1) + 1)[:, None] for head in heads]
+    if inner:
+        parts.append(((u_PNH @ encoder_kernel(policy, x_PD)) * u_PNH).sum(2))
+    return torch.stack(parts)
+
+
+def _flat(policy: TreePolicy, gradients: Sequence[Tensor | None]) -> Tensor:
+    pairs = zip(gradients, policy.parameters(), strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs])

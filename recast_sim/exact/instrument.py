@@ -1,0 +1,256 @@
+"""The exact instrument: the gradient of sampled Pass@1 by enumeration, and what a constructor's estimate makes of it.
+
+At the on-policy point a group's estimate is a sum over its kept rows of coefficient times score vector, s_y = grad log pi(y).
+On i.i.d. groups its moments are counted exactly (`recast_sim.exact.class_counts`), else they are sampled, with standard errors.
+Axes: B independent batches of groups, R regimes, P prompts, D parameters.
+"""
+
+import contextlib
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from recast_sim.exact.class_counts import ExactError, LeafClasses, count_moments, leaf_classes, traits_of
+from recast_sim.exact.gradient_report import EstimateMethod, GradientReport, Moments, make_report
+from recast_sim.exact.gram import expected_estimate, expected_estimates, pass_at_1_gradient, square_norms
+from recast_sim.signal import REGIMES, Regime, Signal, SignalConfig, regime_codes
+from recast_sim.training.constructor_inputs import Needs
+from recast_sim.training.world_groups import Batch, kept_leaves, roll_out, signal_of
+from recast_sim.world.environment import Environment
+from recast_sim.world.generators import torch_generator
+from recast_sim.world.policy import TreePolicy
+from recast_sim.world.sampling import Sampler
+
+__all__ = [
+    "ExactError",
+    "GradientReport",
+    "exact_report",
+    "expected_estimate",
+    "gradient_reports",
+    "monte_carlo_report",
+    "pass_at_1_gradient",
+    "square_norms",
+]
+
+BATCHES = 8  # independent batches behind a Monte-Carlo report's standard errors
+
+
+def gradient_reports(
+    policy: TreePolicy,
+    environment: Environment,
+    constructors: tuple[str, ...],
+    group_size: int,
+    prompts: int,
+    groups_per_prompt: int,
+    seed: int,
+    config: SignalConfig | None = None,
+    sampler: Sampler = "iid",
+) -> list[GradientReport]:
+    """Reports of several constructors on the first `prompts` train prompts: exact where that can be, else Monte Carlo.
+
+    Args:
+        groups_per_prompt: for Monte Carlo, a multiple of 8; all constructors get the same groups.
+        seed: of the sampled groups.
+
+    Raises:
+        ValueError: Monte Carlo is needed and `groups_per_prompt` is no multiple of 8.
+    """
+    bench = _Bench(policy, environment, group_size, prompts, groups_per_prompt, seed, config or SignalConfig(), sampler)
+    return [bench.report(name) for name in constructors]
+
+
+def exact_report(
+    policy: TreePolicy,
+    environment: Environment,
+    constructor: str,
+    group_size: int,
+    prompts: int,
+    config: SignalConfig | None = None,
+) -> GradientReport:
+    """Exact report on i.i.d. groups.
+
+    Raises:
+        ExactError: class counts do not determine the constructor's estimate, or there are too many of them.
+    """
+    bench = _Bench(policy, environment, group_size, prompts, 0, 0, config or SignalConfig(), "iid")
+    return bench.exact(constructor)
+
+
+def monte_carlo_report(
+    policy: TreePolicy,
+    environment: Environment,
+    constructor: str,
+    group_size: int,
+    prompts: int,
+    groups_per_prompt: int,
+    seed: int,
+    config: SignalConfig | None = None,
+    sampler: Sampler = "iid",
+) -> GradientReport:
+    """Sampled report with standard errors from 8 independent batches of each prompt's groups.
+
+    ||E||^2 is the mean inner product of different batches, so it is not inflated by noise. A beam is deterministic: one group
+    of each prompt is exact. What a constructor computes over the batch, it computes over one of the 8 batches.
+
+    Raises:
+        ValueError: `groups_per_prompt` is no multiple of 8.
+    """
+    bench = _Bench(policy, environment, group_size, prompts, groups_per_prompt, seed, config or SignalConfig(), sampler)
+    return bench.monte_carlo(constructor)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """A policy and a population of prompts, with what all constructors share computed once."""
+
+    policy: TreePolicy
+    environment: Environment
+    group_size: int
+    prompts: int
+    groups_per_prompt: int
+    seed: int
+    config: SignalConfig
+    sampler: Sampler
+
+    def report(self, constructor: str) -> GradientReport:
+        if self.sampler == "iid":
+            with contextlib.suppress(ExactError):
+                return self.exact(constructor)
+        return self.monte_carlo(constructor)
+
+    def exact(self, constructor: str) -> GradientReport:
+        return self._report(constructor, self.counted(constructor), "exact")
+
+    def monte_carlo(self, constructor: str) -> GradientReport:
+        return self._report(constructor, self.sampled(constructor), "exact" if self.deterministic else "monte_carlo")
+
+    def _report(self, constructor: str, moments: Moments, method: EstimateMethod) -> GradientReport:
+        rest = (method, len(self.x_PD), self.group_size, self.sampler)
+        return make_report(constructor, moments, self.exact_D, self.double, *rest)
+
+    @property
+    def deterministic(self) -> bool:
+        return self.sampler == "beam" and "random" not in (self.config.tie_rule, self.config.anchor_choice)
+
+    @cached_property
+    def double(self) -> TreePolicy:
+        return copy.deepcopy(self.policy).double()
+
+    @cached_property
+    def x_PD(self) -> Tensor:
+        return self.environment.train.x_ND[: self.prompts].double()
+
+    @cached_property
+    def exact_D(self) -> Tensor:
+        return pass_at_1_gradient(self.double, self.x_PD, self.environment.train.target_NT[: self.prompts])
+
+    @cached_property
+    def by_score(self) -> LeafClasses:
+        return leaf_classes(self.double, self.environment, self.prompts, self.config, structural=True)
+
+    @cached_property
+    def by_hit(self) -> LeafClasses:
+        return leaf_classes(self.double, self.environment, self.prompts, self.config, structural=False)
+
+    def counted(self, constructor: str) -> Moments:
+        traits = traits_of(constructor, self.config, self.group_size, self.by_score.scores_C)
+        classes, prompts = self.by_score if traits.structural else self.by_hit, len(self.x_PD)
+        counted = count_moments(classes, constructor, self.config, self.group_size, traits.last_slot)
+        return Moments(
+            vectors_BRD=expected_estimates(self.double, self.x_PD, counted.coefficient_RPY / prompts)[None],
+            square_BR=counted.square_RP.mean(1)[None],
+            prompt_square=float(counted.mean_square_P.mean()),
+            learnable=float(counted.learnable_P.mean()),
+            update_width=float(counted.width_P.mean()),
+            before=_regime(counted.before_RP.mean(1)),
+            after=_regime(counted.after_RP.mean(1)),
+        )
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """The sampled groups, all prompts in each batch, a prompt's groups one after the other."""
+        count = 1 if self.deterministic else BATCHES
+        groups = 1 if self.deterministic else self.groups_per_prompt // count
+        if not self.deterministic and (groups < 1 or self.groups_per_prompt % count):
+            raise ValueError(
+                f"groups_per_prompt: {self.groups_per_prompt} must be a multiple of {count}, the number of batches"
+            )
+        prompt_P = torch.arange(len(self.x_PD)).repeat_interleave(groups)
+        rest = (self.group_size, self.sampler, self.config)
+        seeds = [torch_generator(self.seed, "gradient groups", batch) for batch in range(count)]
+        return [roll_out(self.policy, self.environment, prompt_P, *rest, seed) for seed in seeds]
+
+    def sampled(self, constructor: str) -> Moments:
+        seeds = [torch_generator(self.seed, "gradient signal", batch) for batch in range(len(self.batches))]
+        needs = Needs(constructor, self.policy, self.environment)  # the policy is its own reference, nothing was seen before
+        batches = [needs.supply(batch) for batch in self.batches]
+        signals = [signal_of(batch, constructor, self.config, seed) for batch, seed in zip(batches, seeds, strict=True)]
+        rows = [_Rows.of(batch, signal) for batch, signal in zip(batches, signals, strict=True)]
+        moments = [self._split(part) for part in rows]
+        return Moments(
+            vectors_BRD=torch.stack([vectors for vectors, _ in moments]),
+            square_BR=torch.stack([square for _, square in moments]),
+            prompt_square=self._prompt_square(rows),
+            learnable=_mean([float(signal.learnable_P.double().mean()) for signal in signals]),
+            update_width=_mean([len(s.plan.rows_N) / len(s.learnable_P) for s in signals]),
+            before=_mean_regime([signal.regime_before for signal in signals]),
+            after=_mean_regime([signal.regime_after for signal in signals]),
+        )
+
+    def _split(self, rows: "_Rows") -> tuple[Tensor, Tensor]:
+        """A batch's mean estimate (R, D) and mean squared norm (R,) by regime of the group as sampled."""
+        P, Y, groups = len(self.x_PD), self.double.leaves, len(rows.prompt_N)
+        flat = ((rows.regime_N * P + rows.prompt_N)[:, None] * Y + rows.leaf_NW).flatten()
+        table = torch.zeros(len(REGIMES) * P * Y).double().index_add(0, flat, rows.coefficient_NW.flatten())
+        vectors = expected_estimates(self.double, self.x_PD, table.view(len(REGIMES), P, Y) / groups)
+        square_N = square_norms(self.double, self.x_PD[rows.prompt_N], rows.leaf_NW, rows.coefficient_NW)
+        return vectors, torch.zeros(len(REGIMES)).double().index_add(0, rows.regime_N, square_N) / groups
+
+    def _prompt_square(self, batches: list["_Rows"]) -> float:
+        """Mean over prompts of the squared norm of a prompt's mean estimate, without the noise of the sample."""
+        P, count = len(self.x_PD), len(batches)
+        tables = [(b.leaf_NW.reshape(P, -1), b.coefficient_NW.reshape(P, -1) * P / len(b.prompt_N)) for b in batches]
+        own = sum(float(square_norms(self.double, self.x_PD, *table).mean()) for table in tables)
+        if count == 1:
+            return own
+        leaf, coefficient = (torch.cat(parts, dim=1) for parts in zip(*tables, strict=True))
+        return (float(square_norms(self.double, self.x_PD, leaf, coefficient).mean()) - own) / (count * (count - 1))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Kept rows of N groups side by side: their leaves and coefficients (0 where a group has fewer), prompt and regime."""
+
+    prompt_N: Tensor
+    regime_N: Tensor
+    leaf_NW: Tensor
+    coefficient_NW: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, signal: Signal) -> "_Rows":
+        plan, groups = signal.plan, len(batch.prompt_P)
+        group = plan.rows_N // signal.group_size
+        counts = torch.bincount(group, minlength=groups)
+        column = torch.arange(len(group)) - (counts.cumsum(0) - counts)[group]
+        shape = (groups, max(1, int(counts.max())))
+        leaf, coefficient = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape).double()
+        leaf[group, column] = kept_leaves(batch, signal)
+        coefficient[group, column] = (plan.weights_N * plan.advantages_N).double()
+        return cls(batch.prompt_P, regime_codes(signal.hits_before_P, batch.rollouts.valid_PG.sum(1)), leaf, coefficient)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _regime(shares_R: Tensor) -> Regime:
+    zero, single, multi, full = shares_R.tolist()
+    return Regime(zero, single, multi, full, learnable=single + multi)
+
+
+def _mean_regime(regimes: Sequence[Regime]) -> Regime:
+    return _regime(torch.tensor([[getattr(regime, name) for name in REGIMES] for regime in regimes]).double().mean(0))

@@ -1,0 +1,256 @@
+"""The protocol of every comparison: one grid of learning rates for all methods, tuned on worlds that are not reported.
+
+Phases: calibrate each setting, draw its worlds, tune every method on the tuning worlds, run every method at its best rate for
+each metric on the reported worlds. All methods of a setting meet the same worlds and the same prompts in the same order.
+"""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from recast_sim.experiments.settings import Setting, calibrate_setting, draw_world, load_world
+from recast_sim.experiments.simulated_method import Method, parse_method
+from recast_sim.runs import RunError, atomic_file
+from recast_sim.runs.sweep import Job, Submit
+from recast_sim.signal import get_constructor
+from recast_sim.training.loop import TrainingError, train
+from recast_sim.training.plan_update import UpdateError
+from recast_sim.world.calibration import CalibrationError
+
+METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k")
+ALL_THREE = "geometric_mean"  # of the three: a method must not buy one with another
+FINAL = 3  # evaluations whose mean is a run's final score
+_WATCHED = (
+    "before_all_zero",
+    "before_single_hit",
+    "before_multi_hit",
+    "repaired",
+    "learnable",
+    "update_width",
+    "gradient_norm",
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is compared and how.
+
+    Attributes:
+        methods: lines as `parse_method` reads them.
+        learning_rates: the grid of every method.
+        seeds: reported worlds of a setting.
+        tuning_seeds: worlds that only choose the learning rates.
+        metrics: each gets its own tuned rate; "geometric_mean" is that of the three default ones.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    methods: tuple[str, ...] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
+    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    seeds: int = 20
+    tuning_seeds: int = 4
+    metrics: tuple[str, ...] = METRICS
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "learning_rates", "metrics"):
+            if not getattr(self, name):
+                raise TrainingError(f"Protocol.{name}: empty; give at least one")
+        for name in ("seeds", "tuning_seeds"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"Protocol.{name}: {getattr(self, name)} must be at least 1")
+        for metric in self.metrics:
+            if metric not in (*METRICS, ALL_THREE):
+                raise TrainingError(f"Protocol.metrics: {metric!r} must be one of {', '.join((*METRICS, ALL_THREE))}")
+        names = [method.name for method in self.parsed()]
+        for method in self.parsed():
+            if method.rate_of and method.rate_of not in names:
+                raise TrainingError(
+                    f"Protocol.methods: {method.name!r} takes the rate of {method.rate_of!r}, which is not compared"
+                )
+
+    def parsed(self) -> list[Method]:
+        """The methods, checked."""
+        return [parse_method(line) for line in self.methods]
+
+
+def run_protocol(
+    settings: Mapping[str, Setting], protocol: Protocol, seed: int, root: Path, submit: Submit, skip_failed: bool = False
+) -> None:
+    """Compare the methods in every setting; writes `worlds.parquet`, `rates.parquet` and `runs.parquet` below `root`.
+
+    Args:
+        settings: by name; methods get the same worlds seeds in each.
+        submit: an open sweep.
+        skip_failed: leave out a setting that cannot be calibrated instead of stopping (the map does).
+    """
+    reported = range(seed, seed + protocol.seeds)
+    tuning = range(seed + 10_000, seed + 10_000 + protocol.tuning_seeds)
+    settings, knobs = _calibrated(settings, (*tuning, *reported), submit, skip_failed)
+    worlds = [(name, s) for name in settings for s in (*tuning, *reported)]
+    drawn = submit(f"{root.name}: worlds", [_world_job(root, settings[name], knobs[name, s], s) for name, s in worlds])
+
+    def run_job(name: str, method: Method, rate: float, s: int) -> Job:
+        return Job((root.name, "run", name, method.name, rate, s), train_run, (root, settings[name], method, rate, s))
+
+    methods = {method.name: method for method in protocol.parsed()}
+    tuned = [m for m in methods.values() if not m.rate_of]
+    grid = [(name, m, lr, s) for name in settings for s in tuning for m in tuned for lr in protocol.learning_rates]
+    trials = submit(f"{root.name}: tuning rates", [run_job(*run) for run in grid])
+    rates = _best_rates(grid, trials, protocol.metrics, methods)
+    final = dict.fromkeys(
+        (name, s, m, rates[name, m, k]) for name in settings for s in reported for m in methods for k in protocol.metrics
+    )
+    keys = [(name, methods[m], lr, s) for name, s, m, lr in final]
+    runs = submit(f"{root.name}: reported runs", [run_job(*run) for run in keys])
+    _write(root / "worlds.parquet", [_world_row(name, info) for (name, _), info in zip(worlds, drawn, strict=True)])
+    _write(root / "rates.parquet", _rate_rows(rates, methods, protocol.learning_rates))
+    _write(root / "runs.parquet", [row for run, result in zip(keys, runs, strict=True) for row in _run_rows(run, result)])
+
+
+def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: int) -> dict[str, Any]:
+    """One training run from the base policy of one world: its evaluations, or why it broke off.
+
+    A run whose loss is not finite keeps the evaluations it has; its last scores count for the rest (a diverged rate loses).
+    """
+    world = load_world(worlds_folder(root, setting), setting.policy, seed)
+    config, log = method.training(setting.training, rate), EvaluationLog()
+    try:
+        train(copy.deepcopy(world.base), world.base, world.environment, config, seed, log)
+    except UpdateError as error:
+        return {"evals": log.rows, "failed": str(error)}
+    return {"evals": log.rows}
+
+
+class EvaluationLog:
+    """Recorder of a sweep's run: evaluations in memory, with means of the steps since the last one and training seconds."""
+
+    path = None
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._steps: list[Mapping[str, Any]] = []
+        self._seconds, self._mark = 0.0, time.perf_counter()
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        now = time.perf_counter()
+        self._seconds, self._mark = self._seconds + now - self._mark, now
+        self._steps.append(row)
+
+    def evaluation(self, row: Mapping[str, Any]) -> None:
+        means = {k: float(np.mean([s[k] for s in self._steps])) if self._steps else None for k in _WATCHED}
+        together = float(np.prod([row[metric] for metric in METRICS]) ** (1 / len(METRICS)))
+        self.rows.append({**row, ALL_THREE: together, **means, "seconds": self._seconds})
+        self._steps, self._mark = [], time.perf_counter()
+
+    def groups(self, columns: Mapping[str, Any]) -> None:
+        pass
+
+    def checkpoint(self, step: int) -> AbstractContextManager[Path]:
+        raise RunError(f"checkpoint_every: a sweep's run keeps no checkpoints (step {step}); set it to 0")
+
+
+def final_score(evals: Sequence[Mapping[str, Any]], metric: str) -> float:
+    """Mean of a metric's last evaluations."""
+    return float(np.mean([row[metric] for row in evals[-FINAL:]]))
+
+
+def _calibrated(
+    settings: Mapping[str, Setting], seeds: Sequence[int], submit: Submit, skip_failed: bool
+) -> tuple[dict[str, Setting], dict[tuple[str, int], dict[str, Any]]]:
+    """The settings that can be calibrated, and the knobs of each of their worlds, which are those of the first seed's world
+    unless a setting calibrates each."""
+    wanted = {(name, s): s if setting.calibrate_each else seeds[0] for name, setting in settings.items() for s in seeds}
+    jobs = [
+        Job(("calibration", settings[name].world_name, at), _calibrate_job, (settings[name], at, skip_failed))
+        for (name, _), at in wanted.items()
+    ]
+    found = dict(zip(wanted, submit("calibration", jobs), strict=True))
+    failed = {name for (name, _), result in found.items() if "failed" in result}
+    kept = {name: setting for name, setting in settings.items() if name not in failed}
+    return kept, {key: result["environment"] for key, result in found.items() if key[0] in kept}
+
+
+def _calibrate_job(setting: Setting, seed: int, skip_failed: bool) -> dict[str, Any]:
+    try:
+        return {"environment": calibrate_setting(setting, seed)}
+    except CalibrationError as error:
+        if not skip_failed:
+            raise
+        return {"failed": str(error)}
+
+
+def worlds_folder(root: Path, setting: Setting) -> Path:
+    """Where a setting's worlds lie below a protocol's folder."""
+    return root / "worlds" / setting.world_name
+
+
+def _world_job(root: Path, setting: Setting, knobs: dict[str, Any], seed: int) -> Job:
+    names = (root.name, "world", setting.world_name, seed)
+    return Job(names, draw_world, (worlds_folder(root, setting), setting, knobs, seed))
+
+
+def _best_rates(
+    grid: list[tuple[str, Method, float, int]],
+    trials: list[dict[str, Any]],
+    metrics: Sequence[str],
+    methods: Mapping[str, Method],
+) -> dict[tuple[str, str, str], float]:
+    """Rate of each (setting, method, metric) with the best final score, mean over the tuning worlds."""
+    scores: dict[tuple[str, str, str], dict[float, list[float]]] = {}
+    for (name, method, rate, _), trial in zip(grid, trials, strict=True):
+        for metric in metrics:
+            by_rate = scores.setdefault((name, method.name, metric), {})
+            broken = "failed" in trial
+            by_rate.setdefault(rate, []).append(-1.0 if broken else final_score(trial["evals"], metric))
+    best = {key: max(by_rate, key=lambda rate: float(np.mean(by_rate[rate]))) for key, by_rate in scores.items()}
+    followers = [m for m in methods.values() if m.rate_of]
+    names = dict.fromkeys(name for name, *_ in grid)
+    return best | {(n, m.name, k): best[n, m.rate_of, k] for n in names for m in followers for k in metrics}
+
+
+def _rate_rows(
+    rates: Mapping[tuple[str, str, str], float], methods: Mapping[str, Method], grid: Sequence[float]
+) -> list[dict[str, Any]]:
+    """`at_edge`: the grid's end was chosen; `draws`: the method needs rollouts at all."""
+    edges = (min(grid), max(grid))
+    draws = {name: get_constructor(method.constructor).rollouts for name, method in methods.items()}
+    return [
+        {"setting": s, "method": m, "metric": k, "learning_rate": rate, "at_edge": rate in edges, "draws": draws[m]}
+        for (s, m, k), rate in rates.items()
+    ]
+
+
+def _run_rows(run: tuple[str, Method, float, int], result: dict[str, Any]) -> list[dict[str, Any]]:
+    name, method, rate, seed = run
+    return [{"setting": name, "method": method.name, "learning_rate": rate, "seed": seed, **row} for row in result["evals"]]
+
+
+def _world_row(name: str, info: dict[str, Any]) -> dict[str, Any]:
+    shares = dict(zip(("all_zero", "single_hit", "multi_hit", "all_hit"), info["regime"], strict=True))
+    a, b = info["beta_fit"] or (None, None)
+    return {
+        "setting": name,
+        "seed": info["seed"],
+        "hit_rate": info["hit_rate"],
+        **shares,
+        "beta_a": a,
+        "beta_b": b,
+        "beta": info["environment"]["beta"],
+        "alpha": info["environment"]["alpha"],
+        "base_steps": info["base"]["steps"],
+        **{f"base_{metric}": info["scores"][metric] for metric in METRICS},
+        "best_possible": info["best_possible"]["pass_at_1"],
+        "entropy": info["best_possible"]["entropy"],
+    }
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_file(file) as temporary:
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(temporary)

@@ -1,0 +1,66 @@
+"""The factor on an anchor's row, which no policy sampled. It is a weight: detached, never differentiated.
+
+A constructor that calls one of the two steps sets the factor itself; for every other one `anchor_weight` applies the
+config's `anchor_weighting` rule at the end.
+"""
+
+import torch
+from torch import Tensor
+
+from recast_sim.signal.group_state import GroupState
+from recast_sim.signal.signal_config import SignalError
+
+_ROUNDING = 1e-4  # a log-probability may exceed 0 by this much
+
+
+def shaped_anchor(state: GroupState) -> GroupState:
+    """LUFFY's policy shaping (arXiv 2504.14945): the anchor's factor is the gradient of pi / (pi + luffy_gamma)."""
+    return state.with_(anchor_weight_P=_shaped(state))
+
+
+def tempered(state: GroupState) -> GroupState:
+    """The anchor's factor is pi(anchor)^anchor_power: the importance weight at 1, plain supervision at 0."""
+    # a log-probability of -inf times a power of 0 is no number, the lowest finite one is
+    lowest = torch.finfo(state.rewards_PG.dtype).min
+    return state.with_(anchor_weight_P=(state.config.anchor_power * anchor_logprob(state).clamp(min=lowest)).exp())
+
+
+def anchor_weight(state: GroupState, before: GroupState) -> Tensor | None:
+    """The factor of each prompt's anchor, (P,): the constructor's own, else by `config.anchor_weighting`; None where all are 1.
+
+    `before` holds the groups as sampled: "annealed" reads the share of them with a natural hit.
+    """
+    rule = state.config.anchor_weighting
+    if state.anchor_weight_P is not None or rule == "ratio_one":
+        return state.anchor_weight_P
+    if rule == "annealed":
+        hit_P = before.any_hit_P().to(state.rewards_PG.dtype)
+        return (1 - hit_P.mean()).expand(hit_P.shape)
+    if state.anchor_logprob_P is None:
+        raise SignalError(f"anchor_logprob_P: missing; anchor_weighting {rule!r} needs log pi(anchor)")
+    return anchor_logprob(state).exp().clamp(min=state.config.anchor_floor) if rule == "clipped" else _shaped(state)
+
+
+def anchor_logprob(state: GroupState) -> Tensor:
+    """log pi of each prompt's anchor, (P,); 0 where a group holds no anchor.
+
+    Raises:
+        SignalError: missing, NaN or above 0 for a prompt that got an anchor.
+    """
+    if state.anchor_logprob_P is None:
+        raise SignalError("anchor_logprob_P: missing; this constructor weighs anchors by log pi(anchor)")
+    return checked_logprob(state, state.anchor_logprob_P, "anchor_logprob_P")
+
+
+def checked_logprob(state: GroupState, logprob_P: Tensor, name: str) -> Tensor:
+    """`logprob_P` where the group holds an anchor, at most 0; elsewhere 0. Raises SignalError naming the first bad prompt."""
+    placed = state.anchor_slot_P >= 0
+    if bool((bad := placed & ~(logprob_P <= _ROUNDING)).any()):
+        p = int(bad.nonzero()[0])
+        raise SignalError(f"{name}: prompt {p} is {logprob_P[p].item()}; a log-probability is 0 or less")
+    return logprob_P.masked_fill(~placed, 0.0).clamp(max=0.0).detach()
+
+
+def _shaped(state: GroupState) -> Tensor:
+    probability, gamma = anchor_logprob(state).exp(), state.config.luffy_gamma
+    return gamma * probability / (probability + gamma).square()  # d/dlog(pi) of pi / (pi + gamma)

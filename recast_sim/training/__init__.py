@@ -1,0 +1,1 @@
+"""The policy-gradient loop of the synthetic world."""

@@ -1,0 +1,196 @@
+"""The policy-gradient loop over the environment: sample, construct the signal, update on the kept rows."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+
+from recast_sim.runs import derive_seed
+from recast_sim.runs.model_state import latest_checkpoint, load_state, save_state
+from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor, regime_codes
+from recast_sim.training.constructor_inputs import Needs
+from recast_sim.training.plan_update import plan_gradient_norm, update
+from recast_sim.training.world_groups import Batch, draw_batch, roll_out, signal_of
+from recast_sim.world.environment import Environment
+from recast_sim.world.evaluation import evaluate
+from recast_sim.world.generators import torch_generator
+from recast_sim.world.policy import TreePolicy
+from recast_sim.world.sampling import Sampler
+
+
+class TrainingError(ValueError):
+    """A bad training config; the message names the field, the value and the mend."""
+
+
+class TrainingLog(Protocol):
+    """Where a run's rows go: a `RunWriter`, or a lighter one for sweeps. `path` is None where there are no checkpoints."""
+
+    @property
+    def path(self) -> Path | None: ...
+
+    def step(self, row: Mapping[str, Any]) -> None: ...
+
+    def evaluation(self, row: Mapping[str, Any]) -> None: ...
+
+    def groups(self, columns: Mapping[str, Any]) -> None: ...
+
+    def checkpoint(self, step: int) -> AbstractContextManager[Path]: ...
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One run of the loop.
+
+    Attributes:
+        constructor: a registered constructor; `signal` holds its numbers and rules, `objective` clip and KL.
+        group_size: rollouts a prompt (the search width).
+        prompts_per_step: groups in a batch; `steps` batches.
+        optimiser, learning_rate: "adam" or "sgd".
+        updates_per_batch: optimiser steps on one batch (off-policy from the second on).
+        sampler: "iid", "beam" or "stochastic_beam".
+        max_draws: batches drawn at most for one step by a constructor that redraws (dapo).
+        norm_like: rescale each gradient to the norm that this constructor's would have on the same groups; "" does not.
+        evaluate_every, checkpoint_every: in steps; 0 checkpoints never.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    constructor: str = "recast"
+    signal: SignalConfig = field(default_factory=SignalConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    group_size: int = 32
+    prompts_per_step: int = 64
+    steps: int = 100
+    optimiser: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 0.003
+    updates_per_batch: int = 1
+    sampler: Sampler = "iid"
+    max_draws: int = 10
+    norm_like: str = ""
+    evaluate_every: int = 10
+    checkpoint_every: int = 0
+
+    def __post_init__(self) -> None:
+        if get_constructor(self.constructor).compares and self.group_size == 1:
+            raise TrainingError(f"TrainingConfig.group_size: 1 is too small for {self.constructor}, which compares rollouts")
+        if self.norm_like:
+            get_constructor(self.norm_like)
+        for name in ("group_size", "prompts_per_step", "steps", "updates_per_batch", "max_draws", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"TrainingConfig.{name}: {getattr(self, name)} must be at least 1")
+        if self.checkpoint_every < 0:
+            raise TrainingError(f"TrainingConfig.checkpoint_every: {self.checkpoint_every} must be 0 or more")
+        if not self.learning_rate > 0:
+            raise TrainingError(f"TrainingConfig.learning_rate: {self.learning_rate} must be positive")
+
+
+def train(
+    policy: TreePolicy,
+    reference: TreePolicy,
+    environment: Environment,
+    config: TrainingConfig,
+    seed: int,
+    writer: TrainingLog,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> None:
+    """Train `policy` in place and write a row a step, evaluations and checkpoints; starts at the writer's last checkpoint.
+
+    A step's randomness depends on the seed and the step alone, so a resumed run ends with the same numbers.
+
+    Raises:
+        UpdateError: the loss is not finite; the last checkpoint is kept.
+    """
+    optimiser, needs = _optimiser(policy, config), Needs(config.constructor, reference, environment)
+    start, totals = _restore(writer, policy, optimiser, needs)
+    if start == 0:
+        writer.evaluation({"step": 0, **totals, **evaluate(policy, environment)})
+    for step in range(start + 1, config.steps + 1):
+        batch, signal = _groups_of_step(policy, environment, config, needs, seed, step)
+        log = update(
+            policy,
+            reference,
+            environment,
+            batch,
+            signal,
+            optimiser,
+            config.objective,
+            config.updates_per_batch,
+            _borrowed_norm(policy, environment, batch, config, derive_seed(seed, "signal", step)),
+        )
+        needs.learn(batch)
+        totals["rollouts"] += batch.rollouts_drawn
+        totals["actor_rows"] += len(signal.plan.rows_N) * config.updates_per_batch
+        totals["actor_tokens"] = totals["actor_rows"] * policy.levels
+        totals["optimiser_steps"] += config.updates_per_batch if len(signal.plan.rows_N) else 0
+        writer.step({"step": step, **totals, **_signal_row(signal), **log})
+        writer.groups(_group_rows(step, batch, signal))
+        if step % config.evaluate_every == 0 or step == config.steps:
+            writer.evaluation({"step": step, **totals, **evaluate(policy, environment)})
+        if config.checkpoint_every and step % config.checkpoint_every == 0:
+            with writer.checkpoint(step) as folder:
+                save_state(folder, policy, optimiser, totals=totals)
+                needs.save(folder)
+        on_step(step)
+
+
+def _groups_of_step(
+    policy: TreePolicy, environment: Environment, config: TrainingConfig, needs: Needs, seed: int, step: int
+) -> tuple[Batch, Signal]:
+    def draw(attempt: int) -> Batch:
+        generator = torch_generator(seed, "step", step, attempt)
+        prompt_P = torch.randint(len(environment.train.x_ND), (config.prompts_per_step,), generator=generator)
+        batch = roll_out(policy, environment, prompt_P, config.group_size, config.sampler, config.signal, generator)
+        return needs.supply(batch)
+
+    of_step = derive_seed(seed, "signal", step)
+    batch = draw_batch(draw, config.constructor, config.signal, config.prompts_per_step, config.max_draws, of_step)
+    return batch, signal_of(batch, config.constructor, config.signal, torch_generator(of_step))
+
+
+def _borrowed_norm(
+    policy: TreePolicy, environment: Environment, batch: Batch, config: TrainingConfig, seed: int
+) -> float | None:
+    if not config.norm_like:
+        return None
+    return plan_gradient_norm(policy, environment, batch, config.norm_like, config.signal, seed)
+
+
+def _optimiser(policy: TreePolicy, config: TrainingConfig) -> torch.optim.Optimizer:
+    kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.SGD
+    return kind(policy.parameters(), lr=config.learning_rate)
+
+
+def _restore(
+    writer: TrainingLog, policy: TreePolicy, optimiser: torch.optim.Optimizer, needs: Needs
+) -> tuple[int, dict[str, int]]:
+    folder = None if writer.path is None else latest_checkpoint(writer.path)
+    needs.load(folder)
+    if folder is None:
+        return 0, {"rollouts": 0, "actor_rows": 0, "actor_tokens": 0, "optimiser_steps": 0}
+    totals: Any = load_state(folder, policy, optimiser)["totals"]
+    return int(folder.name.split("-")[1]), totals
+
+
+def _signal_row(signal: Signal) -> dict[str, float]:
+    row: dict[str, float] = {f"before_{name}": share for name, share in asdict(signal.regime_before).items()}
+    row |= {f"after_{name}": share for name, share in asdict(signal.regime_after).items()}
+    row["learnable"] = float(signal.learnable_P.float().mean())
+    row["repaired"] = float(signal.repaired_P.float().mean())
+    row["update_width"] = len(signal.plan.rows_N) / len(signal.learnable_P)
+    return row
+
+
+def _group_rows(step: int, batch: Batch, signal: Signal) -> dict[str, object]:
+    valid = batch.rollouts.valid_PG.sum(1)
+    return {
+        "step": [step] * len(batch.prompt_P),
+        "prompt": batch.prompt_P.numpy(),
+        "hits": signal.hits_before_P.numpy(),
+        "valid": valid.numpy(),
+        "regime": regime_codes(signal.hits_before_P, valid).numpy(),
+        "repaired": signal.repaired_P.numpy(),
+        "learnable": signal.learnable_P.numpy(),
+    }

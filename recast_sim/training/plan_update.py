@@ -1,0 +1,98 @@
+"""Optimiser steps on the kept rows of a batch; the other rows reach no policy. Axes: P prompts, N kept rows, L levels."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, plan_objective
+from recast_sim.training.world_groups import Batch, kept_leaves, signal_of
+from recast_sim.world.environment import Environment
+from recast_sim.world.generators import torch_generator
+from recast_sim.world.policy import TreePolicy
+
+
+class UpdateError(ValueError):
+    """A loss that is not finite."""
+
+
+def update(
+    policy: TreePolicy,
+    reference: TreePolicy,
+    environment: Environment,
+    batch: Batch,
+    signal: Signal,
+    optimiser: torch.optim.Optimizer,
+    objective: ObjectiveConfig,
+    updates: int = 1,
+    gradient_norm: float | None = None,
+) -> dict[str, float]:
+    """`updates` optimiser steps on the plan's rows. Returns the last step's loss, gradient norm, KL and clip share.
+
+    Args:
+        gradient_norm: rescale each gradient to this norm (`plan_gradient_norm` of another constructor gives one).
+
+    Raises:
+        UpdateError: the loss is not finite.
+    """
+    log = {"loss": 0.0, "gradient_norm": 0.0, "kl": 0.0, "clip_share": 0.0}
+    if len(signal.plan.rows_N) == 0:
+        return log
+    rows = _KeptRows(environment, batch, signal)
+    with torch.no_grad():
+        old_NL = rows.logprobs(policy) if updates > 1 else None  # one step is on-policy: old is new
+        reference_NL = rows.logprobs(reference) if objective.kl else None
+    for _ in range(updates):
+        new_NL = rows.logprobs(policy)
+        result = plan_objective(signal.plan, new_NL, new_NL.detach() if old_NL is None else old_NL, reference_NL, objective)
+        if not bool(torch.isfinite(result.loss)):
+            raise UpdateError(f"loss: {result.loss.item()} with constructor {signal.constructor}; lower learning_rate")
+        optimiser.zero_grad()
+        result.loss.backward()
+        norm = _gradient_norm(policy)
+        if gradient_norm is not None:
+            _scale_gradient(policy, gradient_norm / norm if norm else 0.0)
+        optimiser.step()
+        log = {"loss": float(result.loss.detach()), "gradient_norm": norm, "kl": result.kl, "clip_share": result.clip_share}
+    return log
+
+
+def plan_gradient_norm(
+    policy: TreePolicy, environment: Environment, batch: Batch, constructor: str, config: SignalConfig, seed: int
+) -> float:
+    """Norm of the on-policy gradient that another constructor would take from the same groups; 0 where it keeps no row."""
+    signal = signal_of(batch, constructor, config, torch_generator(seed, "norm"))
+    if len(signal.plan.rows_N) == 0:
+        return 0.0
+    logprob_N = _KeptRows(environment, batch, signal).logprobs(policy).sum(1)
+    gradients = torch.autograd.grad(
+        (signal.plan.coefficients_N * logprob_N).sum(), list(policy.parameters()), allow_unused=True
+    )
+    return float(torch.nn.utils.get_total_norm([g for g in gradients if g is not None]))
+
+
+class _KeptRows:
+    """The kept rows laid side by side, a group a line, so that a policy reads each group's context once."""
+
+    def __init__(self, environment: Environment, batch: Batch, signal: Signal) -> None:
+        group_N = signal.plan.rows_N // signal.group_size
+        groups, self.line_N, counts = torch.unique_consecutive(group_N, return_inverse=True, return_counts=True)
+        self.column_N = torch.arange(len(group_N)) - (counts.cumsum(0) - counts)[self.line_N]
+        self.leaf_PR = torch.zeros(len(groups), int(counts.max()), dtype=torch.int64)
+        self.leaf_PR[self.line_N, self.column_N] = kept_leaves(batch, signal)
+        self.x_PD = environment.train.x_ND[batch.prompt_P[groups]]
+
+    def logprobs(self, policy: TreePolicy) -> Tensor:
+        """Log-probability of each step of each kept row, (N, L)."""
+        return policy.path_logprobs(self.x_PD, self.leaf_PR)[self.line_N, self.column_N]
+
+
+def _gradient_norm(policy: TreePolicy) -> float:
+    gradients: list[Any] = [p.grad for p in policy.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
+
+
+def _scale_gradient(policy: TreePolicy, factor: float) -> None:
+    for parameter in policy.parameters():
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)

@@ -1,0 +1,241 @@
+"""Rollouts from a tree policy: i.i.d., beam and stochastic beam (Gumbel top-k), level by level.
+
+Only i.i.d. draws from a small tree enumerate its leaves, where that is less work. Axes: P prompts, G rollouts, B children of a
+node, Y leaves, L levels, H dimension of h, N the rollouts of a chunk of prompts one after the other.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from threading import Barrier
+from typing import Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag, pad
+
+from recast_sim.world.policy import TreePolicy
+
+T = TypeVar("T")
+R = TypeVar("R")
+Sampler = Literal["iid", "beam", "stochastic_beam"]
+
+# numbers in a chunk's table of children (4 MiB): larger leaves the cache, smaller reads the same vectors more often
+_CHUNK = 2**20
+_CACHED = 2**18  # numbers of a table that any order of reading finds in the cache
+
+
+@dataclass(frozen=True)
+class WorldRollouts:
+    """A batch of groups.
+
+    Attributes:
+        leaf_PG: int64 sampled leaves; 0 where not valid.
+        logprob_PG: log pi of each rollout; 0 where not valid.
+        valid_PG: false where a beam ran out of distinct leaves.
+        weight_PG: pi / inclusion probability for stochastic beams (Kool et al. 2019, arXiv 1903.06059): the sum over a group
+            of weight * f is an unbiased estimate of E_pi[f]. None for the other samplers.
+    """
+
+    leaf_PG: Tensor
+    logprob_PG: Tensor
+    valid_PG: Tensor
+    weight_PG: Tensor | None = None
+
+
+@torch.no_grad()
+def sample(policy: TreePolicy, x_PD: Tensor, group_size: int, sampler: Sampler, generator: torch.Generator) -> WorldRollouts:
+    """Draw a group of rollouts for each prompt by the named sampler ("beam" is deterministic)."""
+    if sampler == "iid":
+        return sample_iid(policy, x_PD, group_size, generator)
+    return beam_search(policy, x_PD, group_size) if sampler == "beam" else stochastic_beam(policy, x_PD, group_size, generator)
+
+
+@torch.no_grad()
+def sample_iid(policy: TreePolicy, x_PD: Tensor, group_size: int, generator: torch.Generator) -> WorldRollouts:
+    """Independent draws by inverse CDF: over all leaves of a small tree, else level by level, one uniform a level."""
+    h_PH = policy.encode(x_PD)
+    if policy.nodes <= group_size * sum(policy.widths):  # scoring every node is less work than scoring each rollout's
+        leaf, logprob = _from_leaves(policy, h_PH, group_size, generator)
+    else:
+        leaf, logprob = _down_the_tree(policy, h_PH, group_size, generator)
+    return WorldRollouts(leaf, logprob, torch.ones_like(leaf, dtype=torch.bool))
+
+
+def _from_leaves(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    logprob_PY = policy.leaf_logprobs_of(h_PH)
+    uniform_PG = torch.rand(len(h_PH), group_size, generator=generator, dtype=torch.float64)
+    leaf_PG = _invert(logprob_PY.exp().cumsum(1, dtype=torch.float64), uniform_PG)
+    return leaf_PG, logprob_PY.gather(1, leaf_PG)
+
+
+def _down_the_tree(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """In chunks of prompts. All uniforms are drawn first, prompt by prompt, so the chunks' size changes no draw."""
+    uniform_PLG = torch.rand(len(h_PH), policy.levels, group_size, generator=generator)
+    chunk = min(_CHUNK // (group_size * max(policy.widths)), -(-len(h_PH) // torch.get_num_threads()))
+    chunk = max(1, chunk)
+    below = range(1, policy.levels)
+    crowded = [len(policy.child_nodes(level)) <= len(h_PH) * group_size for level in below]
+    tables = [policy.child_table(level) if most else None for level, most in zip(below, crowded, strict=True)]
+    chunks = list(zip(h_PH.split(chunk), uniform_PLG.split(chunk), strict=True))
+    leaf, logprob = zip(*_in_threads(lambda part: _chunk_down(policy, tables, *part), chunks), strict=True)
+    return torch.cat(leaf), torch.cat(logprob)
+
+
+def _in_threads(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+    """`function` of each part: a part a thread, as many at once as torch may use, each on one core.
+
+    Operations this small lose more by splitting each one over the cores than by running side by side.
+    """
+    threads = torch.get_num_threads()
+    if min(threads, len(parts)) == 1:
+        return [function(part) for part in parts]
+    return list(_pool(threads).map(torch.no_grad()(function), parts))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept, since new threads would fault in all their memory anew at each call."""
+    ready = Barrier(threads + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(threads, initializer=start)
+    for _ in range(threads):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(threads)  # what a thread of the pool sets is also the default of threads to come
+    return pool
+
+
+def _chunk_down(policy: TreePolicy, tables: list[Tensor | None], h_PH: Tensor, uniform_PLG: Tensor) -> tuple[Tensor, Tensor]:
+    """Leaves and their log-probabilities, (P, G); `tables` of levels 1, 2 ..., None where few of the nodes are visited."""
+    prob_PB = torch.addmm(policy.biases[0], h_PH, policy.vectors[0].T).softmax(1)  # one root for all rollouts of a prompt
+    node_PG = _invert(prob_PB.cumsum(1), uniform_PLG[:, 0])
+    logprob_N, node_N = prob_PB.gather(1, node_PG).log().flatten(), node_PG.flatten()
+    weight_PH = pad(h_PH, (0, 1), value=1.0)
+    prompt_N = torch.arange(len(h_PH))[:, None].expand(node_PG.shape).reshape(-1)
+    for level, table in enumerate(tables, start=1):
+        first_N, place_N = policy.first_child(level)[node_N], node_N
+        if table is None:
+            visited, place_N = node_N.unique(return_inverse=True)
+            table = policy.pack_children(level, visited)
+        node_N, prob_N = _step(table, weight_PH, _Rows(first_N, place_N, prompt_N, uniform_PLG[:, level].reshape(-1)))
+        logprob_N = logprob_N + prob_N.log()
+    return node_N.view_as(node_PG), logprob_N.view_as(node_PG)
+
+
+class _Rows(NamedTuple):
+    """Rollouts at a level: the first child of each one's node, the node's place in the table, its prompt, its uniform."""
+
+    first_N: Tensor
+    place_N: Tensor
+    prompt_N: Tensor
+    uniform_N: Tensor
+
+
+def _step(table: Tensor, weight_PH: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
+    """A child of each rollout's node and its probability, (N,)."""
+    if table.numel() <= _CACHED:
+        return _choose(table, weight_PH, rows)
+    order = _reading_order(rows.place_N, len(table) // weight_PH.shape[1])
+    chosen = _choose(table, weight_PH, _Rows(*(column.index_select(0, order) for column in rows)))
+    child_N, prob_N = (torch.empty_like(value).scatter_(0, order, value) for value in chosen)
+    return child_N, prob_N
+
+
+def _choose(table: Tensor, weight_PH: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
+    logit_NB = _logits(table, weight_PH, rows)
+    prob_NB = logit_NB.softmax(1)
+    slot_N1 = _invert(torch.cumsum(prob_NB, 1, out=logit_NB), rows.uniform_N[:, None])
+    return rows.first_N + slot_N1[:, 0], prob_NB.gather(1, slot_N1)[:, 0]
+
+
+def _logits(table: Tensor, weight_PH: Tensor, rows: _Rows) -> Tensor:
+    """Logits of the children: an embedding bag multiplies vectors with h where they lie; copying them out costs far more."""
+    width = weight_PH.shape[1]
+    row_NH = rows.place_N.int()[:, None] * width + torch.arange(width, dtype=torch.int32)
+    return embedding_bag(row_NH, table, mode="sum", per_sample_weights=weight_PH.index_select(0, rows.prompt_N))
+
+
+def _invert(cdf: Tensor, uniform: Tensor) -> Tensor:
+    """First place in each row where the CDF (not normalised) exceeds uniform * its end: a place of positive probability."""
+    return torch.searchsorted(cdf, uniform * cdf[:, -1:], right=True)
+
+
+def _reading_order(node_N: Tensor, nodes: int) -> Tensor:
+    """Order in which rows of the same node lie together (roughly, beyond 2^15 nodes); a radix sort of 16 bits."""
+    key = (node_N >> max(0, (nodes - 1).bit_length() - 15)).short()
+    return torch.from_numpy(key.numpy().argsort(kind="stable"))
+
+
+@torch.no_grad()
+def beam_search(policy: TreePolicy, x_PD: Tensor, width: int) -> WorldRollouts:
+    """The beam of given width after the last level: distinct leaves, best first (the baseline's search)."""
+    h = policy.encode(x_PD)
+    node, score = torch.zeros(len(h), 1, dtype=torch.int64), torch.zeros(len(h), 1)
+    for level in range(policy.levels):
+        logprobs = policy.child_logprobs(h, level, node.clamp(min=0)) + score[..., None]
+        node, score = _best(policy.child_nodes(level)[node.clamp(min=0)], logprobs.flatten(1), width)
+    return _padded(node, score, width)
+
+
+@torch.no_grad()
+def stochastic_beam(policy: TreePolicy, x_PD: Tensor, width: int, generator: torch.Generator) -> WorldRollouts:
+    """Sampling without replacement by Gumbel top-k down the tree (Kool et al. 2019), with importance weights.
+
+    One more leaf than `width` is drawn; its perturbed log-probability is the threshold of the inclusion probabilities. The
+    largest of all leaves' is Gumbel(0), not the 0 that the search starts from: with 0 the leaves are right, the weights biased.
+    """
+    h = policy.encode(x_PD)
+    node, score, gumbel = torch.zeros(len(h), 1, dtype=torch.int64), torch.zeros(len(h), 1), torch.zeros(len(h), 1)
+    for level in range(policy.levels):
+        logprobs = policy.child_logprobs(h, level, node.clamp(min=0)) + score[..., None]
+        perturbed = _conditional_gumbel(logprobs, gumbel, generator)
+        children = policy.child_nodes(level)[node.clamp(min=0)]
+        node, gumbel = _best(children, perturbed.flatten(1), width + 1)
+        score = logprobs.flatten(1).gather(1, perturbed.flatten(1).topk(node.shape[1]).indices)
+    threshold = gumbel[:, width:] if gumbel.shape[1] > width else torch.full((len(h), 1), -torch.inf)
+    threshold = _from_gumbel_root(threshold, generator)
+    node, score = node[:, :width], score[:, :width].masked_fill(gumbel[:, :width] == -torch.inf, -torch.inf)
+    inclusion = -torch.expm1(-(score - threshold).exp())
+    weight = torch.where(score > -torch.inf, score.exp() / inclusion, 0.0).to(score.dtype)
+    rollouts = _padded(node, score, width)
+    extra = width - weight.shape[1]
+    return WorldRollouts(rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG, pad(weight, (0, extra)))
+
+
+def _conditional_gumbel(logprobs: Tensor, parent_gumbel: Tensor, generator: torch.Generator) -> Tensor:
+    """Gumbel noise on children given that their maximum is the parent's: (P, R, B), -inf where the child is not there."""
+    uniform = torch.rand(logprobs.shape, generator=generator).clamp(min=1e-20)
+    raw = logprobs - (-uniform.log()).clamp(min=1e-20).log()
+    top = raw.amax(2, keepdim=True)
+    gap = parent_gumbel[..., None] - raw + torch.log1p(-(raw - top).exp())
+    value = parent_gumbel[..., None] - gap.clamp(min=0) - torch.log1p((-gap.abs()).exp())
+    return value.masked_fill(logprobs == -torch.inf, -torch.inf).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+
+
+def _from_gumbel_root(score: Tensor, generator: torch.Generator) -> Tensor:
+    """What perturbed log-probabilities (P, 1) below a root at 0 are below a root drawn from Gumbel(0).
+
+    exp(-score) of every leaf moves with that of the root, which is exponential; so the draw changes no leaf and no order.
+    """
+    root = torch.empty(score.shape, dtype=torch.float64).exponential_(generator=generator)
+    return -(torch.expm1(-score.double()) + root).log()
+
+
+def _best(children: Tensor, score: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    best = score.topk(min(width, score.shape[1]), dim=1)
+    node = children.flatten(1).gather(1, best.indices)
+    return node.masked_fill(best.values == -torch.inf, -1), best.values
+
+
+def _padded(node: Tensor, score: Tensor, width: int) -> WorldRollouts:
+    extra = width - node.shape[1]
+    node = pad(node, (0, extra), value=-1)
+    score = pad(score, (0, extra), value=-torch.inf)
+    valid = (node >= 0) & (score > -torch.inf)
+    return WorldRollouts(node.masked_fill(~valid, 0), score.masked_fill(~valid, 0.0), valid)

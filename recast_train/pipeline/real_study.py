@@ -1,0 +1,228 @@
+"""The real study: methods from several starting points over seeds, each at the learning rate that validation chose.
+
+A seed draws everything anew: semantic IDs, model, windows, prompts, rollouts, test prompts. Rates come from one grid and are
+tuned on seeds of their own. Every step is a job of a sweep, and a job's training goes on from its last checkpoint, so a study
+that was killed loses little.
+
+    manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl}/  starts, rates, evals and users.parquet
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from recast_sim.configio import FileOnly, override
+from recast_sim.runs import RunError, atomic_file, derive_seed
+from recast_sim.runs.reader import read_manifest, read_run
+from recast_sim.runs.sweep import Job, Submit
+from recast_train.data import load_source, sample_prompts
+from recast_train.data.references import choose_neighbours, references
+from recast_train.engine import Engine
+from recast_train.evaluate import score_prompts
+from recast_train.model import SidModel, TrainError, require
+from recast_train.pipeline.recipe import Recipe, check_methods
+from recast_train.pipeline.run_task import Task, prepare
+from recast_train.pipeline.stages import evaluated, read_evaluation, reinforced, supervised
+from recast_train.rl.rl_method import Method, parse_method
+
+TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
+START = "start"
+_NO_HIT = 1e-12
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """The keys of a study's recipe.
+
+    Attributes:
+        setting: what all points share.
+        points: starting points or sizes: changes to the setting by dotted key, each with a `label`; none studies it as it is.
+        methods: lines as `parse_method` reads them.
+        learning_rates: the grid of every method.
+        seeds: reported seeds, counted from the run's; `tuning_seeds` choose the rates and are not reported.
+        tuning_prompts: validation prompts that judge a rate.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    setting: Recipe = field(default_factory=Recipe)
+    points: Annotated[tuple[Point, ...], FileOnly] = ()
+    methods: tuple[str, ...] = ("grpo", "recast", "sft")
+    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3)
+    seeds: int = 5
+    tuning_seeds: int = 1
+    tuning_prompts: int = 2000
+
+    def __post_init__(self) -> None:
+        check_methods("StudyConfig.methods", self.methods)
+        own = [line for line in self.methods if "learning_rate" in parse_method(line).changes]
+        require(not own, "StudyConfig.methods", own, "must set no learning_rate; the study chooses it")
+        for name in ("methods", "learning_rates"):
+            require(len(getattr(self, name)) > 0, f"StudyConfig.{name}", "()", "must hold at least one")
+        rates = self.learning_rates
+        require(all(0 < rate < np.inf for rate in rates), "StudyConfig.learning_rates", rates, "must be positive and finite")
+        distinct = len({f"{rate:g}" for rate in rates})  # as folders name them
+        require(distinct == len(rates), "StudyConfig.learning_rates", rates, "must not repeat a rate")
+        for name in ("seeds", "tuning_seeds", "tuning_prompts"):
+            require(getattr(self, name) >= 1, f"StudyConfig.{name}", getattr(self, name), "must be at least 1")
+        self.settings()
+
+    def settings(self) -> dict[str, Recipe]:
+        """The setting of each point by label, "base" where there are no points."""
+        named = {
+            str(point.get("label", "")): override(self.setting, {k: v for k, v in point.items() if k != "label"})
+            for point in self.points
+        }
+        labels = [point.get("label", "") for point in self.points]
+        require(all(labels) and len(named) == len(labels), "StudyConfig.points", labels, "must each have a label of their own")
+        bad = [label for label in named if not re.fullmatch(r"\w[\w .,=+-]*", label)]
+        require(not bad, "StudyConfig.points", bad, "must have labels of letters, digits and ' .,=+-', since they name folders")
+        return named or {"base": self.setting}
+
+
+def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> None:
+    """Train and evaluate everything that is not done yet; leaves the four tables below `root`.
+
+    Raises:
+        DataError, SemanticIdError, TrainError: see the stages. A rate that diverges in tuning is left out, not fatal.
+    """
+    settings, methods = config.settings(), [parse_method(line) for line in config.methods]
+    reported = range(seed, seed + config.seeds)
+    tuning = range(seed + 10_000, seed + 10_000 + config.tuning_seeds)
+    both = [(label, s) for label in settings for s in (*tuning, *reported)]
+
+    def job(kind: str, label: str, s: int, *more: Any) -> Job:
+        names = (kind, label, s, *(m.name if isinstance(m, Method) else m for m in more))
+        return Job(names, _JOBS[kind], (root / "settings" / label / f"seed-{s}", settings[label], s, *more))
+
+    starts = submit("starting points", [job("start", label, s) for label, s in both])
+    grid = [(label, s, m, rate) for label in settings for s in tuning for m in methods for rate in config.learning_rates]
+    trials = submit("learning rates", [job("tune", *run, config.tuning_prompts) for run in grid])
+    rates = _best_rates(grid, trials)
+    final = [(label, s, m, rates[label, m.name]) for label in settings for s in reported for m in methods]
+    found = submit("methods", [job("final", *run) for run in final])
+    started = [{"setting": label, "seed": s, **row} for (label, s), row in zip(both, starts, strict=True)]
+    _write(root / "starts.parquet", [row for row in started if row["seed"] in reported])
+    _write(root / "rates.parquet", _rate_rows(rates, config.learning_rates, methods))
+    evals = [
+        {"setting": label, "seed": s, "method": m.name, "learning_rate": rate, **row}
+        for (label, s, m, rate), result in zip(final, found, strict=True)
+        for row in result["evals"]
+    ]
+    _write(root / "evals.parquet", evals)
+    folders = {(label, s, START): root / "settings" / label / f"seed-{s}" / "sft" for label in settings for s in reported}
+    for label, s, method, _ in final:
+        folders[label, s, method.name] = root / "settings" / label / f"seed-{s}" / "rl" / method.folder
+    users = pl.concat([user_rows(folder, *names) for names, folder in folders.items()])
+    with atomic_file(root / "users.parquet") as temporary:
+        users.write_parquet(temporary)
+
+
+def user_rows(folder: Path, setting: str, seed: int, method: str) -> pl.DataFrame:
+    """Sums of each metric over a user's test prompts, a row a user, from the scores of an evaluated model."""
+    scores, _ = read_evaluation(folder)
+    columns = {"user": scores.user_N, **scores.metric_rows()}
+    sums = pl.DataFrame(columns).group_by("user").agg(pl.len().alias("prompts"), pl.exclude("user").sum()).sort("user")
+    names = {"setting": setting, "seed": seed, "method": method}
+    return sums.select(*(pl.lit(value).alias(name) for name, value in names.items()), pl.all())
+
+
+def _start(root: Path, setting: Recipe, seed: int) -> dict[str, Any]:
+    with _task(root, setting, seed) as task:
+        evaluated(task, START, root / "sft", supervised(task))
+        known = references(task.dataset, task.test, choose_neighbours(task.dataset, task.validation))
+    scores, shares = read_evaluation(root / "sft")
+    reference = {f"{name} hr@10": row["seen_filtered"]["hr@10"] for name, row in known.items()}
+    return {**scores.means(), **shares, **reference, **read_manifest(root / "sft")["summary"]}
+
+
+def _tune(root: Path, setting: Recipe, seed: int, method: Method, rate: float, prompts: int) -> dict[str, Any]:
+    folder = root / "tune" / f"{method.folder}-{rate:g}"
+    try:
+        with _task(root, setting, seed) as task:
+            model = _trained(task, method, rate, folder)
+            asked = sample_prompts(task.validation, prompts, derive_seed(seed, "tuning"), "tuning prompts")
+            return {"metrics": score_prompts(model, task.catalog, asked, setting.evaluation).means()}
+    except TrainError as error:
+        return {"failed": str(error)}
+
+
+def _final(root: Path, setting: Recipe, seed: int, method: Method, rate: float) -> dict[str, Any]:
+    folder = root / "rl" / method.folder
+    with _task(root, setting, seed) as task:
+        evaluated(task, method.name, folder, _trained(task, method, rate, folder))
+    return {"evals": read_run(folder).evals.to_dicts()}
+
+
+_JOBS = {"start": _start, "tune": _tune, "final": _final}
+
+
+@contextmanager
+def _task(root: Path, setting: Recipe, seed: int) -> Iterator[Task]:
+    root.mkdir(parents=True, exist_ok=True)
+    with Engine(setting.engine, setting.device) as engine:
+        yield prepare(setting, load_source(setting.data), seed, root, lambda *_: None, engine)
+
+
+def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:
+    return reinforced(task, method, method.rl(task.config.rl, learning_rate=rate), folder)
+
+
+def _best_rates(
+    grid: Sequence[tuple[str, int, Method, float]], trials: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, str], float]:
+    """The rate of each (setting, method) with the best mean log of the tuned metrics over the tuning seeds.
+
+    A rate that diverged on any of them is left out.
+
+    Raises:
+        RunError: no rate of a method is left.
+    """
+    scores: dict[tuple[str, str], dict[float, list[float]]] = {}
+    failures: dict[tuple[str, str], str] = {}
+    for (label, _, method, rate), trial in zip(grid, trials, strict=True):
+        key = (label, method.name)
+        scores.setdefault(key, {}).setdefault(rate, []).append(_score(trial))
+        if "failed" in trial:
+            failures.setdefault(key, f" (rate {rate:g}: {trial['failed']})")
+    best = {}
+    for key, by_rate in scores.items():
+        means = {rate: float(np.mean(values)) for rate, values in by_rate.items()}
+        best[key] = max(means, key=means.__getitem__)
+        if means[best[key]] < np.log(10 * _NO_HIT):
+            label, name = key
+            why = failures.get(key, "")
+            raise RunError(
+                f"{name} in {label}: no learning rate of the grid gives a finite loss and a hit{why}; give smaller ones"
+            )
+    return best
+
+
+def _score(trial: Mapping[str, Any]) -> float:
+    if "failed" in trial:
+        return -np.inf
+    return float(np.log(np.maximum([trial["metrics"][name] for name in TUNED], _NO_HIT)).mean())
+
+
+def _rate_rows(
+    rates: Mapping[tuple[str, str], float], grid: Sequence[float], methods: Sequence[Method]
+) -> list[dict[str, Any]]:
+    """`at_edge`: the grid's end was chosen; `draws`: the method needs rollouts at all."""
+    draws = {method.name: method.constructor.rollouts for method in methods}
+    edges = (min(grid), max(grid))
+    return [
+        {"setting": label, "method": name, "learning_rate": rate, "at_edge": rate in edges, "draws": draws[name]}
+        for (label, name), rate in rates.items()
+    ]
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_file(file) as temporary:
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(temporary)

@@ -1,0 +1,89 @@
+"""What the stages of a real run share: the data, its prompts by split, the catalog, and the clock."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recast_sim.catalog import Catalog
+from recast_sim.runs import RunError, atomic_directory, write_json
+from recast_train.data import Dataset, Prompts, Source, sample_prompts
+from recast_train.engine import Engine
+from recast_train.engine.sinks import SinkName
+from recast_train.pipeline.recipe import Recipe
+from recast_train.semantic_id import SidTable, load_sids, make_sids, save_sids
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every stage works on: data, its prompts by split, the catalog, and where and how to run."""
+
+    root: Path
+    config: Recipe
+    seed: int
+    report: Report
+    engine: Engine
+    dataset: Dataset
+    catalog: Catalog
+    train: Prompts
+    validation: Prompts
+    test: Prompts
+    sink: SinkName = "none"
+
+
+def prepare(config: Recipe, source: Source, seed: int, root: Path, report: Report, engine: Engine) -> Task:
+    """Semantic IDs (given with the data, made, or read where they were made before) and prompts; on all ranks.
+
+    Raises:
+        RunError: semantic IDs of other data.
+    """
+
+    def codes() -> dict[str, Any]:
+        if not (root / "sids").exists():
+            table = _table(config, source, seed, report)
+            with atomic_directory(root / "sids") as temporary:
+                save_sids(table, temporary)
+        table = load_sids(root / "sids")
+        if len(table.codes_IL) != len(source.items):
+            raise RunError(f"{root / 'sids'}: {len(table.codes_IL)} items, the data has {len(source.items)}; start a new run")
+        return {"codes": table.codes_IL.tolist(), "sizes": table.sizes}
+
+    with timed(engine, root, "sids"):
+        found = engine.on_main(codes)
+    catalog = Catalog.from_codes(np.array(found["codes"]), found["sizes"])
+    test = sample_prompts(source.test, config.evaluation.prompts or len(source.test), seed, "test prompts")
+    return Task(root, config, seed, report, engine, source.dataset, catalog, source.train, source.validation, test)
+
+
+def _table(config: Recipe, source: Source, seed: int, report: Report) -> SidTable:
+    if source.sids is not None:
+        return SidTable(source.sids.codes_IL, source.sids.sizes)
+    return make_sids(config.sids, source.dataset, seed, lambda done, total: report("semantic IDs", done, total))
+
+
+def read_json(file: Path, delete: Path | None = None) -> dict[str, Any]:
+    """A JSON object of a run's folder. Raises RunError where it is damaged, which says what to `delete` (default the file)."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: not readable: {error}; delete {delete or file}, then --resume makes it anew") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{file}: holds no JSON object; delete {delete or file}, then --resume makes it anew")
+    return found
+
+
+@contextmanager
+def timed(engine: Engine, root: Path, stage: str) -> Iterator[None]:
+    """Add the seconds of a stage to seconds.json; of a stage that was killed, those after its resumption count."""
+    begun, file = time.perf_counter(), root / "seconds.json"
+    yield
+    if engine.is_main:
+        spent = read_json(file) if file.exists() else {}
+        write_json(file, spent | {stage: round(spent.get(stage, 0.0) + time.perf_counter() - begun, 2)})

@@ -1,0 +1,147 @@
+"""Stages that leave their result in a folder: supervised start, RL, evaluation. Done ones are read, killed ones go on."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from recast_sim.runs import RunError, RunWriter, atomic_directory, derive_seed, write_json
+from recast_sim.runs.model_state import read_tensors, save_tensors
+from recast_sim.runs.reader import read_manifest
+from recast_sim.runs.writer import latest_step, same_config
+from recast_train.data import sample_prompts
+from recast_train.engine import Recorder, State
+from recast_train.engine.sinks import Sink, open_sink
+from recast_train.evaluate import (
+    EvaluationConfig,
+    PromptScores,
+    expected_all_zero,
+    sampled_regimes,
+    score_over_ranks,
+    target_logprobs_over_ranks,
+)
+from recast_train.model import SidModel, build_model
+from recast_train.pipeline.run_task import Task
+from recast_train.rl.rl_config import RlConfig
+from recast_train.rl.rl_loop import train_prompts, train_rl
+from recast_train.rl.rl_method import Method
+from recast_train.sft import train_sft
+
+
+def supervised(task: Task) -> SidModel:
+    """The supervised start."""
+    config, folder = task.config, task.root / "sft"
+    settings = {"training": asdict(config.sft), "model": asdict(config.model)}
+    recorder = _recorder(task, folder, "real-sft", settings)
+    if recorder is not None:
+        model = build_model(task.catalog, config.model, task.seed)
+        tell = _teller(task, "supervised training", config.sft.steps)
+        data = (task.catalog, task.dataset, task.validation, config.sft, derive_seed(task.seed, "sft"))
+        recorder.close(*train_sft(task.engine, model, *data, recorder, tell))
+    return _trained(task, folder)
+
+
+def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> SidModel:
+    """The model after a method's training from the supervised start. One seed for all methods: they see the same prompts."""
+    name = method.constructor.name
+    recorder = _recorder(task, folder, "real-rl", {"training": {"constructor": name, **asdict(settings)}})
+    if recorder is not None:
+        model = _trained(task, task.root / "sft")
+        tell = _teller(task, method.name, settings.steps)
+        thought, seed = settings.rollout.thought.max_tokens > 0, derive_seed(task.seed, "rl")
+        train = train_prompts(task.train, task.catalog, model.vocabulary, thought)
+        data = (task.catalog, train, task.validation, name, settings, seed)
+        recorder.close(*train_rl(task.engine, model, *data, recorder, tell))
+    return _trained(task, folder)
+
+
+def _recorder(task: Task, folder: Path, kind: str, config: dict[str, Any]) -> Recorder | None:
+    def start() -> RunWriter | None:
+        return open_stage(folder, kind, config, task.seed, resume=True)
+
+    def sink(writer: RunWriter) -> Sink | None:
+        return open_sink(task.sink, task.root, folder, writer.manifest, latest_step(folder))
+
+    return Recorder.open(task.engine, folder, start, sink)
+
+
+def _trained(task: Task, folder: Path) -> SidModel:
+    """The plain model that a stage has left, on every rank."""
+    model, state = build_model(task.catalog, task.config.model, task.seed), State()
+
+    def read() -> None:
+        nonlocal state
+        state = State(read_tensors(folder / "model", optimiser=False, delete=folder)[0])
+
+    task.engine.on_main(read)
+    model = model.to(task.engine.device)
+    task.engine.load(state, model)
+    return model
+
+
+def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> None:
+    """Leave scores of the test prompts and shares of groups by hits below a stage's folder, unless they are there already."""
+    where = folder / "evaluation"
+    if task.engine.on_main(where.exists):
+        return
+    scores, shares = _evaluate(task, name, model, task.config.evaluation)
+
+    def write() -> None:
+        with atomic_directory(where) as temporary:
+            columns = {key: torch.from_numpy(np.ascontiguousarray(row)) for key, row in scores.columns().items()}
+            save_tensors(temporary / "scores.safetensors", columns)
+            write_json(temporary / "shares.json", shares)
+
+    task.engine.on_main(write)
+
+
+def read_evaluation(folder: Path) -> tuple[PromptScores, dict[str, float]]:
+    """What `evaluated` left below a stage's folder. Raises RunError where it is damaged."""
+    where = folder / "evaluation"
+    try:
+        found: dict[str, Any] = load_file(where / "scores.safetensors")
+        return PromptScores(**found), json.loads((where / "shares.json").read_text(encoding="utf-8"))
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise RunError(f"{where}: not readable: {error}; delete {where}, then --resume makes it anew") from error
+
+
+def _evaluate(task: Task, name: str, model: SidModel, config: EvaluationConfig) -> tuple[PromptScores, dict[str, float]]:
+    done, tell = 0, _teller(task, f"evaluating {name}", len(task.test))
+
+    def on_batch(count: int) -> None:
+        nonlocal done
+        done += count
+        tell(done)
+
+    scores = score_over_ranks(task.engine, model, task.catalog, task.test, config, on_batch)
+    some = sample_prompts(task.train, config.train_prompts, task.seed, "train prompts")
+    probability = np.exp(target_logprobs_over_ranks(task.engine, model, task.catalog, some))
+    shares = {
+        **sampled_regimes(model, task.catalog, some, config, task.seed),
+        "all_zero_expected_train": expected_all_zero(probability, config.group_size),
+        "all_zero_expected_test": expected_all_zero(scores.probability_N, config.group_size),
+    }
+    return scores, shares
+
+
+def open_stage(path: Path, kind: str, config: dict[str, Any], seed: int, resume: bool) -> RunWriter | None:
+    """A writer for a new or unfinished run, None for a complete one of the same config."""
+    if not (path / "manifest.json").exists():
+        return RunWriter.create(path, kind, config, seed)
+    manifest = read_manifest(path)
+    if not resume:
+        raise RunError(f"{path}: holds a run already; choose another --out or add --resume")
+    if manifest["status"] != "complete":
+        return RunWriter.resume(path, config, seed)
+    same_config(path, manifest, config, seed)
+    return None
+
+
+def _teller(task: Task, label: str, total: int) -> Callable[[int], None]:
+    return lambda done: task.report(label, done, total)

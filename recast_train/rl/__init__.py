@@ -1,0 +1,1 @@
+"""The RL loop of the real trainer."""

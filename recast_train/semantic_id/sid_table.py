@@ -1,0 +1,99 @@
+"""The table of semantic IDs: one row of codes per item, its report, and its files.
+
+sids.safetensors holds the codes; sids.json the format's version, the sizes, the report, and the sha256 of all of it.
+Axis letters: I items, L levels.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from recast_sim.runs import atomic_file, write_text
+from recast_train.semantic_id.sid_error import SemanticIdError
+
+VERSION = 1  # of the two files
+CODES_FILE, HEADER_FILE = "sids.safetensors", "sids.json"
+_MOST = 2**31  # codes of a level
+_UNREADABLE = (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+@dataclass(frozen=True)
+class SidTable:
+    """One semantic ID per item: `codes_IL` (int64, level l in 0 .. sizes[l] - 1), all rows different.
+
+    `report` says how good the table is; `tokenize_items` says what it holds. Raises SemanticIdError for codes or sizes
+    that break this, and for a report that is not a dict of what JSON can hold.
+    """
+
+    codes_IL: NDArray[np.int64]
+    sizes: tuple[int, ...]
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        codes = self.codes_IL
+        if codes.ndim != 2 or codes.dtype != np.int64 or codes.shape[1] != len(self.sizes) or not codes.size:
+            found = f"{codes.dtype} {codes.shape}"
+            raise SemanticIdError(f"codes: {found} for {len(self.sizes)} levels; give int64 (items, levels)")
+        if not all(type(size) is int and 1 <= size <= _MOST for size in self.sizes):
+            raise SemanticIdError(f"sizes: {self.sizes} are not whole numbers in 1 .. {_MOST}; tokenize again")
+        if (codes < 0).any() or (codes >= np.array(self.sizes)).any():
+            found = f"{codes.min(axis=0)} to {codes.max(axis=0)}"
+            raise SemanticIdError(f"codes: {found} are not within sizes {self.sizes}; tokenize again")
+        if len(np.unique(codes, axis=0)) < len(codes):
+            raise SemanticIdError("codes: two items share one semantic ID; tokenize again")
+        if not isinstance(self.report, dict):
+            raise SemanticIdError(f"report: {type(self.report).__name__} is not a dict; tokenize again")
+        try:
+            _ = self.hash
+        except (TypeError, ValueError) as error:
+            raise SemanticIdError(f"report: not JSON ({error}); give finite numbers, strings, lists and dicts") from error
+
+    @property
+    def hash(self) -> str:
+        """sha256 of codes, sizes and report, in hexadecimal: equal tables have equal hashes on every machine."""
+        header = json.dumps([self.codes_IL.shape, self.sizes, self.report], sort_keys=True, allow_nan=False)
+        return hashlib.sha256(header.encode() + self.codes_IL.astype("<i8").tobytes()).hexdigest()
+
+
+def holds_table(folder: Path) -> bool:
+    """Whether a folder has either of the two files."""
+    return any((folder / name).exists() for name in (CODES_FILE, HEADER_FILE))
+
+
+def save_sids(table: SidTable, folder: Path) -> None:
+    """Write the two files into a folder, the header last: a table that was cut off in between is not read as one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {"version": VERSION, "sizes": list(table.sizes), "report": table.report, "sha256": table.hash}
+    with atomic_file(folder / CODES_FILE) as temporary:
+        temporary.write_bytes(save({"codes_IL": np.ascontiguousarray(table.codes_IL)}))
+    write_text(folder / HEADER_FILE, json.dumps(header, indent=2, allow_nan=False))
+
+
+def load_sids(folder: Path) -> SidTable:
+    """The table of `save_sids`. Raises SemanticIdError for a missing, cut off or edited file, or another version."""
+    try:
+        header = json.loads((folder / HEADER_FILE).read_bytes())
+        version = header.get("version")
+        codes = load((folder / CODES_FILE).read_bytes())
+    except _UNREADABLE as error:
+        raise _unreadable(folder, error) from error
+    if version != VERSION:
+        raise SemanticIdError(f"{folder}: {HEADER_FILE} has version {version!r}, this code reads {VERSION}; tokenize again")
+    try:
+        table, expected = SidTable(codes["codes_IL"], tuple(header["sizes"]), header["report"]), header["sha256"]
+    except _UNREADABLE as error:
+        raise _unreadable(folder, error) from error
+    if (found := table.hash) != expected:
+        raise SemanticIdError(f"{folder}: content has sha256 {found}, {HEADER_FILE} says {expected}; tokenize again")
+    return table
+
+
+def _unreadable(folder: Path, error: Exception) -> SemanticIdError:
+    return SemanticIdError(f"{folder}: not a readable table of semantic IDs ({error}); tokenize again")

@@ -1,0 +1,121 @@
+"""Reports of comparisons whose figures are known."""
+
+import io
+from pathlib import Path
+
+import polars as pl
+import pytest
+from comparisons import METRICS, write_comparison
+from rich.console import Console
+
+from analysis.claims import print_claims, summarise_claims
+from analysis.drawing.words import interval_text, ratio_text
+from analysis.reports.budget import PARTS, print_budget, summarise_budget
+from analysis.reports.map import print_map, summarise_map
+from recast_sim.runs import RunWriter
+
+SLOW, FAST = (0.1, 0.2, 0.3, 0.3, 0.3), (0.1, 0.4, 0.4, 0.4, 0.4)
+FALLS = (0.2, 0.1, 0.1, 0.1, 0.1)
+
+
+def shown(printer, summary) -> str:
+    console = Console(width=330, file=io.StringIO(), record=True)
+    printer(summary, console)
+    return console.export_text()
+
+
+def test_budget_ratios_of_known_curves(tmp_path: Path) -> None:
+    curves = {"grpo": SLOW, "recast": FAST, "sft": FAST, "sft_hard_negative": SLOW, "falls": FALLS}
+    write_comparison(tmp_path / "methods", {"one": curves})
+    summary = summarise_budget(tmp_path)
+    rows = summary["metrics"][METRICS[0]]
+    ratio = rows["recast"]["budget"]["grpo"]["rollouts"]
+    assert ratio["value"] == pytest.approx((2 / 3) * 100 / 400)  # 0.3 lies two thirds of the way to the first evaluation
+    assert ratio["censored"] == []
+    assert rows["sft"]["budget"]["grpo"]["rollouts"]["value"] == 0  # needs none
+    assert rows["sft"]["budget"]["grpo"]["optimiser_steps"]["value"] == pytest.approx((2 / 3) / 4)
+    assert rows["recast"]["versus_grpo"]["value"] == pytest.approx(1 / 3)
+    assert rows["recast"]["relative_final"]["value"] == pytest.approx(4)
+    assert len(rows["falls"]["budget"]["grpo"]["rollouts"]["censored"]) == 5
+    assert summary["reported_worlds"] == 5
+    text = shown(print_budget, summary)
+    assert "0.17 [0.17, 0.17]" in text
+    assert ">1 [>1, >1] (5/5)" in text
+    assert "the parts of recast's gain" not in text
+
+
+def test_parts_of_the_gain_are_one_controlled_change_each(tmp_path: Path) -> None:
+    methods = {name for pair in PARTS.values() for name in pair}
+    curves = {name: FAST if name.startswith("recast rate_of") else SLOW for name in methods}
+    write_comparison(tmp_path / "methods", {"one": {"grpo": SLOW}})
+    write_comparison(tmp_path / "controls", {"one": curves})
+    parts = summarise_budget(tmp_path)["parts"][METRICS[0]]
+    assert parts["groups"]["relative_difference"]["value"] == 0
+    assert parts["weight"]["relative_difference"]["value"] == pytest.approx(1 / 3)
+    assert parts["direction"]["log10_budget_ratio"]["value"] == 0
+    assert parts["all of recast"]["log10_budget_ratio"]["value"] < 0
+
+
+def test_map_cells_know_who_wins_and_when_nobody_gains(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, "map", {"method": "recast", "against": ["grpo", "sft"], "protocol": {"seeds": 5}}, 0)
+    cells = [{"setting": s, "x": "c", "x_label": s, "y": "", "y_label": ""} for s in ("wins", "loses", "nobody", "gone")]
+    pl.DataFrame(cells).write_parquet(tmp_path / "cells.parquet")
+    curves = {
+        "wins": {"grpo": SLOW, "recast": FAST, "sft": FAST},
+        "loses": {"grpo": FAST, "recast": SLOW, "sft": SLOW},
+        "nobody": {"grpo": FALLS, "recast": (0.2, 0.15, 0.1, 0.1, 0.1), "sft": FALLS},
+    }
+    write_comparison(tmp_path / "methods", curves)
+    writer.close()
+    summary = summarise_map(tmp_path)
+    assert summary["missing"] == ["gone"]
+    rows = {(row["x_label"], row["against"]): row for row in summary["cells"] if row["metric"] == METRICS[0]}
+    assert rows["wins", "grpo"]["log10_budget_ratio"]["value"] < -0.3
+    assert rows["loses", "grpo"]["log10_budget_ratio"]["value"] == pytest.approx(
+        -rows["wins", "grpo"]["log10_budget_ratio"]["value"]
+    )
+    assert rows["wins", "grpo"]["significant"]
+    assert not rows["wins", "sft"]["significant"]
+    assert not rows["nobody", "grpo"]["someone_gains"]
+    text = shown(print_map, summary)
+    assert "equal" in text
+    assert "(-)" in text
+    assert "left out: gone" in text
+
+
+def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:
+    curves = {
+        "weak": {"grpo": SLOW, "recast": FAST, "repair_only": SLOW},
+        "strong": {"grpo": FAST, "recast": SLOW, "repair_only": SLOW},
+    }
+    write_comparison(tmp_path / "methods", curves)
+    write_comparison(tmp_path / "ladder", {"small": {"grpo": SLOW, "recast": SLOW}, "large": {"grpo": SLOW, "recast": FAST}})
+    gradients = [
+        {"setting": setting, "seed": seed, "constructor": name, "variance": variance}
+        for setting in curves
+        for seed in range(5)
+        for name, variance in (("grpo", 900.0), ("recast", 500.0))
+    ]
+    pl.DataFrame(gradients).write_parquet(tmp_path / "gradients.parquet")
+    rows = summarise_claims(tmp_path)
+    verdicts = {(row["claim"], row["setting"].split(" ")[0], row["paper"]): row["verdict"] for row in rows}
+    by_claim = {claim: {row["verdict"] for row in rows if row["claim"] == claim} for claim in (1, 2, 3, 4, 9, 10, 11, 12)}
+    assert by_claim[1] == {"holds"}
+    assert by_claim[2] == {"holds where", "does not hold"}
+    assert verdicts[2, "weak", "+9.1 % to +36.6 % Pass@1"] == "holds where"
+    assert verdicts[3, "weak", "4.1 % of the baseline's rollouts"] == "holds where"  # cheaper, not by the paper's factor
+    assert verdicts[3, "strong", "4.1 % of the baseline's rollouts"] == "does not hold"
+    assert by_claim[4] == {"holds"}
+    assert by_claim[10] == {"holds"}
+    assert by_claim[12] == {"holds"}
+    strong = next(row for row in rows if row["claim"] == 3 and row["setting"].startswith("strong"))
+    assert strong["ours"] is None
+    assert "censored in 5 of 5" in strong["setting"]
+    assert "does not hold" in shown(print_claims, rows)
+
+
+def test_numbers_as_words() -> None:
+    ratio = {"value": 0.5, "low": 0.25, "high": None, "seeds": 4, "censored": [3], "trivial": 0}
+    assert ratio_text(ratio) == "0.50 [0.25, >1] (1/4)"
+    assert ratio_text(ratio | {"trivial": 3}) == "no gain"
+    assert interval_text({"value": 0.1, "low": -0.2, "high": 0.3}, percent=True) == "+10.0 % [-20.0, +30.0]"

@@ -1,0 +1,269 @@
+"""Tables, figure and agreement of real studies whose every figure is known."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from comparisons import write_comparison
+from numpy.typing import NDArray
+from rich.console import Console
+from study_tables import METHODS, SHARES, user_table, write_study
+
+import analysis.cli
+from analysis.drawing.style import save_figure
+from analysis.measures.agreement import PAIRS, print_agreement, summarise_agreement
+from analysis.reports.study import START, Resampled, StudyTables, print_real_study, summarise_real_study
+from analysis.reports.study_figure import real_study_figure
+from recast_sim.runs import RunError
+
+
+def changing(method: str, seed: int, user: int) -> float:
+    return {START: 0.2, "grpo": 0.3, "recast": 0.5, "sft": 0.1}[method] * (1 + seed) * (1 + 0.1 * user)
+
+
+def test_values_and_changes_are_the_plain_means_and_ratios(tmp_path: Path) -> None:
+    write_study(tmp_path, user_table(changing, seeds=3, users=5))
+    found = summarise_real_study(tmp_path)
+    prompts = np.array([1, 2, 3, 1, 2])
+    of_user = (prompts * (1 + 0.1 * np.arange(5))).sum() / prompts.sum()
+    row = found["settings"]["one"]["metrics"]["hr@10"]
+    assert row[START]["value"] == pytest.approx(0.2 * 2 * of_user)
+    assert row["recast"]["seed_sd"] == pytest.approx(0.5 * of_user)
+    assert row["recast"]["versus_start"] == pytest.approx(
+        {"value": 1.5, "low": 1.5, "high": 1.5, "smallest_effect": 0}, abs=1e-12
+    )
+    assert row["sft"]["versus_grpo"]["value"] == pytest.approx(-2 / 3)
+    assert row["grpo"]["versus_grpo"]["value"] == 0
+    assert (found["settings"]["one"]["test_prompts"], found["settings"]["one"]["sft_best_step"]) == (9, [7, 7, 7])
+    assert found["settings"]["one"]["regime"] == pytest.approx(SHARES)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_one_seed_and_one_user_give_points_and_a_figure(tmp_path: Path) -> None:
+    write_study(tmp_path, user_table(lambda method, seed, user: changing(method, seed, user) / 7, seeds=1, users=1))
+    found = summarise_real_study(tmp_path)
+    for row in found["settings"]["one"]["metrics"]["ndcg@10"].values():
+        assert row["seed_sd"] is None
+        change = row["versus_start"]
+        assert change["low"] == pytest.approx(change["value"]) == change["high"]
+        change["low"] = np.nextafter(change["value"], np.inf)  # as rounding may leave a point
+    assert save_figure(real_study_figure(tmp_path, found), tmp_path).stat().st_size > 10_000
+
+
+def looped_means(users: pl.DataFrame, seed_weights: NDArray[Any], user_weights: NDArray[Any]) -> list[float]:
+    """The weighted mean over seeds of each seed's weighted mean over prompts, row by row."""
+    means = []
+    for weight_S, weight_U in zip(seed_weights, user_weights, strict=True):
+        total = 0.0
+        for place, seed in enumerate(sorted(set(users["seed"]))):
+            above = below = 0.0
+            for row in users.filter(pl.col("seed") == seed).iter_rows(named=True):
+                above += weight_U[row["user"]] * row["hr@10"]
+                below += weight_U[row["user"]] * row["prompts"]
+            total += weight_S[place] * above / below
+        means.append(total)
+    return means
+
+
+def test_resampled_means_are_those_of_a_loop_over_the_same_weights() -> None:
+    rng = np.random.default_rng(0)
+    users = user_table(lambda *_: float(rng.random()), seeds=3, users=12)
+    users = users.filter((pl.col("user") + pl.col("seed")) % 4 > 0)  # the seeds' test prompts come of other users
+    resampled = Resampled(users)
+    own = users.filter(pl.col("method") == "recast")
+    of_seed, drawn_R = resampled.means(own, "hr@10")
+    some = slice(0, 40)
+    expected = looped_means(own, resampled._weight_RS[some], resampled._weight_RU[some])
+    assert drawn_R[some] == pytest.approx(expected, rel=1e-12)
+    plain = own.group_by("seed").agg(pl.col("hr@10").sum() / pl.col("prompts").sum()).sort("seed")
+    assert of_seed == pytest.approx(plain["hr@10"].to_numpy())
+    assert resampled._weight_RS.sum(1) == pytest.approx(1)
+    assert set(resampled._weight_RU.sum(1)) == {12}
+    assert len({tuple(row) for row in resampled._weight_RU}) > 1900
+
+
+def test_every_resample_of_few_users_holds_each_seed() -> None:
+    users = user_table(lambda method, seed, user: 0.1 * (1 + user), seeds=2, users=4)
+    users = users.filter(pl.col("user") // 2 == pl.col("seed"))  # two users a seed, none in common
+    _, drawn_R = Resampled(users).means(users.filter(pl.col("method") == START), "hr@10")
+    assert np.isfinite(drawn_R).all()
+    assert len(set(drawn_R.round(9))) > 4
+
+
+def covered(rng: np.random.Generator, seeds: int, users: int, seed_sd: float, user_sd: float) -> bool:
+    """Whether the interval of a change holds the true one, with seed and user effects of their own on start and method."""
+    seed_effect = rng.normal(0, seed_sd, (2, seeds))
+    user_effect = rng.normal(0, user_sd, (2, users))
+    noise = rng.normal(0, 0.05, (2, seeds, users))
+
+    def score(method: str, seed: int, user: int) -> float:
+        side = int(method != START)
+        return (1.0, 1.3)[side] + seed_effect[side, seed] + user_effect[side, user] + noise[side, seed, user]
+
+    table = user_table(score, seeds, users, methods=("recast",))
+    resampled = Resampled(table, seed=int(rng.integers(2**31)))
+    start, ours = (resampled.means(table.filter(pl.col("method") == name), "hr@10")[1] for name in (START, "recast"))
+    low, high = np.quantile(ours / start - 1, [0.025, 0.975])
+    return bool(low <= 0.3 <= high)
+
+
+@pytest.mark.parametrize(("seeds", "users", "seed_sd", "user_sd"), [(25, 10, 0.1, 0.0), (8, 30, 0.02, 0.3), (5, 40, 0.05, 0.2)])
+def test_intervals_cover_seed_and_user_effects(seeds: int, users: int, seed_sd: float, user_sd: float) -> None:
+    rng = np.random.default_rng(1)
+    share = np.mean([covered(rng, seeds, users, seed_sd, user_sd) for _ in range(150)])
+    assert 0.9 <= share <= 1
+
+
+def test_no_change_is_given_over_a_start_of_zero(tmp_path: Path) -> None:
+    write_study(tmp_path, user_table(lambda method, seed, user: 0.1 * (method != START), seeds=2, users=4))
+    found = summarise_real_study(tmp_path)
+    row = found["settings"]["one"]["metrics"]["pass@10"]
+    assert row["recast"]["versus_start"] is None
+    assert row["recast"]["versus_grpo"]["value"] == 0
+    json.dumps(found, allow_nan=False)
+    console = Console(width=250, file=io.StringIO(), record=True)
+    print_real_study(found, console)
+    assert "0.1000 |" in console.export_text()
+    assert save_figure(real_study_figure(tmp_path, found), tmp_path).exists()
+
+
+def test_a_start_that_some_resample_sees_at_zero_has_no_change(tmp_path: Path) -> None:
+    write_study(tmp_path, user_table(lambda method, seed, user: 0.1 * (user == 0 or method != START), seeds=2, users=4))
+    row = summarise_real_study(tmp_path)["settings"]["one"]["metrics"]["pass@10"]
+    assert row[START]["value"] > 0
+    assert row["recast"]["versus_start"] is None
+
+
+def test_studies_without_grpo_have_no_ratios(tmp_path: Path) -> None:
+    write_study(tmp_path, user_table(changing, seeds=2, users=4, methods=("recast", "sft")))
+    found = summarise_real_study(tmp_path)
+    assert found["settings"]["one"]["metrics"]["hr@10"]["recast"]["versus_grpo"] is None
+    assert found["settings"]["one"]["methods"]["recast"]["steps_ratio_to_grpo"] == {}
+    print_real_study(found, Console(width=250, file=io.StringIO()))
+
+
+@pytest.mark.parametrize("name", ["starts", "rates", "evals", "users"])
+def test_a_missing_or_damaged_table_is_an_unfinished_study(tmp_path: Path, name: str) -> None:
+    write_study(tmp_path, user_table(changing, seeds=1, users=2))
+    (tmp_path / f"{name}.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RunError, match="no finished study"):
+        StudyTables.read(tmp_path)
+    (tmp_path / f"{name}.parquet").unlink()
+    with pytest.raises(RunError, match=r"no finished study \(.*; go on with --resume"):
+        summarise_real_study(tmp_path)
+
+
+def report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["recast-report", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        analysis.cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_the_report_prints_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [user_table(changing, seeds=2, users=6, setting=label) for label in ("low", "high")]
+    write_study(tmp_path, pl.concat(both))
+    assert report(monkeypatch, "tables", str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "low: test scores",
+        "high: test scores",
+        "80.0 / 15.0 / 5.0 %",
+        "0.01*",
+        "+150.0 [+150.0, +150.0]",
+        "Means over 2 seeds",
+    ):
+        assert words in out
+    (tmp_path / "users.parquet").unlink()
+    assert report(monkeypatch, "tables", str(tmp_path)) == 2
+    assert "no finished study" in capsys.readouterr().err
+
+
+def write_both(folder: Path, finals: dict[str, tuple[float, float]], start: float = 0.1) -> tuple[Path, Path]:
+    """A study and a simulated run whose methods end at the given (real, simulated) multiples of their starts."""
+    real, simulated = folder / "real", folder / "simulated"
+    scores = {START: 1.0} | {name: ours for name, (ours, _) in finals.items()}
+    write_study(real, user_table(lambda method, seed, user: 0.2 * scores[method], seeds=2, users=4, methods=tuple(finals)))
+    curves = {name: (start, *(4 * [start * theirs])) for name, (_, theirs) in finals.items()}
+    write_comparison(simulated / "methods", {"one": curves, "other": curves}, metrics=tuple(PAIRS.values()))
+    return real, simulated
+
+
+def test_agreement_has_both_changes_their_rank_correlation_and_signs(tmp_path: Path) -> None:
+    finals = {"grpo": (1.2, 1.1), "recast": (1.4, 1.5), "sft": (1.3, 1.6), "rloo": (1.1, 1.3), "dapo": (1.2, 1.4)}
+    found = summarise_agreement(*write_both(tmp_path, finals))
+    assert list(found["settings"]) == ["one"]
+    for part in found["settings"]["one"]["metrics"].values():
+        for name, (ours, theirs) in finals.items():
+            expected = {"real": ours - 1, "simulated": theirs - 1}
+            for side, value in expected.items():
+                assert part["methods"][name][side] == pytest.approx({"value": value, "low": value, "high": value})
+        # ranks 2.5 5 4 1 2.5 against 1 4 5 2 3
+        assert part["spearman"] == pytest.approx(np.corrcoef([2.5, 5, 4, 1, 2.5], [1, 4, 5, 2, 3])[0, 1])
+        assert part["versus_grpo"] == {"agree": 2, "of": 3}  # rloo is worse than grpo in one world only, dapo equal in one
+    assert found["settings"]["one"]["regime"]["simulated"] == pytest.approx(
+        {"all_zero": 0.85, "single_hit": 0.13, "multi_hit": 0.02}
+    )
+    json.dumps(found, allow_nan=False)
+
+
+def test_agreement_is_one_in_the_same_order_and_minus_one_in_the_other(tmp_path: Path) -> None:
+    same = {"grpo": (1.1, 1.2), "recast": (1.2, 1.3), "sft": (1.3, 1.9)}
+    other = {"grpo": (1.3, 1.2), "recast": (1.2, 1.3), "sft": (1.1, 1.9)}
+    for finals, rank, agree in ((same, 1.0, 2), (other, -1.0, 0)):
+        part = summarise_agreement(*write_both(tmp_path / str(rank), finals))["settings"]["one"]["metrics"]["ndcg@10"]
+        assert (part["spearman"], part["versus_grpo"]) == (pytest.approx(rank), {"agree": agree, "of": 2})
+
+
+def test_agreement_is_undefined_where_a_side_does_not_vary_or_starts_at_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = {name: (1.0 + place / 10, 1.0) for place, name in enumerate(METHODS)}
+    part = summarise_agreement(*write_both(tmp_path / "flat", flat))["settings"]["one"]["metrics"]["ndcg@10"]
+    assert (part["spearman"], part["versus_grpo"]) == (None, {"agree": 0, "of": 0})
+    real, simulated = write_both(tmp_path / "zero", flat, start=0.0)
+    found = summarise_agreement(real, simulated)["settings"]["one"]["metrics"]["ndcg@10"]
+    assert found["methods"]["recast"]["simulated"] is None
+    assert found["spearman"] is None
+    assert report(monkeypatch, "agree", str(real), str(simulated), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["one"]["metrics"]["ndcg@10"] == found
+    assert report(monkeypatch, "agree", str(real), str(simulated)) == 0
+    assert "Spearman's rank correlation over methods undefined" in capsys.readouterr().out
+
+
+def test_runs_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    finals = dict.fromkeys(METHODS, (1.1, 1.2))
+    real, simulated = write_both(tmp_path, finals)
+    curves = dict.fromkeys(METHODS, (0.1, 0.2, 0.2))
+    with pytest.raises(RunError, match="no finished comparison"):
+        summarise_agreement(real, tmp_path / "nowhere")
+    with pytest.raises(RunError, match="no finished study"):
+        summarise_agreement(tmp_path / "nowhere", simulated)
+    write_comparison(tmp_path / "label" / "methods", {"two": curves}, metrics=tuple(PAIRS.values()))
+    with pytest.raises(RunError, match=r"settings \['two'\] and methods .* do not match"):
+        summarise_agreement(real, tmp_path / "label")
+    few = {"one": {name: curves[name] for name in METHODS[:2]}}
+    write_comparison(tmp_path / "few" / "methods", few, metrics=tuple(PAIRS.values()))
+    with pytest.raises(RunError, match=r"methods \['grpo', 'recast'\] do not match"):
+        summarise_agreement(real, tmp_path / "few")
+    write_comparison(tmp_path / "metric" / "methods", {"one": curves})
+    with pytest.raises(RunError, match=r"has no recall_at_k; run it with these among protocol\.metrics"):
+        summarise_agreement(real, tmp_path / "metric")
+
+
+def test_agreement_is_printed(tmp_path: Path) -> None:
+    console = Console(width=250, file=io.StringIO(), record=True)
+    print_agreement(
+        summarise_agreement(*write_both(tmp_path, {n: (1.1 + i / 10, 1.2 + i / 10) for i, n in enumerate(METHODS)})), console
+    )
+    text = console.export_text()
+    assert "one: regime 80.0 / 15.0 / 5.0 real, 85.0 / 13.0 / 2.0 simulated" in text
+    assert "+20.0 % [+20.0, +20.0]" in text
+    assert "rank correlation over methods +1.00; sign against grpo equal for 2 of 2 methods" in text

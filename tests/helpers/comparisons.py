@@ -1,0 +1,50 @@
+"""Made-up results of a comparison, of which every figure is known."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+METRICS = ("pass_at_1_sampled", "pass_at_1_greedy")
+
+
+def write_comparison(
+    folder: Path,
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    seeds: int = 5,
+    metrics: Sequence[str] = METRICS,
+) -> None:
+    """Tables as `recast_sim.experiments.protocol` writes them: `curves` maps a setting to the scores of its methods, each over
+    five evaluations. Seed s scores 1 + s / 1000 times as much; all metrics are alike; 100 rollouts between evaluations."""
+    runs = [
+        {
+            "setting": setting,
+            "method": method,
+            "learning_rate": 0.1,
+            "seed": seed,
+            "step": step,
+            "rollouts": 100 * step,
+            "actor_tokens": 10 * step,
+            "optimiser_steps": step,
+            "seconds": float(step),
+            **dict.fromkeys(metrics, score * (1 + seed / 1000)),
+            "before_all_zero": None if step == 0 else 0.9 - 0.1 * step * (method == "recast"),
+            "repaired": None if step == 0 else 0.9 - 0.1 * step,
+        }
+        for setting, methods in curves.items()
+        for method, scores in methods.items()
+        for seed in range(seeds)
+        for step, score in enumerate(scores)
+    ]
+    rates = [
+        {"setting": s, "method": m, "metric": k, "learning_rate": 0.1, "at_edge": False, "draws": m != "sft"}
+        for s, methods in curves.items()
+        for m in methods
+        for k in metrics
+    ]
+    shares = {"all_zero": 0.85, "single_hit": 0.13, "multi_hit": 0.02, "all_hit": 0.0, "hit_rate": 0.005}
+    base = {"best_possible": 0.1, "base_pass_at_1_greedy": 0.01}
+    worlds = [{"setting": s, "seed": seed, **shares, **base} for s in curves for seed in range(seeds)]
+    folder.mkdir(parents=True)
+    for name, rows in {"runs": runs, "rates": rates, "worlds": worlds}.items():
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / f"{name}.parquet")
