@@ -9,7 +9,11 @@ of the coefficients and of their squares over the sampled rows of class c, mu_c 
     E[sum of coefficients on y] = E[a1_c(y)] pi(y | c(y))
     E||estimate||^2 = E[sum_c a2_c (m2_c - ||mu_c||^2) + ||sum_c a1_c mu_c + anchor s_anchor||^2]
 
-Axes: P prompts, Y leaves, C classes (0 is the hits), K = C + 1 (the anchor last), N groups, G rollouts, R regimes.
+A level-wise constructor sees how many codes a rollout shares with the target too, which with one target its score tells. Its
+coefficients are one a level, s is then a vector a level, and a2 and m2 are tables over pairs of levels.
+
+Axes: P prompts, Y leaves, C classes (0 is the hits), W columns of coefficients (1, or the L levels), K = (C + 1) W (class by
+class, the anchor last), N groups, G rollouts, R regimes.
 """
 
 import math
@@ -18,12 +22,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from recast_sim.exact.gram import gram, leaf_square_norms
+from recast_sim.exact.gram import gram, leaf_products
 from recast_sim.signal import (
     REGIMES,
     SignalConfig,
     choose_anchor,
     construct,
+    default_level_scores,
     exact_hit,
     get_constructor,
     regime_codes,
@@ -37,6 +42,7 @@ _CHUNK = 4_000_000  # numbers in the largest intermediate table
 VECTOR_LIMIT = 5_000_000  # count vectors that are listed
 COUNT_LIMIT = 2_000_000_000  # likely ones times (prompts + group size) that are counted: about a minute on one core
 _TAIL = 1e-16  # probability of counts that are left out
+_SUPPLIED = {"logprob_PG", "anchor_logprob_P", "anchor_logprob_PL", "sids_PGL", "targets_PTL"}
 _PROBES, _AT = 96, -1.0  # groups that a constructor is tried on; the anchor's log-probability where it must not matter
 
 
@@ -52,9 +58,9 @@ class LeafClasses:
         scores_C: structural score of each class.
         class_PY, leaf_PY: class of each leaf, and its probability given the class.
         prob_PC: probability of a class.
-        gram_PKK: inner products of the classes' mean score vectors and, last, the anchor's score vector.
-        spread_PC: m2 - ||mu||^2.
-        anchor_P, anchor_logprob_P: the anchor's leaf and its log-probability.
+        gram_PKK: inner products of the classes' mean score vectors and, last, the anchor's score vectors.
+        spread_PCWW: m2 minus the products of mu.
+        anchor_P, anchor_logprob_PL: the anchor's leaf and the log-probability of each of its codes.
     """
 
     scores_C: Tensor
@@ -62,9 +68,19 @@ class LeafClasses:
     leaf_PY: Tensor
     prob_PC: Tensor
     gram_PKK: Tensor
-    spread_PC: Tensor
+    spread_PCWW: Tensor
     anchor_P: Tensor
-    anchor_logprob_P: Tensor
+    anchor_logprob_PL: Tensor
+
+    @property
+    def columns(self) -> int:
+        """W."""
+        return self.spread_PCWW.shape[-1]
+
+    @property
+    def levels(self) -> int:
+        """L."""
+        return self.anchor_logprob_PL.shape[1]
 
 
 @dataclass(frozen=True)
@@ -72,13 +88,13 @@ class Counted:
     """Exact moments of an estimate, by regime of the group as sampled (R in the order of `REGIMES`).
 
     Attributes:
-        coefficient_RPY: expected coefficient on each leaf, the anchor's among them; over R it sums to E[estimate].
+        coefficient_RPYW: expected coefficient on each leaf, the anchor's among them; over R it sums to E[estimate].
         square_RP: E||estimate||^2; mean_square_P: ||E estimate||^2 of each prompt.
         before_RP, after_RP: probability of the regime before and after anchors were placed.
         learnable_P, width_P: probability of a non-zero advantage, expected kept rows.
     """
 
-    coefficient_RPY: Tensor
+    coefficient_RPYW: Tensor
     square_RP: Tensor
     mean_square_P: Tensor
     before_RP: Tensor
@@ -89,64 +105,71 @@ class Counted:
 
 @dataclass(frozen=True)
 class Traits:
-    """What a constructor depends on: the structural scores; the class of the last slot's row."""
+    """What a constructor depends on: the structural scores; the class of the last slot's row; and whether it is level-wise."""
 
     structural: bool
     last_slot: bool
+    level_wise: bool
 
 
 @dataclass(frozen=True)
 class _Sums:
     """Coefficients of N groups (rows, sums and sums of squares by class, the anchor) and what became of the groups."""
 
-    sampled_NG: Tensor
-    a1_NC: Tensor
-    a2_NC: Tensor
-    anchor_N: Tensor
+    sampled_NGW: Tensor
+    a1_NCW: Tensor
+    a2_NCWW: Tensor
+    anchor_NW: Tensor
     learnable_N: Tensor
     width_N: Tensor
     regime_N: Tensor
     after_N: Tensor
 
     def coefficients(self) -> Tensor:
-        return torch.cat([self.a1_NC, self.a2_NC, self.anchor_N[:, None]], dim=1)
+        return torch.cat([self.a1_NCW.flatten(1), self.a2_NCWW.flatten(1), self.anchor_NW], dim=1)
 
 
 @torch.no_grad()
 def leaf_classes(
-    policy: TreePolicy, environment: Environment, prompts: int, config: SignalConfig, structural: bool
+    policy: TreePolicy, environment: Environment, prompts: int, config: SignalConfig, structural: bool, level_wise: bool = False
 ) -> LeafClasses:
     """Classes of the first `prompts` train prompts: hits and, if `structural`, misses by score (else all in one class)."""
+    if level_wise and environment.config.targets > 1:
+        raise ExactError("targets: with several of them a rollout's score does not tell which codes it shares with which")
     if config.anchor_choice == "random" and environment.config.targets > 1:
         raise ExactError("anchor_choice: 'random' among several targets is not enumerated")
     dtype = policy.biases[0].dtype
     x_PD, target_PT = environment.train.x_ND[:prompts].to(dtype), environment.train.target_NT[:prompts]
     class_PY, scores_C = _class_table(environment, target_PT, structural)
-    target_logprob = policy.path_logprobs(x_PD, target_PT).sum(2)
-    chosen_P1 = choose_anchor(torch.ones_like(target_PT, dtype=torch.bool), config.anchor_choice, target_logprob)[:, None]
+    target_logprob_PTL = policy.path_logprobs(x_PD, target_PT)
+    everything = torch.ones_like(target_PT, dtype=torch.bool)
+    chosen_P1 = choose_anchor(everything, config.anchor_choice, target_logprob_PTL.sum(2))[:, None]
     anchor_P = target_PT.gather(1, chosen_P1)[:, 0]
-    step = max(1, _CHUNK // (policy.leaves * (len(scores_C) + 1)))
+    W = policy.levels if level_wise else 1
+    step = max(1, _CHUNK // (policy.leaves * (len(scores_C) + 1) * W**2))
     chunks = zip(x_PD.split(step), class_PY.split(step), anchor_P.split(step), strict=True)
-    parts = [_classes_of(policy, x, leaf_class, anchor, len(scores_C)) for x, leaf_class, anchor in chunks]
+    parts = [_classes_of(policy, x, leaf_class, anchor, len(scores_C), W) for x, leaf_class, anchor in chunks]
     leaf, prob, inner, spread = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    return LeafClasses(scores_C, class_PY, leaf, prob, inner, spread, anchor_P, target_logprob.gather(1, chosen_P1)[:, 0])
+    anchor_logprob_PL = target_logprob_PTL[torch.arange(len(x_PD)), chosen_P1[:, 0]]
+    return LeafClasses(scores_C, class_PY, leaf, prob, inner, spread, anchor_P, anchor_logprob_PL)
 
 
-def traits_of(constructor: str, config: SignalConfig, group_size: int, scores_C: Tensor) -> Traits:
+def traits_of(constructor: str, config: SignalConfig, group_size: int, scores_C: Tensor, levels: int) -> Traits:
     """Try a constructor on random groups and see what its coefficients depend on.
 
     Raises:
-        ExactError: other groups of the batch, log-probabilities of the rollouts or the order of the rows (beyond the last
-            slot) matter, so that class counts do not determine a group's estimate.
+        ExactError: other groups of the batch, log-probabilities of the rollouts, codes beyond those that a rollout shares with
+            the target, or the order of the rows (beyond the last slot) matter, so that class counts do not determine a
+            group's estimate.
     """
-    if unknown := set(get_constructor(constructor).needs) - {"logprob_PG", "anchor_logprob_P"}:
+    if unknown := set(get_constructor(constructor).needs) - _SUPPLIED:
         raise ExactError(f"{constructor}: needs {', '.join(sorted(unknown))}")
     generator = torch_generator(0, "probes", group_size)
     class_NG = _probe_groups(group_size, len(scores_C), generator)
     flat_C = torch.zeros_like(scores_C).index_fill(0, torch.tensor(0), 1.0)
 
-    def run(classes: Tensor, scores: Tensor, draws: tuple[int, int] = (0, 0)) -> _Sums:
-        return _sums_of(constructor, config, classes, scores, draws=draws)
+    def run(classes: Tensor, scores: Tensor, draws: tuple[int, int, int] = (0, 0, 0)) -> _Sums:
+        return _sums_of(constructor, config, classes, scores, levels, draws=draws)
 
     def sums(classes: Tensor, scores: Tensor) -> Tensor:
         return run(classes, scores).coefficients()
@@ -154,10 +177,15 @@ def traits_of(constructor: str, config: SignalConfig, group_size: int, scores_C:
     structural = not _equal(sums(class_NG, scores_C), sums(class_NG, flat_C))
     if not structural:
         class_NG, scores_C = class_NG.clamp(max=1), flat_C[:2]
-    whole, rows_NG = sums(class_NG, scores_C), run(class_NG, scores_C).sampled_NG
-    if not _equal(rows_NG, run(class_NG, scores_C, (1, 0)).sampled_NG):
-        raise ExactError(f"{constructor}: depends on the rollouts' log-probabilities")
-    if not _equal(whole, run(class_NG, scores_C, (0, 1)).coefficients()):
+    first = run(class_NG, scores_C)
+    whole, rows_NGW = first.coefficients(), first.sampled_NGW
+    for draws, what in (
+        ((1, 0, 0), "the rollouts' log-probabilities"),
+        ((0, 0, 1), "codes beyond those shared with the target"),
+    ):
+        if not _equal(rows_NGW, run(class_NG, scores_C, draws).sampled_NGW):
+            raise ExactError(f"{constructor}: depends on {what}")
+    if not _equal(whole, run(class_NG, scores_C, (0, 1, 0)).coefficients()):
         raise ExactError(f"{constructor}: depends on chance beyond ties within a class")
     if not _equal(whole[: _PROBES // 3], sums(class_NG[: _PROBES // 3], scores_C)):
         raise ExactError(f"{constructor}: depends on the other groups of the batch")
@@ -166,7 +194,7 @@ def traits_of(constructor: str, config: SignalConfig, group_size: int, scores_C:
         but_last = torch.cat([_shuffled(class_NG[:, :-1], generator), class_NG[:, -1:]], dim=1)
         if not _equal(whole, sums(but_last, scores_C)):
             raise ExactError(f"{constructor}: depends on the order of the rows")
-    return Traits(structural, last_slot)
+    return Traits(structural, last_slot, rows_NGW.shape[2] > 1)
 
 
 def count_vectors(group_size: int, classes: int) -> Tensor:
@@ -193,7 +221,7 @@ def count_moments(classes: LeafClasses, constructor: str, config: SignalConfig, 
     step = max(1, _CHUNK // (group_size + prompts))
     total = torch.zeros(())
     for counts, last in zip(counts_NC.split(step), last_N.split(step), strict=True):
-        sums = _sums_of(constructor, config, _rows_of(counts, last, group_size), classes.scores_C)
+        sums = _sums_of(constructor, config, _rows_of(counts, last, group_size), classes.scores_C, classes.levels)
         features = _features(sums)
         pmf_PN = (logprob_PC @ counts.T.double() + _log_ways(counts, last, group_size)).exp()
         regimes = [pmf_PN[:, sums.regime_N == r] @ features[sums.regime_N == r] for r in range(len(REGIMES))]
@@ -215,7 +243,7 @@ def _class_table(environment: Environment, target_PT: Tensor, structural: bool) 
 
 
 def _classes_of(
-    policy: TreePolicy, x_PD: Tensor, class_PY: Tensor, anchor_P: Tensor, classes: int
+    policy: TreePolicy, x_PD: Tensor, class_PY: Tensor, anchor_P: Tensor, classes: int, W: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     pi_PY = policy.leaf_logprobs(x_PD).exp()
     prob_PC = pi_PY.new_zeros(len(pi_PY), classes).scatter_add(1, class_PY, pi_PY)
@@ -223,10 +251,16 @@ def _classes_of(
     leaf_PY = pi_PY / prob_PC.gather(1, class_PY)
     member_PCY = (class_PY[:, None] == torch.arange(classes)[:, None]) * leaf_PY[:, None]
     anchor_P1Y = torch.zeros_like(leaf_PY).scatter(1, anchor_P[:, None], 1.0)[:, None]
-    inner_PKK = gram(policy, x_PD, torch.cat([member_PCY, anchor_P1Y], dim=1)).sum(0)
-    second_PC = torch.einsum("pcy,py->pc", member_PCY, leaf_square_norms(policy, x_PD).sum(0))
-    spread_PC = second_PC - inner_PKK.diagonal(dim1=1, dim2=2)[:, :-1]
-    return leaf_PY, prob_PC, inner_PKK, spread_PC.clamp(min=0)
+    rows_PKY = torch.cat([member_PCY, anchor_P1Y], dim=1)
+    rows_PKYW = (rows_PKY[:, :, None, :, None] * torch.eye(W, dtype=pi_PY.dtype)[:, None]).flatten(
+        1, 2
+    )  # one a class and column
+    inner_PKK = gram(policy, x_PD, rows_PKYW).sum(0)
+    products_PYLL = leaf_products(policy, x_PD)
+    products_PYWW = products_PYLL if W > 1 else products_PYLL.sum((2, 3), keepdim=True)
+    second_PCWW = torch.einsum("pcy,pyvw->pcvw", member_PCY, products_PYWW)
+    own_PCWW = inner_PKK.unflatten(1, (-1, W)).unflatten(3, (-1, W)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)[:, :-1]
+    return leaf_PY, prob_PC, inner_PKK, second_PCWW - own_PCWW
 
 
 def _sums_of(
@@ -234,31 +268,40 @@ def _sums_of(
     config: SignalConfig,
     class_NG: Tensor,
     scores_C: Tensor,
-    anchor_logprob_N: Tensor | None = None,
-    draws: tuple[int, int] = (0, 0),
+    levels: int,
+    anchor_logprob_NL: Tensor | None = None,
+    draws: tuple[int, int, int] = (0, 0, 0),
 ) -> _Sums:
-    """Run the constructor on groups given as classes of their rows; `draws` seed the rows' log-probabilities and the ties."""
+    """Run the constructor on groups given as classes of their rows.
+
+    `draws` seed the rows' log-probabilities, the ties, and the codes of a row beyond those that it shares with the target.
+    """
     N, G = class_NG.shape
+    logprob_NL = torch.full((N, levels), _AT) if anchor_logprob_NL is None else anchor_logprob_NL
     signal = construct(
         constructor,
         (class_NG == 0).double(),
         scores_C[class_NG],
         has_anchor_P=torch.ones(N, dtype=torch.bool),
         logprob_PG=-5 * torch.rand(class_NG.shape, generator=torch_generator(draws[0], "log-probabilities")),
-        anchor_logprob_P=torch.full((N,), _AT) if anchor_logprob_N is None else anchor_logprob_N,
+        anchor_logprob_P=logprob_NL.sum(1),
+        anchor_logprob_PL=logprob_NL,
+        sids_PGL=_codes(class_NG, scores_C, levels, draws[2]),
+        targets_PTL=torch.zeros(N, 1, levels, dtype=torch.int64),
         config=config,
         generator=torch_generator(draws[1], "ties"),
     )
     plan, rows = signal.plan, signal.group_size  # one row more than G where the anchor is appended
-    coefficient, groups = plan.weights_N * plan.advantages_N, plan.rows_N // rows
-    flat = torch.zeros(N * rows).double().index_add(0, plan.rows_N, coefficient.masked_fill(plan.anchor_N, 0.0))
-    sampled_NG = flat.view(N, rows)[:, :G]
-    zero_NC = sampled_NG.new_zeros(N, len(scores_C))
+    coefficient_MW, groups = plan.weights_N[:, None] * plan.advantages_NL, plan.rows_N // rows
+    W = coefficient_MW.shape[1]
+    flat = torch.zeros(N * rows, W).double().index_add(0, plan.rows_N, coefficient_MW.masked_fill(plan.anchor_N[:, None], 0.0))
+    sampled_NGW = flat.view(N, rows, W)[:, :G]
+    member_NGC = torch.nn.functional.one_hot(class_NG, len(scores_C)).double()
     return _Sums(
-        sampled_NG=sampled_NG,
-        a1_NC=zero_NC.scatter_add(1, class_NG, sampled_NG),
-        a2_NC=zero_NC.scatter_add(1, class_NG, sampled_NG.square()),
-        anchor_N=sampled_NG.new_zeros(N).index_add(0, groups[plan.anchor_N], coefficient[plan.anchor_N]),
+        sampled_NGW=sampled_NGW,
+        a1_NCW=torch.einsum("ngc,ngw->ncw", member_NGC, sampled_NGW),
+        a2_NCWW=torch.einsum("ngc,ngv,ngw->ncvw", member_NGC, sampled_NGW, sampled_NGW),
+        anchor_NW=sampled_NGW.new_zeros(N, W).index_add(0, groups[plan.anchor_N], coefficient_MW[plan.anchor_N]),
         learnable_N=signal.learnable_P.double(),
         width_N=torch.bincount(groups, minlength=N).double(),
         regime_N=regime_codes(signal.hits_before_P, torch.tensor(G)),
@@ -266,28 +309,40 @@ def _sums_of(
     )
 
 
+def _codes(class_NG: Tensor, scores_C: Tensor, levels: int, draw: int) -> Tensor:
+    """Codes of rows of given classes for a target of zeros, int64 (N, G, L): zeros as far as the score says, then others."""
+    steps = torch.tensor(default_level_scores(levels)).double()
+    depth_C = torch.searchsorted(steps, scores_C * (1 + 1e-9), right=True) - 1
+    shared_NGL = torch.arange(levels) < depth_C[class_NG][..., None]
+    others = torch.randint(1, 4, (*class_NG.shape, levels), generator=torch_generator(draw, "codes"))
+    return others.masked_fill(shared_NGL, 0)
+
+
 def _features(sums: _Sums) -> Tensor:
-    """Columns whose expectations are wanted: a1 and anchor (K), their products (K K), a2 (C), learnable, width, after, 1."""
-    first_NK = torch.cat([sums.a1_NC, sums.anchor_N[:, None]], dim=1)
+    """Columns whose expectations are wanted: a1, anchor (K), products (K K), a2 (C W W), after (R), learnable, width, 1."""
+    first_NK = torch.cat([sums.a1_NCW.flatten(1), sums.anchor_NW], dim=1)
     products = (first_NK[:, :, None] * first_NK[:, None]).flatten(1)
     after = torch.nn.functional.one_hot(sums.after_N, len(REGIMES)).double()
     ends = torch.stack([sums.learnable_N, sums.width_N, torch.ones_like(sums.width_N)], dim=1)
-    return torch.cat([first_NK, products, sums.a2_NC, after, ends], dim=1)
+    return torch.cat([first_NK, products, sums.a2_NCWW.flatten(1), after, ends], dim=1)
 
 
-def _counted(classes: LeafClasses, total_RPF: Tensor, factor_P: Tensor) -> Counted:
-    C = classes.prob_PC.shape[1]
-    widths = [C + 1, (C + 1) ** 2, C, len(REGIMES), 1, 1, 1]
+def _counted(classes: LeafClasses, total_RPF: Tensor, factor_PW: Tensor) -> Counted:
+    C, W = classes.prob_PC.shape[1], classes.columns
+    K = (C + 1) * W
+    widths = [K, K**2, C * W**2, len(REGIMES), 1, 1, 1]
     first, products, second, after, learnable, width, one = total_RPF.split(widths, dim=2)
-    scale_PK = torch.cat([torch.ones_like(classes.prob_PC), factor_P[:, None]], dim=1)
+    scale_PK = torch.cat([factor_PW.new_ones(len(factor_PW), C * W), factor_PW], dim=1)
     first, inner_PKK = first * scale_PK, classes.gram_PKK
     scaled_PKK = inner_PKK * scale_PK[:, :, None] * scale_PK[:, None]
-    coefficient = first[..., :-1].gather(2, classes.class_PY.expand(len(REGIMES), -1, -1)) * classes.leaf_PY
-    at_anchor = classes.anchor_P.expand(len(REGIMES), -1)[..., None]
-    square = (products.unflatten(2, (C + 1, C + 1)) * scaled_PKK).sum((2, 3)) + (second * classes.spread_PC).sum(2)
+    first_RPCW = first.unflatten(2, (C + 1, W))
+    of_leaf = classes.class_PY[..., None].expand(len(REGIMES), -1, -1, W)
+    coefficient = first_RPCW[:, :, :-1].gather(2, of_leaf) * classes.leaf_PY[..., None]
+    at_anchor = classes.anchor_P[:, None, None].expand(len(REGIMES), -1, 1, W)
+    square = (products.unflatten(2, (K, K)) * scaled_PKK).sum((2, 3)) + (second * classes.spread_PCWW.flatten(1)).sum(2)
     mean_PK = first.sum(0)
     return Counted(
-        coefficient_RPY=coefficient.scatter_add(2, at_anchor, first[..., -1:]),
+        coefficient_RPYW=coefficient.scatter_add(2, at_anchor, first_RPCW[:, :, -1:]),
         square_RP=square,
         mean_square_P=torch.einsum("pk,pkj,pj->p", mean_PK, inner_PKK, mean_PK),
         before_RP=one[..., 0],
@@ -347,24 +402,25 @@ def _log_ways(counts_NC: Tensor, last_N: Tensor, group_size: int) -> Tensor:
 
 
 def _anchor_factor(constructor: str, config: SignalConfig, group_size: int, classes: LeafClasses) -> Tensor:
-    """Factor on the anchor's row of each prompt, against one of log-probability `_AT`, (P,)."""
+    """Factors on the anchor's row of each prompt, against one whose codes have log-probability `_AT`, (P, W)."""
     C = len(classes.scores_C)
     class_NG = _probe_groups(group_size, C, torch_generator(0, "probes", group_size))
 
-    def sums(class_NG: Tensor, logprob_N: Tensor) -> _Sums:
-        return _sums_of(constructor, config, class_NG, classes.scores_C, logprob_N)
+    def sums(class_NG: Tensor, logprob_NL: Tensor) -> _Sums:
+        return _sums_of(constructor, config, class_NG, classes.scores_C, classes.levels, logprob_NL)
 
-    at, away = (sums(class_NG, torch.full((len(class_NG),), logprob)) for logprob in (_AT, 5 * _AT))
-    anchored = at.anchor_N != 0
-    ratio = away.anchor_N[anchored] / at.anchor_N[anchored]
-    same = _equal(at.a1_NC, away.a1_NC) and _equal(at.a2_NC, away.a2_NC) and not bool(away.anchor_N[~anchored].any())
-    if not same or (len(ratio) and not _equal(ratio, ratio[:1].expand_as(ratio))):
+    at, away = (sums(class_NG, torch.full((len(class_NG), classes.levels), logprob)) for logprob in (_AT, 5 * _AT))
+    anchored_N = (at.anchor_NW != 0).all(1)
+    ratio_NW = away.anchor_NW[anchored_N] / at.anchor_NW[anchored_N]
+    rest = not bool(away.anchor_NW[~anchored_N].any() or at.anchor_NW[~anchored_N].any())
+    same = _equal(at.a1_NCW, away.a1_NCW) and _equal(at.a2_NCWW, away.a2_NCWW) and rest
+    if not same or (len(ratio_NW) and not _equal(ratio_NW, ratio_NW[:1].expand_as(ratio_NW))):
         raise ExactError(f"{constructor}: the anchor's log-probability changes more than a factor on its row")
-    if not bool(anchored.any()):
-        return torch.ones_like(classes.anchor_logprob_P)
-    group = int(anchored.nonzero()[0])
-    logprob_P = classes.anchor_logprob_P
-    return sums(class_NG[[group]].expand(len(logprob_P), -1), logprob_P).anchor_N / at.anchor_N[group]
+    logprob_PL = classes.anchor_logprob_PL
+    if not bool(anchored_N.any()):
+        return logprob_PL.new_ones(len(logprob_PL), classes.columns)
+    group = int(anchored_N.nonzero()[0])
+    return sums(class_NG[[group]].expand(len(logprob_PL), -1), logprob_PL).anchor_NW / at.anchor_NW[group]
 
 
 def _probe_groups(group_size: int, classes: int, generator: torch.Generator) -> Tensor:

@@ -2,10 +2,12 @@
 
 The gradient of sum_y q_y log pi(y) with respect to the logit of a child is its *flow*, Q_child - Q_parent pi(child | parent), Q
 the sums of q over subtrees. So the head's part of an inner product is (||h||^2 + 1) times the flows' inner product, level by
-level, and the encoder's part is u' J J' u, u = sum of flow times child vector, J = dh / d(encoder parameters).
+level, and the encoder's part is u' J J' u, u = sum of flow times child vector, J = dh / d(encoder parameters). Where the levels
+of a leaf have coefficients of their own, sum_y,l q_yl log pi_l(y), the flow at level l is made of the q of level l alone.
 
 Axes: P prompts, K rows of leaf coefficients, R sampled rows, Y leaves, N nodes of a level, H dimension of h, D parameters,
-S parts (the levels' heads, then the encoder where the policy has one).
+S parts (the levels' heads, then the encoder where the policy has one), W columns of coefficients: 1 for all levels, or one each
+of the L levels.
 """
 
 from collections.abc import Sequence
@@ -20,26 +22,26 @@ _CHUNK = 4_000_000  # numbers in the largest intermediate table
 
 
 @torch.no_grad()
-def gram(policy: TreePolicy, x_PD: Tensor, rows_PKY: Tensor) -> Tensor:
-    """<grad of row k, grad of row j> of each prompt by part, (S, P, K, K); a row is sum_y rows[y] log pi(y)."""
-    size = rows_PKY.shape[1] * policy.leaves
-    chunks = zip(x_PD.split(_rows(size)), rows_PKY.split(_rows(size)), strict=True)
+def gram(policy: TreePolicy, x_PD: Tensor, rows_PKYW: Tensor) -> Tensor:
+    """<grad of row k, grad of row j> of each prompt by part, (S, P, K, K); a row is the sum of coefficients times log pi."""
+    size = rows_PKYW[0].numel()
+    chunks = zip(x_PD.split(_rows(size)), rows_PKYW.split(_rows(size)), strict=True)
     return torch.cat([_gram(policy, x, _leaf_flows(policy, x, rows)) for x, rows in chunks], dim=1)
 
 
 @torch.no_grad()
-def square_norms(policy: TreePolicy, x_PD: Tensor, leaf_PR: Tensor, coefficient_PR: Tensor) -> Tensor:
-    """||sum over rows of coefficient * grad log pi(leaf)||^2 of each prompt's rows, (P,)."""
+def square_norms(policy: TreePolicy, x_PD: Tensor, leaf_PR: Tensor, coefficient_PRW: Tensor) -> Tensor:
+    """||sum over rows and levels of coefficient * grad log pi_l(leaf)||^2 of each prompt's rows, (P,)."""
     step = _rows(max(policy.leaves, leaf_PR.shape[1] * policy.child_nodes(policy.levels - 1).shape[1]))
-    chunks = zip(x_PD.split(step), leaf_PR.split(step), coefficient_PR.split(step), strict=True)
+    chunks = zip(x_PD.split(step), leaf_PR.split(step), coefficient_PRW.split(step), strict=True)
     return torch.cat([_gram(policy, x, _row_flows(policy, x, *rows)).sum(0)[:, 0, 0] for x, *rows in chunks])
 
 
 @torch.no_grad()
-def leaf_square_norms(policy: TreePolicy, x_PD: Tensor) -> Tensor:
-    """||grad log pi(y)||^2 of every leaf by part, (S, P, Y)."""
-    step = _rows(policy.leaves * (1 if isinstance(policy.encoder, nn.Identity) else policy.vectors[0].shape[1]))
-    return torch.cat([_leaf_square_norms(policy, x) for x in x_PD.split(step)], dim=1)
+def leaf_products(policy: TreePolicy, x_PD: Tensor) -> Tensor:
+    """<grad log pi_l(y), grad log pi_m(y)> of every leaf, (P, Y, L, L); over all l and m it sums to ||grad log pi(y)||^2."""
+    step = _rows(policy.leaves * policy.levels * (policy.levels if _is_linear(policy) else policy.vectors[0].shape[1]))
+    return torch.cat([_leaf_products(policy, x) for x in x_PD.split(step)])
 
 
 def step_probabilities(policy: TreePolicy, h_PH: Tensor, level: int) -> tuple[Tensor, Tensor]:
@@ -72,22 +74,21 @@ def pass_at_1_gradient(policy: TreePolicy, x_PD: Tensor, target_PT: Tensor) -> T
 
 def expected_estimate(policy: TreePolicy, x_PD: Tensor, coefficient_PY: Tensor) -> Tensor:
     """Flat vector sum over prompts and leaves of coefficient * grad log pi(leaf), (D,)."""
-    return expected_estimates(policy, x_PD, coefficient_PY[None])[0]
+    return expected_estimates(policy, x_PD, coefficient_PY[None, ..., None])[0]
 
 
-def expected_estimates(policy: TreePolicy, x_PD: Tensor, coefficient_KPY: Tensor) -> Tensor:
-    """`expected_estimate` of K tables of coefficients, (K, D)."""
-    parameters, total = list(policy.parameters()), torch.zeros(())
-    step = _rows(policy.leaves)
-    for x, coefficients in zip(x_PD.split(step), coefficient_KPY.split(step, dim=1), strict=True):
-        logprobs = policy.leaf_logprobs(x)
-        total = total + torch.stack([_flat(policy, _pulled_back(logprobs, parameters, table)) for table in coefficients])
+def expected_estimates(policy: TreePolicy, x_PD: Tensor, coefficient_KPYW: Tensor) -> Tensor:
+    """Flat vectors of K tables: sum over prompts, leaves and levels of coefficient * grad log pi_l(leaf), (K, D)."""
+    rows_PKYW, total = coefficient_KPYW.transpose(0, 1), torch.zeros(())
+    step = _rows(rows_PKYW[0].numel())
+    for x, rows in zip(x_PD.split(step), rows_PKYW.split(step), strict=True):
+        total = total + _estimates(policy, x, rows)
     return total
 
 
 def part_names(policy: TreePolicy) -> list[str]:
     """Names of the S parts: "level 1" .. "level L", then "encoder" where the policy has one."""
-    encoder = [] if isinstance(policy.encoder, nn.Identity) else ["encoder"]
+    encoder = [] if _is_linear(policy) else ["encoder"]
     return [f"level {level + 1}" for level in range(policy.levels)] + encoder
 
 
@@ -101,66 +102,94 @@ def part_of_parameter(policy: TreePolicy) -> Tensor:
     return torch.cat([torch.full((value.numel(),), part(name)) for name, value in policy.named_parameters()])
 
 
-def _pulled_back(logprobs_PY: Tensor, parameters: list[nn.Parameter], coefficient_PY: Tensor) -> Sequence[Tensor | None]:
-    if not bool(coefficient_PY.any()):
-        return [None] * len(parameters)
-    return torch.autograd.grad(logprobs_PY, parameters, coefficient_PY, retain_graph=True, allow_unused=True)
+def _is_linear(policy: TreePolicy) -> bool:
+    return isinstance(policy.encoder, nn.Identity)
 
 
 def _rows(size: int) -> int:
     return max(1, _CHUNK // size)
 
 
+def _estimates(policy: TreePolicy, x_PD: Tensor, rows_PKYW: Tensor) -> Tensor:
+    """`expected_estimates` of a few prompts: each parameter's gradient follows from the flows."""
+    with torch.no_grad():
+        flows, h_PH = _leaf_flows(policy, x_PD, rows_PKYW), policy.encode(x_PD)
+        found = {f"vectors.{level}": torch.einsum("pkn,ph->knh", flow, h_PH) for level, flow in enumerate(flows)}
+        found |= {f"biases.{level}": flow.sum(0) for level, flow in enumerate(flows)}
+        u_PKH = _encoder_flows(policy, flows)
+    named, tables = dict(policy.named_parameters()), []
+    encoder = [name for name in named if name not in found]
+    for k in range(rows_PKYW.shape[1]):
+        inner = torch.autograd.grad((u_PKH[:, k] * policy.encode(x_PD)).sum(), [named[n] for n in encoder]) if encoder else ()
+        own = {name: table[k] for name, table in found.items()} | dict(zip(encoder, inner, strict=True))
+        tables.append(torch.cat([own[name].reshape(-1) for name in named]))
+    return torch.stack(tables)
+
+
 def _gram(policy: TreePolicy, x_PD: Tensor, flows: list[Tensor]) -> Tensor:
     factor_P = policy.encode(x_PD).square().sum(1) + 1
     parts = [factor_P[:, None, None] * (flow @ flow.mT) for flow in flows]
-    if not isinstance(policy.encoder, nn.Identity):
-        u_PKH = torch.stack([flow @ vectors for flow, vectors in zip(flows, policy.vectors, strict=True)]).sum(0)
+    if not _is_linear(policy):
+        u_PKH = _encoder_flows(policy, flows)
         parts.append(u_PKH @ encoder_kernel(policy, x_PD) @ u_PKH.mT)
     return torch.stack(parts)
 
 
+def _encoder_flows(policy: TreePolicy, flows: list[Tensor]) -> Tensor:
+    """Gradient with respect to h, (P, K, H)."""
+    return torch.stack([flow @ vectors for flow, vectors in zip(flows, policy.vectors, strict=True)]).sum(0)
+
+
 def _leaf_flows(policy: TreePolicy, x_PD: Tensor, rows_PKY: Tensor) -> list[Tensor]:
-    """Flow into every node, a table (P, K, N) a level, from the leaves up."""
-    h, total, flows = policy.encode(x_PD), rows_PKY, []
+    """Flow into every node, a table (P, K, N) a level, from the leaves up; `rows` may have a last axis of W columns."""
+    h, flows = policy.encode(x_PD), []
+    total_PKNW = rows_PKY if rows_PKY.ndim == 4 else rows_PKY[..., None]
     for level in reversed(range(policy.levels)):
         probability_PN, parent_N = step_probabilities(policy, h, level)
-        above = total.new_zeros(*total.shape[:2], len(policy.child_nodes(level))).index_add(2, parent_N, total)
-        flows.append(total - above[..., parent_N] * probability_PN[:, None])
-        total = above
+        shape = (*total_PKNW.shape[:2], len(policy.child_nodes(level)), total_PKNW.shape[3])
+        above_PKNW = total_PKNW.new_zeros(shape).index_add(2, parent_N, total_PKNW)
+        own, parent = total_PKNW[..., _column(total_PKNW, level)], above_PKNW[..., _column(above_PKNW, level)]
+        flows.append(own - parent[..., parent_N] * probability_PN[:, None])
+        total_PKNW = above_PKNW
     return flows[::-1]
 
 
 def _row_flows(policy: TreePolicy, x_PD: Tensor, leaf_PR: Tensor, coefficient_PR: Tensor) -> list[Tensor]:
     """The same from sampled rows, (P, 1, N) a level: only the children of visited nodes are scored."""
     h, nodes, parent, flows = policy.encode(x_PD), policy.get_buffer("leaf_nodes")[leaf_PR], torch.zeros_like(leaf_PR), []
+    coefficient_PRW = coefficient_PR if coefficient_PR.ndim == 3 else coefficient_PR[..., None]
     for level in range(policy.levels):
-        node = nodes[..., level]
-        spread = policy.child_logprobs(h, level, parent).exp() * coefficient_PR[..., None]
+        node, own_PR = nodes[..., level], coefficient_PRW[..., _column(coefficient_PRW, level)]
+        spread = policy.child_logprobs(h, level, parent).exp() * own_PR[..., None]
         child = policy.child_nodes(level)[parent].clamp(min=0).expand(spread.shape)  # a padded child has probability 0
-        flow = coefficient_PR.new_zeros(len(leaf_PR), len(policy.biases[level])).scatter_add(1, node, coefficient_PR)
+        flow = own_PR.new_zeros(len(leaf_PR), len(policy.biases[level])).scatter_add(1, node, own_PR)
         flows.append(flow.scatter_add(1, child.flatten(1), -spread.flatten(1))[:, None])
         parent = node
     return flows
 
 
-def _leaf_square_norms(policy: TreePolicy, x_PD: Tensor) -> Tensor:
-    h = policy.encode(x_PD)
-    inner = not isinstance(policy.encoder, nn.Identity)
-    heads, u_PNH = [], h.new_zeros(len(h), 1, policy.vectors[0].shape[1])
-    for level in range(policy.levels):
+def _column(table: Tensor, level: int) -> int:
+    """Which of the W columns a level reads."""
+    return level if table.shape[-1] > 1 else 0
+
+
+def _leaf_products(policy: TreePolicy, x_PD: Tensor) -> Tensor:
+    h, nodes_YL = policy.encode(x_PD), policy.get_buffer("leaf_nodes")
+    L, squares, u_PYH = policy.levels, [], []
+    for level in range(L):
         probability_PN, parent_N = step_probabilities(policy, h, level)
         above = h.new_zeros(len(h), len(policy.child_nodes(level)))
         square_PN = above.index_add(1, parent_N, probability_PN.square())[:, parent_N]
-        heads = [head[:, parent_N] for head in heads] + [1 - 2 * probability_PN + square_PN]
-        if inner:
+        squares.append((1 - 2 * probability_PN + square_PN)[:, nodes_YL[:, level]])
+        if not _is_linear(policy):
             weighted_PNH = probability_PN[..., None] * policy.vectors[level]
-            mean = h.new_zeros(len(h), above.shape[1], h.shape[1]).index_add(1, parent_N, weighted_PNH)
-            u_PNH = (u_PNH - mean)[:, parent_N] + policy.vectors[level]
-    parts = [head * (h.square().sum(1) + 1)[:, None] for head in heads]
-    if inner:
-        parts.append(((u_PNH @ encoder_kernel(policy, x_PD)) * u_PNH).sum(2))
-    return torch.stack(parts)
+            mean_PNH = h.new_zeros(len(h), above.shape[1], h.shape[1]).index_add(1, parent_N, weighted_PNH)
+            u_PYH.append((policy.vectors[level] - mean_PNH[:, parent_N])[:, nodes_YL[:, level]])
+    products_PYLL = torch.diag_embed(torch.stack(squares, 2) * (h.square().sum(1) + 1)[:, None, None])
+    if u_PYH:
+        u_PYLH = torch.stack(u_PYH, 2)
+        products_PYLL = products_PYLL + (u_PYLH @ encoder_kernel(policy, x_PD)[:, None]) @ u_PYLH.mT
+    return products_PYLL
 
 
 def _flat(policy: TreePolicy, gradients: Sequence[Tensor | None]) -> Tensor:

@@ -17,9 +17,10 @@ from torch import Tensor
 from recast_sim.exact.class_counts import ExactError, LeafClasses, count_moments, leaf_classes, traits_of
 from recast_sim.exact.gradient_report import EstimateMethod, GradientReport, Moments, make_report
 from recast_sim.exact.gram import expected_estimate, expected_estimates, pass_at_1_gradient, square_norms
-from recast_sim.signal import REGIMES, Regime, Signal, SignalConfig, regime_codes
-from recast_sim.training.constructor_inputs import Needs
-from recast_sim.training.world_groups import Batch, kept_leaves, roll_out, signal_of
+from recast_sim.signal import REGIMES, Regime, Signal, SignalConfig, get_constructor, regime_codes
+from recast_sim.signal.groups import ScoredGroups, kept_leaves, signal_of
+from recast_sim.training.constructor_inputs import ConstructorInputs
+from recast_sim.training.world_groups import roll_out
 from recast_sim.world.environment import Environment
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
@@ -156,12 +157,17 @@ class _Bench:
     def by_hit(self) -> LeafClasses:
         return leaf_classes(self.double, self.environment, self.prompts, self.config, structural=False)
 
+    @cached_property
+    def by_level(self) -> LeafClasses:
+        return leaf_classes(self.double, self.environment, self.prompts, self.config, structural=True, level_wise=True)
+
     def counted(self, constructor: str) -> Moments:
-        traits = traits_of(constructor, self.config, self.group_size, self.by_score.scores_C)
-        classes, prompts = self.by_score if traits.structural else self.by_hit, len(self.x_PD)
+        traits = traits_of(constructor, self.config, self.group_size, self.by_score.scores_C, self.double.levels)
+        by_row = self.by_score if traits.structural else self.by_hit
+        classes, prompts = self.by_level if traits.level_wise else by_row, len(self.x_PD)
         counted = count_moments(classes, constructor, self.config, self.group_size, traits.last_slot)
         return Moments(
-            vectors_BRD=expected_estimates(self.double, self.x_PD, counted.coefficient_RPY / prompts)[None],
+            vectors_BRD=expected_estimates(self.double, self.x_PD, counted.coefficient_RPYW / prompts)[None],
             square_BR=counted.square_RP.mean(1)[None],
             prompt_square=float(counted.mean_square_P.mean()),
             learnable=float(counted.learnable_P.mean()),
@@ -171,7 +177,7 @@ class _Bench:
         )
 
     @cached_property
-    def batches(self) -> list[Batch]:
+    def batches(self) -> list[ScoredGroups]:
         """The sampled groups, all prompts in each batch, a prompt's groups one after the other."""
         count = 1 if self.deterministic else BATCHES
         groups = 1 if self.deterministic else self.groups_per_prompt // count
@@ -186,9 +192,12 @@ class _Bench:
 
     def sampled(self, constructor: str) -> Moments:
         seeds = [torch_generator(self.seed, "gradient signal", batch) for batch in range(len(self.batches))]
-        needs = Needs(constructor, self.policy, self.environment)  # the policy is its own reference, nothing was seen before
-        batches = [needs.supply(batch) for batch in self.batches]
-        signals = [signal_of(batch, constructor, self.config, seed) for batch, seed in zip(batches, seeds, strict=True)]
+        rule = get_constructor(constructor)
+        inputs = ConstructorInputs(
+            rule, self.policy, self.environment
+        )  # the policy is its own reference, nothing was seen before
+        batches = [inputs.supply(batch, self.policy) for batch in self.batches]
+        signals = [signal_of(batch, rule, self.config, seed) for batch, seed in zip(batches, seeds, strict=True)]
         rows = [_Rows.of(batch, signal) for batch, signal in zip(batches, signals, strict=True)]
         moments = [self._split(part) for part in rows]
         return Moments(
@@ -204,16 +213,18 @@ class _Bench:
     def _split(self, rows: "_Rows") -> tuple[Tensor, Tensor]:
         """A batch's mean estimate (R, D) and mean squared norm (R,) by regime of the group as sampled."""
         P, Y, groups = len(self.x_PD), self.double.leaves, len(rows.prompt_N)
-        flat = ((rows.regime_N * P + rows.prompt_N)[:, None] * Y + rows.leaf_NW).flatten()
-        table = torch.zeros(len(REGIMES) * P * Y).double().index_add(0, flat, rows.coefficient_NW.flatten())
-        vectors = expected_estimates(self.double, self.x_PD, table.view(len(REGIMES), P, Y) / groups)
-        square_N = square_norms(self.double, self.x_PD[rows.prompt_N], rows.leaf_NW, rows.coefficient_NW)
+        flat = ((rows.regime_N * P + rows.prompt_N)[:, None] * Y + rows.leaf_NM).flatten()
+        table = torch.zeros(len(REGIMES) * P * Y, rows.coefficient_NMW.shape[2]).double()
+        table.index_add_(0, flat, rows.coefficient_NMW.flatten(0, 1))
+        vectors = expected_estimates(self.double, self.x_PD, table.view(len(REGIMES), P, Y, -1) / groups)
+        square_N = square_norms(self.double, self.x_PD[rows.prompt_N], rows.leaf_NM, rows.coefficient_NMW)
         return vectors, torch.zeros(len(REGIMES)).double().index_add(0, rows.regime_N, square_N) / groups
 
     def _prompt_square(self, batches: list["_Rows"]) -> float:
         """Mean over prompts of the squared norm of a prompt's mean estimate, without the noise of the sample."""
         P, count = len(self.x_PD), len(batches)
-        tables = [(b.leaf_NW.reshape(P, -1), b.coefficient_NW.reshape(P, -1) * P / len(b.prompt_N)) for b in batches]
+        W = batches[0].coefficient_NMW.shape[2]
+        tables = [(b.leaf_NM.reshape(P, -1), b.coefficient_NMW.reshape(P, -1, W) * P / len(b.prompt_N)) for b in batches]
         own = sum(float(square_norms(self.double, self.x_PD, *table).mean()) for table in tables)
         if count == 1:
             return own
@@ -227,20 +238,20 @@ class _Rows:
 
     prompt_N: Tensor
     regime_N: Tensor
-    leaf_NW: Tensor
-    coefficient_NW: Tensor
+    leaf_NM: Tensor
+    coefficient_NMW: Tensor
 
     @classmethod
-    def of(cls, batch: Batch, signal: Signal) -> "_Rows":
+    def of(cls, batch: ScoredGroups, signal: Signal) -> "_Rows":
         plan, groups = signal.plan, len(batch.prompt_P)
         group = plan.rows_N // signal.group_size
         counts = torch.bincount(group, minlength=groups)
         column = torch.arange(len(group)) - (counts.cumsum(0) - counts)[group]
         shape = (groups, max(1, int(counts.max())))
-        leaf, coefficient = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape).double()
-        leaf[group, column] = kept_leaves(batch, signal)
-        coefficient[group, column] = (plan.weights_N * plan.advantages_N).double()
-        return cls(batch.prompt_P, regime_codes(signal.hits_before_P, batch.rollouts.valid_PG.sum(1)), leaf, coefficient)
+        leaf, coefficient = torch.zeros(shape, dtype=torch.int64), torch.zeros(*shape, plan.advantages_NL.shape[1]).double()
+        leaf[group, column] = kept_leaves(batch, plan, signal.group_size)
+        coefficient[group, column] = (plan.weights_N[:, None] * plan.advantages_NL).double()
+        return cls(batch.prompt_P, regime_codes(signal.hits_before_P, batch.valid_PG.sum(1)), leaf, coefficient)
 
 
 def _mean(values: Sequence[float]) -> float:

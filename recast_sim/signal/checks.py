@@ -1,29 +1,43 @@
 """What enters the signal module is checked here: one fast pass a table, and a search for the culprit only where it fails."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from recast_sim.signal.reductions import is_everywhere
 from recast_sim.signal.signal_config import SignalError
-
-_BITS = {torch.float32: (torch.int32, 0x3F800000), torch.float64: (torch.int64, 0x3FF0000000000000)}  # and those of 1.0
 
 
 def as_tensor(value: Any, name: str, device: torch.device | None = None) -> Tensor:
-    """`value` as a tensor without gradient. Raises SignalError naming the argument where it is none (ragged lists, text)."""
+    """A contiguous copy of `value` as a tensor without gradient.
+
+    Raises:
+        SignalError: `value` is no table of numbers (a ragged list, text); names the argument.
+    """
     try:
-        tensor = torch.as_tensor(value, device=device)
+        if isinstance(value, np.ndarray):  # any strides, byte order and write flag
+            value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+        tensor = torch.as_tensor(value, device=device).detach()
+        return tensor.clone(memory_format=torch.contiguous_format)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise SignalError(f"{name}: {type(value).__name__} is no table of numbers: {error}") from error
-    return tensor.detach() if tensor.requires_grad else tensor
+        raise SignalError(f"{name}: {type(value).__name__} is not a table of numbers: {error}") from error
 
 
-def check_shape(tensor: Tensor, name: str, shape: torch.Size) -> None:
-    """Raise SignalError naming the argument where the shape is another."""
-    if tensor.shape != shape:
-        raise SignalError(f"{name}: shape {tuple(tensor.shape)} does not fit; expected {tuple(shape)}")
+def shaped(tensor: Tensor, name: str, shape: Sequence[int | None]) -> Tensor:
+    """The tensor. Raises SignalError naming the argument where its shape is another; None is any length of 1 or more."""
+    if tensor.shape == shape:
+        return tensor
+    fits = len(tensor.shape) == len(shape) and all(
+        have == want if want is not None else have > 0 for have, want in zip(tensor.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise SignalError(f"{name}: shape {tuple(tensor.shape)} does not fit; expected ({wanted}{',' * (len(shape) == 1)})")
+    return tensor
 
 
 def bools(value: Any, name: str, shape: torch.Size, device: torch.device) -> Tensor:
@@ -31,24 +45,31 @@ def bools(value: Any, name: str, shape: torch.Size, device: torch.device) -> Ten
     tensor = as_tensor(value, name, device)
     if tensor.dtype != torch.bool:
         raise SignalError(f"{name}: dtype {tensor.dtype} must be bool")
-    check_shape(tensor, name, shape)
-    return tensor
+    return shaped(tensor, name, shape)
 
 
 def numbers(value: Any, name: str, like: Tensor) -> Tensor:
     """`value` with shape, dtype and device of `like`."""
-    tensor = as_tensor(value, name, like.device).to(like.dtype)
-    check_shape(tensor, name, like.shape)
-    return tensor
+    return shaped(as_tensor(value, name, like.device).to(like.dtype), name, like.shape)
 
 
-def valid_rows(value: Any, all_PG: Tensor) -> Tensor:
-    """The mask of valid rows: `all_PG` itself where it leaves no row out. Raises SignalError for a group without one."""
+def codes(value: Any, name: str, shape: Sequence[int | None], device: torch.device) -> Tensor:
+    """Integer codes as int64 of a shape; where three axes are wanted, two stand for one row on the middle axis."""
+    tensor = as_tensor(value, name, device)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise SignalError(f"{name}: dtype {tensor.dtype} must be whole numbers, the codes of semantic IDs")
+    if len(shape) == 3 and shape[1] is None and tensor.ndim == 2:
+        tensor = tensor[:, None]
+    return shaped(tensor, name, shape).long()
+
+
+def valid_rows(value: Any, everywhere_PG: Tensor) -> Tensor:
+    """The mask of valid rows: `everywhere_PG` itself where it leaves no row out. Raises SignalError for a group without one."""
     if value is None:
-        return all_PG
-    valid = bools(value, "valid_PG", all_PG.shape, all_PG.device)
+        return everywhere_PG
+    valid = bools(value, "valid_PG", everywhere_PG.shape, everywhere_PG.device)
     if int(torch.count_nonzero(valid)) == valid.numel():
-        return all_PG
+        return everywhere_PG
     if not bool((filled := valid.any(1)).all()):
         raise SignalError(
             f"valid_PG: prompt {int((~filled).nonzero()[0])} has no valid rollout; drop the prompt or keep one row"
@@ -56,30 +77,40 @@ def valid_rows(value: Any, all_PG: Tensor) -> Tensor:
     return valid
 
 
-def finite(tensor_PG: Tensor, name: str, valid_PG: Tensor, all_PG: Tensor) -> Tensor:
-    """The table with 0 in rows that are not valid. Raises SignalError for another row that is not finite."""
-    filled = _filled(tensor_PG, valid_PG, all_PG)
-    # a sum is finite only where all its terms are; one that overflows is looked into
-    if not math.isfinite(filled.sum().item()) and bool((bad := ~filled.isfinite()).any()):
-        p, g = bad.nonzero()[0].tolist()
+def finite(table: Tensor, name: str, valid_PG: Tensor, squares: bool = False) -> Tensor:
+    """The table, (P, G) or (P, G, L), with 0 in rows that are not valid.
+
+    Raises:
+        SignalError: another row that is not finite, or, if `squares`, one so large that a sum of squares may overflow.
+    """
+    filled = _filled(table, valid_PG)
+    # a sum of squares is finite only where all terms are; one that overflows is looked into
+    total = (filled.flatten() @ filled.flatten()) if squares else filled.sum()
+    if math.isfinite(total.item()):
+        return filled
+    if bool((bad := ~filled.isfinite()).any()):
+        p, g, *_ = bad.nonzero()[0].tolist()
         raise SignalError(
-            f"{name}: prompt {p}, rollout {g} is {tensor_PG[p, g].item()}; values must be finite: "
-            "mend their source or mark the row in valid_PG"
+            f"{name}: prompt {p}, rollout {g} is {table[p, g].tolist()}; values must be finite: "
+            "fix their source or mark the row in valid_PG"
+        )
+    if squares:
+        p, g = divmod(int(filled.abs().argmax()), filled.shape[1])
+        raise SignalError(
+            f"{name}: prompt {p}, rollout {g} is {table[p, g].item():g}, and squares of that size overflow {table.dtype}; "
+            "rescale the rewards, or pass float64"
         )
     return filled
 
 
-def scores(tensor_PG: Tensor, valid_PG: Tensor, all_PG: Tensor) -> Tensor:
+def scores(table_PG: Tensor, valid_PG: Tensor) -> Tensor:
     """Structural scores with 0 in rows that are not valid. Raises SignalError for another row outside [0, 1]."""
-    filled = _filled(tensor_PG, valid_PG, all_PG)
-    integer, one = _BITS[filled.dtype]
-    low, high = filled.view(integer).aminmax()
-    # the bits of floats from 0 to 1 are ordered like them, and those of NaN, of -0 and of all others lie outside
-    if low.item() < 0 or high.item() > one:
-        finite(tensor_PG, "structural_PG", valid_PG, all_PG)
-        if bool((bad := (filled < 0) | (filled > 1)).any()):
-            p, g = bad.nonzero()[0].tolist()
-            raise SignalError(f"structural_PG: prompt {p}, rollout {g} is {filled[p, g].item():g}; scores must lie in [0, 1]")
+    filled = _filled(table_PG, valid_PG)
+    low, high = (end.item() for end in filled.aminmax())  # NaN where one is
+    if not (low >= 0 and high <= 1):
+        finite(table_PG, "structural_PG", valid_PG)
+        p, g = ((filled < 0) | (filled > 1)).nonzero()[0].tolist()
+        raise SignalError(f"structural_PG: prompt {p}, rollout {g} is {filled[p, g].item():g}; scores must lie in [0, 1]")
     return filled
 
 
@@ -91,5 +122,7 @@ def finite_prompts(tensor_P: Tensor, name: str) -> Tensor:
     return tensor_P
 
 
-def _filled(tensor_PG: Tensor, valid_PG: Tensor, all_PG: Tensor) -> Tensor:
-    return tensor_PG if valid_PG is all_PG else tensor_PG.masked_fill(~valid_PG, 0.0)
+def _filled(table: Tensor, valid_PG: Tensor) -> Tensor:
+    if is_everywhere(valid_PG):
+        return table
+    return table.masked_fill(~valid_PG.view(*valid_PG.shape, *[1] * (table.ndim - 2)), 0.0)

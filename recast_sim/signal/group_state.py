@@ -1,44 +1,27 @@
 """The batch of groups that each step takes and returns: checked once here, trusted inside.
 
-Axes: P prompts (groups), G rollouts of a group.
+Axes: P prompts (groups), G rollouts of a group, L levels of a semantic ID (SID), T targets of a prompt.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from recast_sim.signal.checks import as_tensor, bools, finite, finite_prompts, numbers, scores, valid_rows
-from recast_sim.signal.reductions import constant, flags
+from recast_sim.signal.checks import as_tensor, bools, codes, finite, finite_prompts, numbers, scores, shaped, valid_rows
+from recast_sim.signal.reductions import everywhere, flags, is_everywhere
 from recast_sim.signal.signal_config import SignalConfig, SignalError
 
-_ROWS = (
-    "rewards_PG",
-    "structural_PG",
-    "valid_PG",
-    "logprob_PG",
-    "advantages_PG",
-    "active_PG",
-    "reference_logprob_PG",
-)
-_KNOWN = {  # what is known of a state by the fields that it is read from
-    "advantages_PG": ("pair_N",),
-    "positive_P": ("pair_N",),
-    "active_PG": ("kept_N",),
-    "anchor_slot_P": ("anchored_N",),
-    "structural_PG": ("miss_scores_PG",),
-    "rewards_PG": ("miss_scores_PG", "best_hit_P"),
-    "valid_PG": ("miss_scores_PG", "best_hit_P"),
-    "config": ("miss_scores_PG", "best_hit_P"),
-}
 _DEFAULTS = SignalConfig()
 
 
 @dataclass(frozen=True)
 class GroupState:
-    """Groups on their way through repair, advantage and support. Steps return a new state, never write into one.
+    """Groups on their way through repair, advantage and support.
+
+    A step returns a new state, by `dataclasses.replace`. What the plan holds follows from these fields alone.
 
     Attributes:
         rewards_PG: float task rewards; 0 where a row is not valid.
@@ -46,24 +29,25 @@ class GroupState:
         valid_PG: bool; rows that count as rollouts.
         has_anchor_P: bool; prompts whose ground truth may be injected.
         logprob_PG: behaviour log-probability of each rollout, or None.
-        advantages_PG: what the advantage step has given so far.
+        advantages_PG: a number for each row; of a level-wise constructor the mean over the levels of `advantages_PGL`.
         active_PG: bool; rows that the actor must see.
         anchor_slot_P: int64 row that holds an anchor, -1 where none.
-        positive_P, negative_P: int64 rows of a contrastive pair, -1 where none.
+        positive_P, negative_P: int64 rows of a contrastive pair (a hit, a miss), -1 where none.
         redraw_P: bool; groups that the constructor wants replaced by newly drawn ones.
+        config: numbers and rules.
+        generator: for random ties, or None.
         anchor_logprob_P: log pi of each prompt's anchor, or None; read through `anchor_weight.anchor_logprob`.
         anchor_weight_P: factor on the anchor's row that the constructor itself has set; None leaves it to
             `config.anchor_weighting`.
         baseline_P: the caller's running estimate of each prompt's mean reward, or None.
         reference_logprob_PG, anchor_reference_logprob_P: the reference policy's log-probabilities, or None.
-        all_PG: bool, true everywhere. `valid_PG` and `active_PG` are this very tensor while they leave no row out, which
-            spares the steps a masking.
-        pair_N: ascending flat rows p * G + g of the positives and negatives where no other row has an advantage; None where
-            a step has not said so.
-        kept_N: those of `active_PG`, None where they have to be looked for.
-        anchored_N: flat rows of the anchors, ascending, likewise.
-        best_hit_P: what `pick_hit` finds, likewise.
-        miss_scores_PG: the scores of `structural_PG` in every miss, anything in other rows, likewise.
+        advantages_PGL: a number for each level of a row, or None where all levels of a row get `advantages_PG`. Set both by
+            `levels.by_level`.
+        sids_PGL: int64 codes of each row's SID, the anchor's where one was placed, or None.
+        targets_PTL: int64 codes of the prompt's targets, -1 on every level where a prompt has fewer, or None.
+        anchor_sids_PL: int64 codes of each prompt's anchor, or None.
+        anchor_logprob_PL: log pi of each level of the anchor given the levels before it, or None.
+        entropy_PGL: entropy (nats) of the policy at each level on the way to the row's SID, or None.
     """
 
     rewards_PG: Tensor
@@ -77,7 +61,6 @@ class GroupState:
     positive_P: Tensor
     negative_P: Tensor
     redraw_P: Tensor
-    all_PG: Tensor
     config: SignalConfig
     generator: torch.Generator | None
     anchor_logprob_P: Tensor | None = None
@@ -85,11 +68,12 @@ class GroupState:
     baseline_P: Tensor | None = None
     reference_logprob_PG: Tensor | None = None
     anchor_reference_logprob_P: Tensor | None = None
-    pair_N: Tensor | None = None
-    kept_N: Tensor | None = None
-    anchored_N: Tensor | None = None
-    best_hit_P: Tensor | None = None
-    miss_scores_PG: Tensor | None = None
+    advantages_PGL: Tensor | None = None
+    sids_PGL: Tensor | None = None
+    targets_PTL: Tensor | None = None
+    anchor_sids_PL: Tensor | None = None
+    anchor_logprob_PL: Tensor | None = None
+    entropy_PGL: Tensor | None = None
 
     @property
     def hits_PG(self) -> Tensor:
@@ -101,14 +85,21 @@ class GroupState:
         """Bool (P, G): valid rows that are not hits."""
         return self.valid_PG & (self.rewards_PG <= self.config.hit_above)
 
+    @property
+    def moved_PG(self) -> Tensor:
+        """Bool (P, G): rows with an advantage other than 0, on any level."""
+        if self.advantages_PGL is not None:
+            return (self.advantages_PGL != 0).any(2)
+        return flags(torch.ne, self.advantages_PG, 0.0).bool()
+
     def hit_flags(self) -> Tensor:
         """`hits_PG` as 0 and 1 of the rewards' dtype."""
         hits = flags(torch.gt, self.rewards_PG, self.config.hit_above)
-        return hits if self.valid_PG is self.all_PG else hits * self.valid_PG
+        return hits if is_everywhere(self.valid_PG) else hits * self.valid_PG
 
     def valid_rewards(self) -> Tensor:
         """Rewards (P, G), -inf in rows that are not valid: a group has a hit where its highest is above `hit_above`."""
-        return self.rewards_PG if self.valid_PG is self.all_PG else self.rewards_PG.masked_fill(~self.valid_PG, -torch.inf)
+        return self.rewards_PG if is_everywhere(self.valid_PG) else self.rewards_PG.masked_fill(~self.valid_PG, -torch.inf)
 
     def any_hit_P(self) -> Tensor:
         """Bool (P,): the group holds a hit."""
@@ -116,42 +107,14 @@ class GroupState:
 
     def scores_PG(self) -> Tensor:
         """Structural scores (P, G); raises SignalError where the caller gave none."""
-        if self.structural_PG is None:
-            raise SignalError("structural_PG: missing, and this constructor orders rollouts by it; pass scores in [0, 1]")
-        return self.structural_PG
+        return self.given("structural_PG", "orders rollouts by it; pass scores in [0, 1]")
 
-    def scores_of_misses_PG(self) -> Tensor:
-        """The same, to be read in misses alone: spares the table in which anchors have their own."""
-        return self.scores_PG() if self.miss_scores_PG is None else self.miss_scores_PG
-
-    def with_(self, *, later: Mapping[str, Callable[[], Tensor]] | None = None, **changes: Any) -> "GroupState":
-        """The state with other fields; those of `later`, which have no default, are computed when they are first read.
-
-        What is known is forgotten when a field changes that it is read from.
-        """
-        later = later or {}
-        if unknown := (changes.keys() | later.keys()) - _FIELDS:
-            raise TypeError(f"GroupState: no field {', '.join(sorted(unknown))}")
-        state = object.__new__(GroupState)  # dataclasses.replace, a tenth of construct's time on a small batch
-        own = state.__dict__
-        own.update(self.__dict__)
-        for table in (*changes, *later):
-            own.update(dict.fromkeys(_KNOWN.get(table, ())))
-        own.update(changes)
-        for name, compute in later.items():
-            own.pop(name, None)
-            own["_later_" + name] = compute
-        return state
-
-    def __getattr__(self, name: str) -> Any:
-        """A field of `later`: reached where the state has no such attribute yet."""
-        compute = self.__dict__.get("_later_" + name)
-        if compute is None:
-            raise AttributeError(f"GroupState: no attribute {name!r}")
-        return self.__dict__.setdefault(name, compute())
-
-
-_FIELDS = {field.name for field in fields(GroupState)}
+    def given(self, name: str, why: str) -> Tensor:
+        """The optional field `name`. Raises SignalError saying why the constructor needs it, where the caller gave none."""
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            raise SignalError(f"{name}: missing; this constructor {why}")
+        return value
 
 
 def group_state(
@@ -167,18 +130,30 @@ def group_state(
     baseline_P: Any = None,
     reference_logprob_PG: Any = None,
     anchor_reference_logprob_P: Any = None,
+    sids_PGL: Any = None,
+    targets_PTL: Any = None,
+    anchor_sids_PL: Any = None,
+    anchor_logprob_PL: Any = None,
+    entropy_PGL: Any = None,
 ) -> GroupState:
-    """Check a batch of groups and wrap it as the first state.
+    """Check a batch of groups and wrap it as the first state. Everything is copied: the caller's tables may be refilled.
 
     Args:
-        rewards_PG: (P, G) finite numbers, torch, numpy or nested lists; integers become float32.
+        rewards_PG: (P, G) finite numbers, torch, numpy or nested lists, in any layout; all but float64 become float32.
         structural_PG: (P, G) in [0, 1], optional.
         valid_PG: (P, G) bool, default all true. What a row that is not valid holds is never read.
         has_anchor_P: (P,) bool, default all false.
         logprob_PG: (P, G) floats, optional; needed by tie_rule "highest_logprob".
+        config: default `SignalConfig()`.
+        generator: for tie_rule "random".
         anchor_logprob_P, anchor_reference_logprob_P: (P,) floats, optional; where a prompt gets no anchor they are never read.
         baseline_P: (P,) finite floats, optional.
         reference_logprob_PG: (P, G) floats, optional.
+        sids_PGL: (P, G, L) integer codes of each row's SID, optional; needed by level-wise constructors.
+        targets_PTL: (P, T, L) or (P, L) integer codes of the targets, -1 on every level of a target that is not there.
+        anchor_sids_PL: (P, L) integer codes of the anchors; default the first target.
+        anchor_logprob_PL: (P, L) floats; where a prompt gets no anchor they are never read.
+        entropy_PGL: (P, G, L) floats of 0 or more.
 
     Raises:
         SignalError: wrong shape, a value that is not finite or out of range, or a group without a valid row.
@@ -186,51 +161,65 @@ def group_state(
     rewards = as_tensor(rewards_PG, "rewards_PG")
     if rewards.ndim != 2 or rewards.numel() == 0:
         raise SignalError(f"rewards_PG: shape {tuple(rewards.shape)} must be (prompts, rollouts), both at least 1")
+    if rewards.is_complex():
+        raise SignalError(f"rewards_PG: dtype {rewards.dtype} must be real numbers")
     rewards = rewards if rewards.dtype in (torch.float32, torch.float64) else rewards.float()  # sums need more than 16 bits
     shape, device = rewards.shape, rewards.device
-    all_PG = constant(True, shape, torch.bool, device)
-    valid = valid_rows(valid_PG, all_PG)
-    none_P = constant(-1, shape[:1], torch.int64, device)
-    no_P = constant(False, shape[:1], torch.bool, device)
+    P, G = shape
+    valid = valid_rows(valid_PG, everywhere(shape, device))
+    none_P = torch.full((P,), -1, device=device)
 
     def rows(value: Any, name: str) -> Tensor | None:
-        return None if value is None else finite(numbers(value, name, rewards), name, valid, all_PG)
+        return None if value is None else finite(numbers(value, name, rewards), name, valid)
 
     def prompts(value: Any, name: str) -> Tensor | None:
         return None if value is None else numbers(value, name, rewards[:, 0])
 
-    checked = finite(rewards, "rewards_PG", valid, all_PG)
+    def levels(value: Any, name: str, *shape: int | None) -> Tensor | None:
+        return None if value is None else shaped(as_tensor(value, name, device).to(rewards.dtype), name, shape)
+
     structural = None if structural_PG is None else numbers(structural_PG, "structural_PG", rewards)
     baseline = prompts(baseline_P, "baseline_P")
+    sids = None if sids_PGL is None else codes(sids_PGL, "sids_PGL", (P, G, None), device)
+    L = None if sids is None else sids.shape[2]
+    targets = None if targets_PTL is None else codes(targets_PTL, "targets_PTL", (P, None, L), device)
+    anchors = None if targets is None else targets[:, 0]
+    if anchor_sids_PL is not None:
+        anchors = codes(anchor_sids_PL, "anchor_sids_PL", (P, L), device)
+    entropy = levels(entropy_PGL, "entropy_PGL", P, G, L)
     return GroupState(
-        rewards_PG=checked,
-        structural_PG=None if structural is None else scores(structural, valid, all_PG),
+        rewards_PG=finite(rewards, "rewards_PG", valid, squares=True),
+        structural_PG=None if structural is None else scores(structural, valid),
         valid_PG=valid,
-        has_anchor_P=no_P if has_anchor_P is None else bools(has_anchor_P, "has_anchor_P", shape[:1], device),
+        has_anchor_P=none_P > 0 if has_anchor_P is None else bools(has_anchor_P, "has_anchor_P", shape[:1], device),
         logprob_PG=rows(logprob_PG, "logprob_PG"),
-        advantages_PG=constant(0.0, shape, rewards.dtype, device),
+        advantages_PG=torch.zeros(shape, dtype=rewards.dtype, device=device),
         active_PG=valid,
         anchor_slot_P=none_P,
-        positive_P=none_P,
-        negative_P=none_P,
-        redraw_P=no_P,
-        all_PG=all_PG,
+        positive_P=none_P.clone(),
+        negative_P=none_P.clone(),
+        redraw_P=none_P > 0,
         config=config or _DEFAULTS,
         generator=generator,
         anchor_logprob_P=prompts(anchor_logprob_P, "anchor_logprob_P"),
         baseline_P=None if baseline is None else finite_prompts(baseline, "baseline_P"),
         reference_logprob_PG=rows(reference_logprob_PG, "reference_logprob_PG"),
         anchor_reference_logprob_P=prompts(anchor_reference_logprob_P, "anchor_reference_logprob_P"),
-        anchored_N=none_P[:0],
+        sids_PGL=sids,
+        targets_PTL=targets,
+        anchor_sids_PL=anchors,
+        anchor_logprob_PL=levels(anchor_logprob_PL, "anchor_logprob_PL", P, L),
+        entropy_PGL=None if entropy is None else finite(entropy, "entropy_PGL", valid),
     )
 
 
 def append_row(state: GroupState) -> GroupState:
     """One more row at the end of every group, (P, G + 1): not valid and without content, room for an anchor."""
-
-    def padded(rows_PG: Tensor | None) -> Any:
-        return None if rows_PG is None else torch.nn.functional.pad(rows_PG, (0, 1))
-
-    wider = {name: padded(getattr(state, name)) for name in _ROWS}
-    valid_PG = wider["valid_PG"]
-    return state.with_(**wider, all_PG=constant(True, valid_PG.shape, torch.bool, valid_PG.device))
+    wider: dict[str, Any] = {}
+    for name in ("rewards_PG", "structural_PG", "valid_PG", "logprob_PG", "advantages_PG", "active_PG", "reference_logprob_PG"):
+        rows_PG: Tensor | None = getattr(state, name)
+        wider[name] = None if rows_PG is None else pad(rows_PG, (0, 1))
+    for name, empty in (("advantages_PGL", 0), ("sids_PGL", -1), ("entropy_PGL", 0)):
+        rows_PGL: Tensor | None = getattr(state, name)
+        wider[name] = None if rows_PGL is None else pad(rows_PGL, (0, 0, 0, 1), value=empty)
+    return replace(state, **wider)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recast_sim.signal.construct import UpdatePlan
+from recast_sim.signal.plan import UpdatePlan
 from recast_sim.signal.signal_config import SignalError
 
 
@@ -46,7 +46,7 @@ def plan_objective(
     Raises:
         SignalError: `config.kl` is not 0 and there is no reference.
     """
-    surrogate_NL, binds_NL = clipped_surrogate(new_NL, old_NL, plan.advantages_N, config.clip_low, config.clip_high)
+    surrogate_NL, binds_NL = clipped_surrogate(new_NL, old_NL, plan.advantages_NL, config.clip_low, config.clip_high)
     total = (plan.weights_N[:, None] * surrogate_NL).sum()
     kl = 0.0
     if config.kl:
@@ -58,11 +58,14 @@ def plan_objective(
 
 
 def clipped_surrogate(
-    new_NL: Tensor, old_NL: Tensor, advantages_N: Tensor, clip_low: float, clip_high: float
+    new_NL: Tensor, old_NL: Tensor, advantages_NL: Tensor, clip_low: float, clip_high: float
 ) -> tuple[Tensor, Tensor]:
-    """PPO's pessimistic token loss -min(ratio A, clip(ratio) A) (arXiv 1707.06347), and where the clip binds; both (N, L)."""
-    ratio, A = (new_NL - old_NL).exp(), advantages_N[:, None]
-    free, clipped = ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A
+    """PPO's pessimistic token loss -min(ratio A, clip(ratio) A) (arXiv 1707.06347), and where the clip binds; both (N, L).
+
+    `advantages_NL` has a column a level, or one for all of them.
+    """
+    ratio = (new_NL - old_NL).exp()
+    free, clipped = ratio * advantages_NL, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages_NL
     return -torch.minimum(free, clipped), clipped < free
 
 

@@ -37,20 +37,20 @@ def flat_rows(slot_P: Tensor, group_N: Tensor, width: int) -> Tensor:
     return torch.add(slot_P.index_select(0, group_N), group_N, alpha=width)
 
 
-def flat_rows_of_all(slot_P: Tensor, width: int) -> Tensor:
-    """Flat rows p * width + slot of all groups."""
-    return torch.add(slot_P, _count(len(slot_P), slot_P.dtype, slot_P.device), alpha=width)
-
-
 def groups_where(mask_P: Tensor) -> Tensor:
     """Indices of the true entries, int64 (N,)."""
     return mask_P.nonzero().view(-1)
 
 
 @lru_cache(maxsize=32)
-def constant(value: float, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A table of one value. It is one element seen from everywhere, so torch refuses to write into it."""
-    return torch.full((), value, dtype=dtype, device=device).expand(shape)
+def everywhere(shape: torch.Size, device: torch.device) -> Tensor:
+    """Bool (P, G), true everywhere: one element seen from all places, so torch refuses to write into it."""
+    return torch.ones((), dtype=torch.bool, device=device).expand(shape)
+
+
+def is_everywhere(mask_PG: Tensor) -> bool:
+    """Whether a mask is `everywhere`, which spares a step the masking. False says nothing: the mask may still be all true."""
+    return mask_PG is everywhere(mask_PG.shape, mask_PG.device)
 
 
 @lru_cache(maxsize=32)

@@ -9,8 +9,11 @@ from recast_sim.signal.signal_config import SignalError
 
 Apply = Callable[[GroupState], GroupState]
 Anchors = Literal["never", "all_zero", "always"]
-AllZero = Literal["0", "negative", "-baseline", "repaired", "target", "rescued", "redrawn"]
-_NEEDS = ("logprob_PG", "anchor_logprob_P", "baseline_P", "reference_logprob_PG", "anchor_reference_logprob_P")
+AllZero = Literal["0", "negative", "positive", "centred", "by level", "-baseline", "repaired", "target", "rescued", "redrawn"]
+_NEEDS = (
+    *("logprob_PG", "anchor_logprob_P", "baseline_P", "reference_logprob_PG", "anchor_reference_logprob_P"),
+    *("sids_PGL", "targets_PTL", "anchor_logprob_PL", "entropy_PGL"),
+)
 _REGISTRY: dict[str, "Constructor"] = {}
 
 
@@ -24,9 +27,10 @@ class Constructor:
         source: paper id or code base it follows.
         width: rows of a group that the actor sees at most: a number, "G", "G + 1", a config field, "1 + " one of them.
         all_zero: what an all-zero group (that has an anchor) yields: "0" nothing; "negative" every row is pushed down, so
-            long as the batch has a hit; "-baseline" every row gets minus its prompt's baseline; "repaired" an anchor up and
-            sampled rows down; "target" the anchor alone; "rescued" one sampled miss up, others down; "redrawn" no rows, the
-            group is drawn anew.
+            long as the batch has a hit; "positive" every row is pushed up; "centred" misses against misses, which sum to 0;
+            "by level" misses that share codes of a target up, others down; "-baseline" every row gets minus its prompt's
+            baseline; "repaired" an anchor up and sampled rows down; "target" the anchor alone; "rescued" one sampled miss up,
+            others down; "redrawn" no rows, the group is drawn anew.
         anchors: "never", "all_zero" (repairs groups without a hit) or "always" (every group gets its target).
         structural: orders rollouts by structural score.
         rollouts: needs sampled rollouts at all (plain supervision does not).
@@ -34,6 +38,7 @@ class Constructor:
         needs: arguments of `construct` that it reads beyond scores and anchors ("logprob_PG", "baseline_P", ...).
         appends: puts the anchor into a row of its own, G; the signal has G + 1 rows a group.
         compares: sets a group's rollouts against each other, so that it needs two of them.
+        level_wise: gives the levels of a row numbers of their own.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Constructor:
     needs: tuple[str, ...] = ()
     appends: bool = False
     compares: bool = True
+    level_wise: bool = False
 
     @property
     def off_policy(self) -> bool:
@@ -74,6 +80,7 @@ def register(
     needs: tuple[str, ...] = (),
     appends: bool = False,
     compares: bool = True,
+    level_wise: bool = False,
 ) -> Callable[[Apply], Apply]:
     """Decorator: register a function from state to state under `name`; fields as in `Constructor`.
 
@@ -88,7 +95,7 @@ def register(
             _require("needs", argument, _NEEDS)
         if name in _REGISTRY:
             raise SignalError(f"register: constructor {name!r} exists already; choose another name")
-        flags = (structural, rollouts, redraws, needs, appends, compares)
+        flags = (structural, rollouts, redraws, needs, appends, compares, level_wise)
         _REGISTRY[name] = Constructor(name, apply, source, width, all_zero, anchors, *flags)
         return apply
 

@@ -31,8 +31,12 @@ _POSITIVE = (
     "w_plus",
     "w_anchor",
     "luffy_gamma",
+    "sibling_eps",
+    "lens_alpha",
+    "zvp_alpha",
+    "reward_temperature",
 )
-_NOT_NEGATIVE = ("mean_eps", "window_low", "w_minus", "anchor_power")
+_NOT_NEGATIVE = ("mean_eps", "window_low", "w_minus", "anchor_power", "sibling_weight", "nll_weight", "ada_tau")
 _WHOLE = {"pass_k": 1, "care_negatives": 1, "sdpo_negatives": 1, "pods_width": 2}
 
 
@@ -62,6 +66,14 @@ class SignalConfig:
         w_anchor: advantage of an anchor that stands alone in an all-zero group (hybrid, grpo_anchor, rloo_anchor; ours).
         anchor_power: tempered_anchor weighs the anchor by pi(anchor) to this power (ours): 1 is the policy gradient of
             Pass@1, 0 is sft.
+        sibling_eps, sibling_weight: sibling advantages' denominator is std + eps; their weight beside grpo (arXiv 2602.10699).
+        lens_alpha: weight of all-zero groups in lens (arXiv 2510.08696).
+        zvp_alpha: weight of groups without variance in rl_zvp (arXiv 2509.21880).
+        reward_temperature: exp_reward_sft weighs by exp(reward / this) (arXiv 2603.10279; default ours).
+        chord_mu: weight of supervision in chord (arXiv 2508.11408).
+        nll_weight: weight of supervision in grpo_sr (arXiv 2604.14878; default ours).
+        ada_tau: ada_grpo trains on rollouts where this share of them is likelier than the target (arXiv 2606.08480; default
+            ours).
         tie_rule: which of several equally good rows is taken; "random" needs a generator, "highest_logprob" log-probs.
         anchor_choice: which of a prompt's targets becomes the anchor.
         anchor_weighting: factor on an anchor's row, which no policy sampled: "ratio_one" (1, as the paper),
@@ -99,6 +111,14 @@ class SignalConfig:
     w_minus: float = 1.0
     w_anchor: float = 0.3
     anchor_power: float = 1.0
+    sibling_eps: float = 1e-4
+    sibling_weight: float = 1.0
+    lens_alpha: float = 0.25
+    zvp_alpha: float = 0.1
+    reward_temperature: float = 0.5
+    chord_mu: float = 0.1
+    nll_weight: float = 0.1
+    ada_tau: float = 0.5
     tie_rule: TieRule = "first"
     anchor_choice: AnchorChoice = "first"
     anchor_weighting: AnchorWeighting = "ratio_one"
@@ -124,13 +144,14 @@ class SignalConfig:
         _require(self.std_ddof in (0, 1), "std_ddof", self.std_ddof, "must be 0 or 1")
         _require(self.window_low < 1, "window_low", self.window_low, "must be below 1")
         _require(self.window_low + self.window_span <= 1, "window_span", self.window_span, "must end the window at 1 or below")
+        _require(0 < self.chord_mu < 1, "chord_mu", self.chord_mu, "must lie in (0, 1)")
         _require(0 < self.anchor_floor <= 1, "anchor_floor", self.anchor_floor, "must lie in (0, 1]")
 
 
-def _require(ok: bool, field: str, value: object, mend: str) -> None:
+def _require(ok: bool, field: str, value: object, fix: str) -> None:
     if not ok:
-        raise SignalError(f"SignalConfig.{field}: {value} {mend}")
+        raise SignalError(f"SignalConfig.{field}: {value} {fix}")
 
 
 class SignalError(ValueError):
-    """Bad input to the signal module; the message names the argument, the first bad prompt and the mend."""
+    """Bad input to the signal module; the message names the argument, the first bad prompt and the fix."""

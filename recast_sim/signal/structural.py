@@ -6,15 +6,14 @@ it is never a reward.
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from recast_sim.signal.reductions import flags
-from recast_sim.signal.sid_keys import Packing
 from recast_sim.signal.signal_config import SignalError
 
-_PART = 2**16  # SIDs that stay in a core's cache from one operation to the next
+Repeats = Literal["once", "each"]
 
 
 def default_level_scores(levels: int) -> tuple[float, ...]:
@@ -33,6 +32,26 @@ def prefix_length(sids_PGSL: Tensor, targets_PTL: Tensor) -> Tensor:
     return length
 
 
+def level_matches(sids_PGL: Tensor, targets_PTL: Tensor, *, prefix: bool = True) -> Tensor:
+    """Hard structural scores by level: float (P, G, L), 1 where a SID matches a target on a level, else 0.
+
+    Args:
+        sids_PGL: integer codes of each row's SID.
+        targets_PTL: integer codes of the targets, -1 on every level of one that is not there; (P, L) stands for one target.
+        prefix: a level counts only where all levels before it match the same target (the trie's view). Without it each level
+            counts by itself.
+
+    Raises:
+        SignalError: shapes that do not fit.
+    """
+    targets = targets_PTL[:, None] if targets_PTL.ndim == 2 else targets_PTL
+    _check_shapes(sids_PGL[:, :, None], targets)
+    match_PGTL = (sids_PGL[:, :, None] == targets[:, None]) & (targets >= 0)[:, None]
+    if prefix:
+        match_PGTL = match_PGTL.cumprod(3).bool()
+    return match_PGTL.any(2).float()
+
+
 def structural_score(
     sids_PGSL: Tensor,
     targets_PTL: Tensor,
@@ -40,28 +59,34 @@ def structural_score(
     sid_mask_PGS: Tensor | None = None,
     target_mask_PT: Tensor | None = None,
     level_scores: Sequence[float] | None = None,
+    repeats: Repeats = "once",
 ) -> Tensor:
-    """u: the mean over a response's distinct SIDs of the best phi against any target (arXiv 2604.22169): float (P, G).
+    """u: the mean over a response's SIDs of the best phi against any target (arXiv 2604.22169): float (P, G).
 
     Args:
         sids_PGSL: int SIDs of each response; (P, G, L) stands for one SID a response.
         targets_PTL: int SIDs of the targets; (P, L) stands for one target a prompt.
-        sid_mask_PGS, target_mask_PT: bool, false for padding; default all true. P_i and T are sets: a SID that a response
-            repeats counts once. The score is 0 where either set is empty.
+        sid_mask_PGS, target_mask_PT: bool, false for padding; default all true. The score is 0 where either is empty.
         level_scores: phi by shared prefix length 0..L, non-decreasing in [0, 1]; default `default_level_scores(L)`.
+        repeats: a SID that a response repeats counts "once", since the paper's P_i is a set, or "each" time, as in OpenOneRec's
+            own score, which averages over the list.
 
     Raises:
-        SignalError: shapes that do not fit or bad level scores.
+        SignalError: shapes that do not fit, bad level scores or an unknown rule for repeats.
     """
     sids = sids_PGSL[:, :, None] if sids_PGSL.ndim == 3 else sids_PGSL
     targets = targets_PTL[:, None] if targets_PTL.ndim == 2 else targets_PTL
     _check_shapes(sids, targets)
     scores = default_level_scores(sids.shape[3]) if level_scores is None else tuple(level_scores)
     _check_level_scores(scores, sids.shape[3])
-    best_PGS, keys_PGS = _best_value(sids, targets, target_mask_PT, scores)
-    counted = _counted(sids, keys_PGS, None if sid_mask_PGS is None else _mask(sid_mask_PGS, sids.shape[:3], "sid_mask_PGS"))
-    if counted is None:
-        return best_PGS[:, :, 0] if sids.shape[2] == 1 else best_PGS.sum(2) / max(1, sids.shape[2])
+    if repeats not in ("once", "each"):
+        raise SignalError(f"repeats: {repeats!r} must be once or each")
+    best_PGS = _best_value(sids, targets, target_mask_PT, scores)
+    counted = torch.ones(sids.shape[:3], dtype=torch.bool, device=sids.device)
+    if sid_mask_PGS is not None:
+        counted = _mask(sid_mask_PGS, sids.shape[:3], "sid_mask_PGS")
+    if repeats == "once":
+        counted = _first_of_each(sids, counted)
     return best_PGS.masked_fill(~counted, 0.0).sum(2) / counted.sum(2).clamp(min=1)
 
 
@@ -72,54 +97,31 @@ def exact_hit(sids_PGL: Tensor, targets_PTL: Tensor, target_mask_PT: Tensor | No
         raise SignalError(f"sids_PGL: {sids_PGL.ndim} axes do not fit; expected (P, G, L), the first SID of each response")
     _check_shapes(sids_PGL[:, :, None], targets)
     values = (*(0.0,) * sids_PGL.shape[2], 1.0)
-    return _best_value(sids_PGL[:, :, None], targets, target_mask_PT, values)[0][:, :, 0]
+    return _best_value(sids_PGL[:, :, None], targets, target_mask_PT, values)[:, :, 0]
 
 
-def _best_value(
-    sids: Tensor, targets: Tensor, target_mask_PT: Tensor | None, values: Sequence[float]
-) -> tuple[Tensor, Tensor | None]:
-    """The value of the longest prefix that each SID shares with a target, 0 without targets, and the SIDs' keys: (P, G, S).
+def _best_value(sids: Tensor, targets: Tensor, target_mask_PT: Tensor | None, values: Sequence[float]) -> Tensor:
+    """The value of the longest prefix that each SID shares with a target, 0 without targets: float (P, G, S).
 
-    `values` by length 0..L do not decrease. Codes that no packing holds have no keys.
+    `values` by length 0..L do not decrease. Targets one by one, so that no table has an axis for them.
     """
     mask = None if target_mask_PT is None else _mask(target_mask_PT, targets.shape[:2], "target_mask_PT")
-    packing = Packing.of(sids, targets)
-    if packing is None:
-        return _best_value_plain(sids, targets, mask, values), None
-    keys_PGS, keys_PT = packing.keys(sids), packing.keys(targets, mask)
-    best_PGS, groups = torch.zeros(sids.shape[:3], device=sids.device), max(1, _PART // sids[0, ..., 0].numel())
-    for keys, target_keys, best in zip(*(table.split(groups) for table in (keys_PGS, keys_PT, best_PGS)), strict=True):
-        least = packing.difference(keys, target_keys)
-        for length, (below, value) in enumerate(itertools.pairwise((0.0, *values))):
-            if value > below:
-                shared = flags(torch.lt, least, packing.border(length))
-                torch.maximum(best, shared.mul_(value), out=best)
-    return best_PGS, keys_PGS
+    best = torch.full(sids.shape[:3], -1, device=sids.device)
+    for target in range(targets.shape[1]):
+        length = prefix_length(sids, targets[:, target : target + 1])[..., 0]
+        if mask is not None:
+            length = length.masked_fill(~mask[:, target, None, None], -1)
+        torch.maximum(best, length, out=best)
+    return torch.tensor((0.0, *values), device=sids.device)[best + 1]
 
 
-def _best_value_plain(sids: Tensor, targets: Tensor, mask: Tensor | None, values: Sequence[float]) -> Tensor:
-    if targets.shape[1] == 0:
-        return torch.zeros(sids.shape[:3], device=sids.device)
-    length = prefix_length(sids, targets)
-    if mask is not None:
-        length = length.masked_fill(~mask[:, None, None], -1)
-    return torch.tensor((0.0, *values), device=sids.device)[length.amax(3) + 1]
-
-
-def _counted(sids: Tensor, keys: Tensor | None, mask: Tensor | None) -> Tensor | None:
-    """Bool (P, G, S): the SID counts and does not stand at an earlier counted place of the same response; None where all do."""
-    repeats = {}
+def _first_of_each(sids: Tensor, counted: Tensor) -> Tensor:
+    """`counted`, (P, G, S), without SIDs that stand at an earlier counted place of the same response."""
+    first = counted.clone()
     for earlier, place in itertools.combinations(range(sids.shape[2]), 2):
-        same = (sids[:, :, place] == sids[:, :, earlier]).all(2) if keys is None else keys[:, :, place] == keys[:, :, earlier]
-        if int(torch.count_nonzero(same)):
-            repeats[earlier, place] = same
-    if mask is None and not repeats:
-        return None
-    mask = torch.ones(sids.shape[:3], dtype=torch.bool, device=sids.device) if mask is None else mask
-    counted = mask.clone()
-    for (earlier, place), same in repeats.items():
-        counted[:, :, place] &= ~(same & mask[:, :, earlier])
-    return counted
+        same = (sids[:, :, place] == sids[:, :, earlier]).all(2)
+        first[:, :, place] &= ~(same & counted[:, :, earlier])
+    return first
 
 
 def _mask(mask: Tensor, shape: torch.Size, name: str) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -10,10 +10,11 @@ import torch
 
 from recast_sim.runs import derive_seed
 from recast_sim.runs.model_state import latest_checkpoint, load_state, save_state
-from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor, regime_codes
-from recast_sim.training.constructor_inputs import Needs
+from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor
+from recast_sim.signal.groups import ScoredGroups, group_rows, signal_of, signal_row
+from recast_sim.training.constructor_inputs import ConstructorInputs
 from recast_sim.training.plan_update import plan_gradient_norm, update
-from recast_sim.training.world_groups import Batch, draw_batch, roll_out, signal_of
+from recast_sim.training.world_groups import draw_groups, roll_out
 from recast_sim.world.environment import Environment
 from recast_sim.world.evaluation import evaluate
 from recast_sim.world.generators import torch_generator
@@ -103,59 +104,60 @@ def train(
     Raises:
         UpdateError: the loss is not finite; the last checkpoint is kept.
     """
-    optimiser, needs = _optimiser(policy, config), Needs(config.constructor, reference, environment)
-    start, totals = _restore(writer, policy, optimiser, needs)
+    optimiser = _optimiser(policy, config)
+    inputs = ConstructorInputs(get_constructor(config.constructor), reference, environment)
+    start, totals = _restore(writer, policy, optimiser, inputs)
     if start == 0:
         writer.evaluation({"step": 0, **totals, **evaluate(policy, environment)})
     for step in range(start + 1, config.steps + 1):
-        batch, signal = _groups_of_step(policy, environment, config, needs, seed, step)
+        groups, signal = _groups_of_step(policy, environment, config, inputs, seed, step)
         log = update(
             policy,
             reference,
             environment,
-            batch,
+            groups,
             signal,
             optimiser,
             config.objective,
             config.updates_per_batch,
-            _borrowed_norm(policy, environment, batch, config, derive_seed(seed, "signal", step)),
+            _borrowed_norm(policy, environment, groups, config, derive_seed(seed, "signal", step)),
         )
-        needs.learn(batch)
-        totals["rollouts"] += batch.rollouts_drawn
+        inputs.learn(groups)
+        totals["rollouts"] += groups.drawn
         totals["actor_rows"] += len(signal.plan.rows_N) * config.updates_per_batch
         totals["actor_tokens"] = totals["actor_rows"] * policy.levels
         totals["optimiser_steps"] += config.updates_per_batch if len(signal.plan.rows_N) else 0
-        writer.step({"step": step, **totals, **_signal_row(signal), **log})
-        writer.groups(_group_rows(step, batch, signal))
+        writer.step({"step": step, **totals, **signal_row(signal), **log})
+        writer.groups(group_rows(step, groups.prompt_P, signal))
         if step % config.evaluate_every == 0 or step == config.steps:
             writer.evaluation({"step": step, **totals, **evaluate(policy, environment)})
         if config.checkpoint_every and step % config.checkpoint_every == 0:
             with writer.checkpoint(step) as folder:
                 save_state(folder, policy, optimiser, totals=totals)
-                needs.save(folder)
+                inputs.save(folder)
         on_step(step)
 
 
 def _groups_of_step(
-    policy: TreePolicy, environment: Environment, config: TrainingConfig, needs: Needs, seed: int, step: int
-) -> tuple[Batch, Signal]:
-    def draw(attempt: int) -> Batch:
+    policy: TreePolicy, environment: Environment, config: TrainingConfig, inputs: ConstructorInputs, seed: int, step: int
+) -> tuple[ScoredGroups, Signal]:
+    def draw(attempt: int) -> ScoredGroups:
         generator = torch_generator(seed, "step", step, attempt)
         prompt_P = torch.randint(len(environment.train.x_ND), (config.prompts_per_step,), generator=generator)
-        batch = roll_out(policy, environment, prompt_P, config.group_size, config.sampler, config.signal, generator)
-        return needs.supply(batch)
+        groups = roll_out(policy, environment, prompt_P, config.group_size, config.sampler, config.signal, generator)
+        return inputs.supply(groups, policy)
 
     of_step = derive_seed(seed, "signal", step)
-    batch = draw_batch(draw, config.constructor, config.signal, config.prompts_per_step, config.max_draws, of_step)
-    return batch, signal_of(batch, config.constructor, config.signal, torch_generator(of_step))
+    groups = draw_groups(draw, inputs.constructor, config.signal, config.prompts_per_step, config.max_draws, of_step)
+    return groups, signal_of(groups, inputs.constructor, config.signal, torch_generator(of_step))
 
 
 def _borrowed_norm(
-    policy: TreePolicy, environment: Environment, batch: Batch, config: TrainingConfig, seed: int
+    policy: TreePolicy, environment: Environment, groups: ScoredGroups, config: TrainingConfig, seed: int
 ) -> float | None:
     if not config.norm_like:
         return None
-    return plan_gradient_norm(policy, environment, batch, config.norm_like, config.signal, seed)
+    return plan_gradient_norm(policy, environment, groups, get_constructor(config.norm_like), config.signal, seed)
 
 
 def _optimiser(policy: TreePolicy, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -164,33 +166,11 @@ def _optimiser(policy: TreePolicy, config: TrainingConfig) -> torch.optim.Optimi
 
 
 def _restore(
-    writer: TrainingLog, policy: TreePolicy, optimiser: torch.optim.Optimizer, needs: Needs
+    writer: TrainingLog, policy: TreePolicy, optimiser: torch.optim.Optimizer, inputs: ConstructorInputs
 ) -> tuple[int, dict[str, int]]:
     folder = None if writer.path is None else latest_checkpoint(writer.path)
-    needs.load(folder)
+    inputs.load(folder)
     if folder is None:
         return 0, {"rollouts": 0, "actor_rows": 0, "actor_tokens": 0, "optimiser_steps": 0}
     totals: Any = load_state(folder, policy, optimiser)["totals"]
     return int(folder.name.split("-")[1]), totals
-
-
-def _signal_row(signal: Signal) -> dict[str, float]:
-    row: dict[str, float] = {f"before_{name}": share for name, share in asdict(signal.regime_before).items()}
-    row |= {f"after_{name}": share for name, share in asdict(signal.regime_after).items()}
-    row["learnable"] = float(signal.learnable_P.float().mean())
-    row["repaired"] = float(signal.repaired_P.float().mean())
-    row["update_width"] = len(signal.plan.rows_N) / len(signal.learnable_P)
-    return row
-
-
-def _group_rows(step: int, batch: Batch, signal: Signal) -> dict[str, object]:
-    valid = batch.rollouts.valid_PG.sum(1)
-    return {
-        "step": [step] * len(batch.prompt_P),
-        "prompt": batch.prompt_P.numpy(),
-        "hits": signal.hits_before_P.numpy(),
-        "valid": valid.numpy(),
-        "regime": regime_codes(signal.hits_before_P, valid).numpy(),
-        "repaired": signal.repaired_P.numpy(),
-        "learnable": signal.learnable_P.numpy(),
-    }

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, plan_objective
-from recast_sim.training.world_groups import Batch, kept_leaves, signal_of
+from recast_sim.signal import Constructor, ObjectiveConfig, Signal, SignalConfig, plan_objective
+from recast_sim.signal.groups import ScoredGroups, kept_leaves, signal_of
 from recast_sim.world.environment import Environment
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
@@ -20,7 +20,7 @@ def update(
     policy: TreePolicy,
     reference: TreePolicy,
     environment: Environment,
-    batch: Batch,
+    groups: ScoredGroups,
     signal: Signal,
     optimiser: torch.optim.Optimizer,
     objective: ObjectiveConfig,
@@ -38,7 +38,7 @@ def update(
     log = {"loss": 0.0, "gradient_norm": 0.0, "kl": 0.0, "clip_share": 0.0}
     if len(signal.plan.rows_N) == 0:
         return log
-    rows = _KeptRows(environment, batch, signal)
+    rows = _KeptRows(environment, groups, signal)
     with torch.no_grad():
         old_NL = rows.logprobs(policy) if updates > 1 else None  # one step is on-policy: old is new
         reference_NL = rows.logprobs(reference) if objective.kl else None
@@ -58,29 +58,33 @@ def update(
 
 
 def plan_gradient_norm(
-    policy: TreePolicy, environment: Environment, batch: Batch, constructor: str, config: SignalConfig, seed: int
+    policy: TreePolicy,
+    environment: Environment,
+    groups: ScoredGroups,
+    constructor: Constructor,
+    config: SignalConfig,
+    seed: int,
 ) -> float:
     """Norm of the on-policy gradient that another constructor would take from the same groups; 0 where it keeps no row."""
-    signal = signal_of(batch, constructor, config, torch_generator(seed, "norm"))
+    signal = signal_of(groups, constructor, config, torch_generator(seed, "norm"))
     if len(signal.plan.rows_N) == 0:
         return 0.0
-    logprob_N = _KeptRows(environment, batch, signal).logprobs(policy).sum(1)
-    gradients = torch.autograd.grad(
-        (signal.plan.coefficients_N * logprob_N).sum(), list(policy.parameters()), allow_unused=True
-    )
+    logprob_NL = _KeptRows(environment, groups, signal).logprobs(policy)
+    total = (signal.plan.coefficients_NL * logprob_NL).sum()
+    gradients = torch.autograd.grad(total, list(policy.parameters()), allow_unused=True)
     return float(torch.nn.utils.get_total_norm([g for g in gradients if g is not None]))
 
 
 class _KeptRows:
     """The kept rows laid side by side, a group a line, so that a policy reads each group's context once."""
 
-    def __init__(self, environment: Environment, batch: Batch, signal: Signal) -> None:
+    def __init__(self, environment: Environment, groups: ScoredGroups, signal: Signal) -> None:
         group_N = signal.plan.rows_N // signal.group_size
-        groups, self.line_N, counts = torch.unique_consecutive(group_N, return_inverse=True, return_counts=True)
+        lines, self.line_N, counts = torch.unique_consecutive(group_N, return_inverse=True, return_counts=True)
         self.column_N = torch.arange(len(group_N)) - (counts.cumsum(0) - counts)[self.line_N]
-        self.leaf_PR = torch.zeros(len(groups), int(counts.max()), dtype=torch.int64)
-        self.leaf_PR[self.line_N, self.column_N] = kept_leaves(batch, signal)
-        self.x_PD = environment.train.x_ND[batch.prompt_P[groups]]
+        self.leaf_PR = torch.zeros(len(lines), int(counts.max()), dtype=torch.int64)
+        self.leaf_PR[self.line_N, self.column_N] = kept_leaves(groups, signal.plan, signal.group_size)
+        self.x_PD = environment.train.x_ND[groups.prompt_P[lines]]
 
     def logprobs(self, policy: TreePolicy) -> Tensor:
         """Log-probability of each step of each kept row, (N, L)."""

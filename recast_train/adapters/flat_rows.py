@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal import Constructor, Signal, SignalConfig, SignalError, construct
-from recast_sim.signal.group_state import as_tensor
+from recast_sim.signal.checks import as_tensor
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class KeptRows:
         row_PG: the trainer's row in each slot, int64, -1 where a slot has none.
         row_N: the kept row; where it is an anchor, the row that the anchor replaces, -1 if there is none to replace.
         group_N, slot_N: where the row stands.
-        coefficient_N: what the row's loss is multiplied with: its weight times its advantage.
+        coefficient_NL: what the row's loss is multiplied with, its weight times its advantage: (N, 1), or a column a level.
         anchor_N: bool, the row is an anchor, whose tokens the caller writes.
     """
 
@@ -34,8 +34,24 @@ class KeptRows:
     row_N: Tensor
     group_N: Tensor
     slot_N: Tensor
-    coefficient_N: Tensor
+    coefficient_NL: Tensor
     anchor_N: Tensor
+
+    @property
+    def coefficient_N(self) -> Tensor:
+        """The rows' coefficients, (N,). Raises SignalError where they differ by level."""
+        if self.signal.plan.level_wise:
+            raise SignalError(f"constructor: {self.signal.constructor} is level-wise; read coefficient_NL, one number a level")
+        return self.coefficient_NL[:, 0]
+
+
+def spread_levels(coefficient_NL: Tensor, first_N: Tensor, width: int) -> Tensor:
+    """A number for each of `width` response tokens, (N, width): a level's own on its token; they follow each other from `first_N`.
+
+    Tokens before an SID (a thought) get level 0's, tokens behind it the last level's.
+    """
+    level_NS = (torch.arange(width) - first_N[:, None]).clamp(0, coefficient_NL.shape[1] - 1)
+    return coefficient_NL.gather(1, level_NS)
 
 
 def select_rows(
@@ -46,6 +62,8 @@ def select_rows(
     *,
     has_anchor_R: Any = None,
     logprob_R: Any = None,
+    sids_RL: Any = None,
+    targets_RTL: Any = None,
     slot_R: Sequence[int] | None = None,
     config: SignalConfig | None = None,
     generator: torch.Generator | None = None,
@@ -56,6 +74,8 @@ def select_rows(
         constructor, config, generator: as in `construct`.
         group_R: the group of each row (a prompt's number or id).
         rewards_R, structural_R, logprob_R: one number a row. Groups may differ in size: a slot without a row is not valid.
+        sids_RL, targets_RTL: codes of each row's SID, -1 where it has none, and of its prompt's targets, for level-wise
+            constructors. The first target is the anchor's.
         has_anchor_R: bool; a group has an anchor where one of its rows says so. Needed by constructors with anchors.
         slot_R: place of each row in its group; default the order in which they come.
 
@@ -81,7 +101,16 @@ def select_rows(
         _check_length(name, column.numel(), R)
         return torch.zeros(P * G, dtype=column.dtype).scatter(0, at_R, column.reshape(-1)).reshape(P, G)
 
+    def levels(name: str, column_R: Any) -> Tensor | None:
+        if column_R is None:
+            return None
+        column = as_tensor(column_R, name, torch.device("cpu"))
+        _check_length(name, len(column), R)
+        rows = torch.full((P * G, *column.shape[1:]), -1).index_copy(0, at_R, column.long())
+        return rows.reshape(P, G, *column.shape[1:])
+
     anchors_PG = table("has_anchor_R", has_anchor_R)
+    targets_PGTL = levels("targets_RTL", targets_RTL)
     signal = construct(
         constructor,
         table("rewards_R", rewards_R),
@@ -89,6 +118,8 @@ def select_rows(
         valid_PG=row_PG >= 0,
         has_anchor_P=None if anchors_PG is None else anchors_PG.any(1),
         logprob_PG=table("logprob_R", logprob_R),
+        sids_PGL=levels("sids_RL", sids_RL),
+        targets_PTL=None if targets_PGTL is None else targets_PGTL.amax(1),  # a group's rows have the same
         config=config,
         generator=generator,
     )
@@ -101,7 +132,7 @@ def select_rows(
         row_N=wider_PG[group_N, slot_N],
         group_N=group_N,
         slot_N=slot_N,
-        coefficient_N=signal.plan.weights_N * signal.plan.advantages_N,
+        coefficient_NL=signal.plan.weights_N[:, None] * signal.plan.advantages_NL,
         anchor_N=signal.plan.anchor_N,
     )
 

@@ -54,10 +54,13 @@ def actor_rows(
         multiple: the number of rows must divide by it: the ranks, or the rows of a mini-batch.
 
     Raises:
-        SignalError: what `select_rows` refuses, `multiple` below 1, or a constructor that appends a row for its anchor.
+        SignalError: what `select_rows` refuses, `multiple` below 1, a constructor that appends a row for its anchor, or
+            one that is level-wise.
     """
     if get_constructor(constructor).appends:
         raise SignalError(f"constructor: {constructor} appends a row for its anchor, and the batch has none; choose another")
+    if get_constructor(constructor).level_wise:
+        raise SignalError(f"constructor: {constructor} gives a number a level, and these rows take one each; choose another")
     if multiple < 1:
         raise SignalError(f"multiple: {multiple} must be at least 1")
     anchors_R = torch.ones(len(prompt_R), dtype=torch.bool) if has_anchor_R is None else has_anchor_R

@@ -66,9 +66,9 @@ def split_plan(plan: UpdatePlan, group_size: int, share: slice) -> OwnRows:
     rows_N, order = torch.cat([rows_N, filler_F]).sort(stable=True)
 
     def padded(column_N: Tensor) -> Tensor:
-        return torch.cat([column_N, column_N.new_zeros(len(filler_F))])[order]
+        return torch.cat([column_N, column_N.new_zeros(len(filler_F), *column_N.shape[1:])])[order]
 
-    columns = {name: padded(getattr(own, name)) for name in ("advantages_N", "weights_N", "anchor_N")}
+    columns = {name: padded(getattr(own, name)) for name in ("advantages_NL", "weights_N", "anchor_N")}
     return OwnRows(replace(own, rows_N=rows_N, **columns), padded(torch.ones_like(own.anchor_N)))
 
 

@@ -1,6 +1,6 @@
 """How noisy a batch's gradient is: the variance between groups, and how far two halves of the batch agree.
 
-The gradient of group p is g_p = P * sum over its kept rows of coefficient * grad log pi(row), over all trainable parameters:
+The gradient of group p is g_p = P * sum over its kept rows of coefficient * grad log pi(row), level by level, over all trainable parameters:
 the mean over all P groups (0 for a group without a kept row) is minus the gradient of the batch's loss at the on-policy point,
 without KL. Exact: one backward pass for each group that has rows, which costs less than the random projections that it would
 take to tell the cosine from noise.
@@ -48,8 +48,8 @@ def probe_gradients(
     for group in prompt_N.unique().tolist():
         own = prompt_N == group
         first = torch.zeros(int(own.sum()), dtype=torch.int64, device=prompt_N.device)
-        row_N = packed_logprobs(model, prompts.take(prompt_N[own][:1]), first, leaf_N[own], temperature).sum(1)
-        total = groups * (plan.coefficients_N[own].to(row_N.dtype) * row_N).sum()
+        row_NL = packed_logprobs(model, prompts.take(prompt_N[own][:1]), first, leaf_N[own], temperature)
+        total = groups * (plan.coefficients_NL[own].to(row_NL.dtype) * row_NL).sum()
         gradient = torch.autograd.grad(total, trainable, allow_unused=True, materialize_grads=True)
         squared += sum(float(part.float().square().sum()) for part in gradient)
         for sums, part in zip(halves[group % 2], gradient, strict=True):

@@ -4,24 +4,19 @@ Axis letters: P prompts, G rollouts, L levels, N kept rows.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from recast_sim.runs import derive_seed
-from recast_sim.signal import (
-    Constructor,
-    Signal,
-    SignalConfig,
-    UpdatePlan,
-    construct,
-)
+from recast_sim.signal import Constructor, SignalConfig
+from recast_sim.signal.groups import ScoredGroups, join, joined, level_codes, redraw, score_leaves, signal_of
 from recast_train.engine import Engine
 from recast_train.model import PromptTokens, TrainError
 from recast_train.rollout import Part, RolloutConfig, ThoughtMarkers, sample_rollouts, sample_thoughts
-from recast_train.rollout.targets import choose_anchors, needs_logprobs, path_logprobs, rewards
+from recast_train.rollout.targets import choose_anchors, needs_logprobs, path_logprobs
 
 
 @dataclass(frozen=True)
@@ -37,25 +32,19 @@ class TrainPrompts:
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups with everything that the signal needs.
+    """Groups of a step with the prompts' tokens; the same on all ranks.
 
-    `drawn` counts every valid rollout and `thought_tokens` every token of a thought, also of groups that were thrown away.
-    For a constructor that needs no rollouts the groups hold one dummy miss each, `sampled` is false and `drawn` is 0. `tokens`
-    hold the thoughts where there are some, and the log-probabilities of rollouts and anchors are given them.
-    `anchor_leaf_P` is the leaf of the target that is the anchor.
-    `reward_seconds` is the time that rewards and structural scores took. The same on all ranks.
+    Attributes:
+        scored: what the signal needs; `drawn` counts valid rollouts alone. For a constructor that needs no rollouts the groups
+            hold one dummy miss each, `sampled` is false and `drawn` is 0.
+        tokens: the prompts, with their thoughts where there are some; log-probabilities are given them.
+        sampled: rollouts were generated.
+        thought_tokens: every token of a thought, also of groups that were thrown away.
+        reward_seconds: the time that rewards and structural scores took.
     """
 
-    prompt_P: Tensor
+    scored: ScoredGroups
     tokens: PromptTokens
-    anchor_leaf_P: Tensor
-    leaf_PG: Tensor
-    logprob_PG: Tensor
-    valid_PG: Tensor
-    rewards_PG: Tensor
-    structural_PG: Tensor
-    anchor_logprob_P: Tensor | None
-    drawn: int
     sampled: bool
     thought_tokens: int = 0
     reward_seconds: float = 0.0
@@ -85,40 +74,16 @@ def draw_groups(
         TrainError: P is not a multiple of the ranks, thoughts of a vocabulary without any, a probability that is not finite.
     """
     draw = _Draw(engine, model, train, constructor, config, size[1], rollout or RolloutConfig())
-    parts: list[tuple[Groups, Tensor]] = []
-    for attempt in range(max_draws if constructor.redraws else 1):
-        of_attempt = derive_seed(seed, attempt)
-        generator = torch.Generator().manual_seed(of_attempt)
-        groups = draw(torch.randint(len(train), size[:1], generator=generator), generator)
-        if not constructor.redraws:
-            return groups
-        parts.append((groups, ~signal_of(groups, constructor.name, config, derive_seed(of_attempt, "redraw")).redraw_P.cpu()))
-        if sum(int(kept.sum()) for _, kept in parts) >= size[0]:
-            break
-    return _join(parts, size[0])
 
+    def attempt(number: int) -> Groups:
+        generator = torch.Generator().manual_seed(derive_seed(seed, number))
+        return draw(torch.randint(len(train), size[:1], generator=generator), generator)
 
-def signal_of(groups: Groups, constructor: str, config: SignalConfig, seed: int) -> Signal:
-    """The shared signal module on the groups; every prompt has an anchor. `seed` breaks random ties."""
-    return construct(
-        constructor,
-        groups.rewards_PG,
-        groups.structural_PG,
-        valid_PG=groups.valid_PG,
-        has_anchor_P=torch.ones(len(groups.prompt_P), dtype=torch.bool),
-        logprob_PG=groups.logprob_PG,
-        anchor_logprob_P=groups.anchor_logprob_P,
-        length_PG=torch.ones_like(groups.rewards_PG),
-        config=config,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    def refused(number: int, groups: Groups) -> Tensor:
+        ties = torch.Generator().manual_seed(derive_seed(derive_seed(seed, number), "redraw"))
+        return signal_of(groups.scored, constructor, config, ties).redraw_P.cpu()
 
-
-def kept_leaves(groups: Groups, plan: UpdatePlan, group_size: int, prompt_P: Tensor) -> Tensor:
-    """Leaf of each row of a plan over some of the groups (their places in `prompt_P`), the anchor's where it is one."""
-    group, row = prompt_P[plan.rows_N // group_size], plan.rows_N % group_size
-    own = groups.leaf_PG[group, row.clamp(max=groups.leaf_PG.shape[1] - 1)]  # a row beyond the sampled ones is an anchor
-    return torch.where(plan.anchor_N, groups.anchor_leaf_P[group], own)
+    return _join(redraw(attempt, refused, size[0], max_draws), size[0]) if constructor.redraws else attempt(0)
 
 
 @dataclass(frozen=True)
@@ -140,34 +105,43 @@ class _Draw:
         own = PromptTokens(whole.tokens_PT[share], whole.real_PT[share]).to(self.engine.device)
         own, thought_tokens = self._think(own, part, generator)
         tokens = self._gathered(own) if self.rollout.thought.max_tokens else whole
-        logprob_PT = self._target_logprobs(own, target_PT[share])
+        logprob_PTL = self._target_logprobs(own, target_PT[share])
         of_anchors = derive_seed(generator.initial_seed(), "anchors")
-        anchor_P, anchor_logprob_P = choose_anchors(target_PT, self.config, logprob_PT, of_anchors)
-        if not self.constructor.rollouts:
+        anchor_P, extras = choose_anchors(target_PT, self.config, logprob_PTL, of_anchors)
+        if self.constructor.rollouts:
+            rollouts = self.model(sample_rollouts, own, self.group_size, generator, self.rollout, part)
+            drawn = tuple(map(self.engine.gather, (rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG)))
+        else:
             nothing = torch.zeros(len(prompt_P), 1)
-            leaf = torch.zeros_like(nothing, dtype=torch.int64)
-            valid = torch.ones_like(leaf, dtype=torch.bool)
-            scores = (nothing, nothing, anchor_logprob_P, 0, False, thought_tokens)
-            return Groups(prompt_P, tokens, anchor_P, leaf, nothing, valid, *scores)
-        rollouts = self.model(sample_rollouts, own, self.group_size, generator, self.rollout, part)
-        leaf_PG, logprob_PG, valid_PG = map(self.engine.gather, (rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG))
+            drawn = (torch.zeros_like(nothing, dtype=torch.int64), nothing, torch.ones_like(nothing, dtype=torch.bool))
         begun = time.perf_counter()
-        codes = self.engine.unwrap(self.model).table("leaf_codes").cpu()
-        rewards_PG, structural_PG = rewards(codes, leaf_PG, target_PT)
-        return Groups(
+        scored = self._scored(prompt_P, target_PT, anchor_P, drawn, extras)
+        return Groups(scored, tokens, self.constructor.rollouts, thought_tokens, time.perf_counter() - begun)
+
+    def _scored(
+        self,
+        prompt_P: Tensor,
+        target_PT: Tensor,
+        anchor_P: Tensor,
+        drawn: tuple[Tensor, ...],
+        extras: dict[str, Tensor],
+    ) -> ScoredGroups:
+        leaf_PG, logprob_PG, valid_PG = drawn
+        codes_YL = self.engine.unwrap(self.model).table("leaf_codes").cpu()
+        rewards_PG, structural_PG = score_leaves(codes_YL, leaf_PG, target_PT)
+        if not self.constructor.rollouts:
+            rewards_PG, structural_PG = torch.zeros_like(rewards_PG), torch.zeros_like(structural_PG)
+        return ScoredGroups(
             prompt_P=prompt_P,
-            tokens=tokens,
-            anchor_leaf_P=anchor_P,
             leaf_PG=leaf_PG,
             logprob_PG=logprob_PG,
             valid_PG=valid_PG,
             rewards_PG=rewards_PG,
             structural_PG=structural_PG,
-            anchor_logprob_P=anchor_logprob_P,
-            drawn=int(valid_PG.sum()),
-            sampled=True,
-            thought_tokens=thought_tokens,
-            reward_seconds=time.perf_counter() - begun,
+            anchor_leaf_P=anchor_P,
+            levels=codes_YL.shape[1],
+            drawn=int(valid_PG.sum()) if self.constructor.rollouts else 0,
+            extras={**extras, **level_codes(self.constructor, codes_YL, leaf_PG, target_PT, anchor_P)},
         )
 
     def _think(self, own: PromptTokens, part: Part, generator: torch.Generator) -> tuple[PromptTokens, int]:
@@ -188,7 +162,8 @@ class _Draw:
         return PromptTokens(tokens, real)
 
     def _target_logprobs(self, own: PromptTokens, target_PT: Tensor) -> Tensor | None:
-        """Log-probability of every prompt's targets, where the anchor's choice, the constructor or the weighting needs it."""
+        """Log-probability of each code of every prompt's targets, where the anchor's choice, the constructor or the weighting
+        needs it."""
         if not needs_logprobs(target_PT, self.constructor, self.config):
             return None
         with torch.no_grad():
@@ -202,34 +177,15 @@ def padded(table_PT: Tensor, width: int) -> Tensor:
 
 
 def _join(parts: Sequence[tuple[Groups, Tensor]], count: int) -> Groups:
-    if not any(bool(kept.any()) for _, kept in parts):
-        parts[-1][1][0] = True
-
-    def rows(column: Callable[[Groups], Tensor]) -> Tensor:
-        return torch.cat([column(groups)[kept] for groups, kept in parts])[:count]
-
-    first, width = parts[0][0], max(groups.tokens.tokens_PT.shape[1] for groups, _ in parts)
-    tokens = PromptTokens(
-        rows(lambda g: padded(g.tokens.tokens_PT, width)),
-        rows(lambda g: padded(g.tokens.real_PT, width)),
+    width = max(groups.tokens.tokens_PT.shape[1] for groups, _ in parts)
+    tokens_PT, real_PT = (
+        joined(parts, lambda groups, name=name: padded(getattr(groups.tokens, name), width), count)
+        for name in ("tokens_PT", "real_PT")
     )
     return Groups(
-        prompt_P=rows(lambda g: g.prompt_P),
-        tokens=tokens,
-        anchor_leaf_P=rows(lambda g: g.anchor_leaf_P),
-        leaf_PG=rows(lambda g: g.leaf_PG),
-        logprob_PG=rows(lambda g: g.logprob_PG),
-        valid_PG=rows(lambda g: g.valid_PG),
-        rewards_PG=rows(lambda g: g.rewards_PG),
-        structural_PG=rows(lambda g: g.structural_PG),
-        anchor_logprob_P=None if first.anchor_logprob_P is None else rows(lambda g: _known(g.anchor_logprob_P)),
-        drawn=sum(groups.drawn for groups, _ in parts),
+        scored=join([(groups.scored, kept_P) for groups, kept_P in parts], count),
+        tokens=PromptTokens(tokens_PT, real_PT),
         sampled=True,
         thought_tokens=sum(groups.thought_tokens for groups, _ in parts),
         reward_seconds=sum(groups.reward_seconds for groups, _ in parts),
     )
-
-
-def _known(value: Tensor | None) -> Tensor:
-    assert value is not None  # all parts share one config
-    return value

@@ -4,20 +4,21 @@ Axis letters: P prompts of the batch, G rollouts, N rows.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recast_sim.runs import derive_seed
-from recast_sim.signal import Constructor, Signal, regime_codes
+from recast_sim.signal import Constructor, Signal
+from recast_sim.signal.groups import group_rows, kept_leaves, signal_of, signal_row
 from recast_train.engine import Engine, OwnRows, split_plan
 from recast_train.model import PromptTokens
 from recast_train.rl.cost import mfu, peak_flops, peak_memory_gib
 from recast_train.rl.gradient_probe import FIGURES, probe_gradients
 from recast_train.rl.rl_config import RlConfig
-from recast_train.rl.rollout_groups import Groups, TrainPrompts, draw_groups, kept_leaves, signal_of
+from recast_train.rl.rollout_groups import Groups, TrainPrompts, draw_groups
 from recast_train.rl.update import Passes, update
 
 
@@ -50,7 +51,8 @@ class Step:
             config.rollout,
         )
         drawn = time.perf_counter()
-        signal = signal_of(groups, self.constructor.name, config.signal, derive_seed(self.seed, "signal", step))
+        ties = torch.Generator().manual_seed(derive_seed(self.seed, "signal", step))
+        signal = signal_of(groups.scored, self.constructor, config.signal, ties)
         seconds = {
             "seconds_rollout": drawn - begun - groups.reward_seconds,
             "seconds_reward": groups.reward_seconds,
@@ -65,7 +67,8 @@ class Step:
             "mfu": mfu(flops, actor, peak_flops(device)) if actor else None,
             "peak_memory_gib": peak_memory_gib(device),
         }
-        return {**_signal_row(groups, signal, config), **noise, **log, **seconds, **speed}, _group_rows(step, groups, signal)
+        own = group_rows(step, groups.scored.prompt_P, signal) if groups.sampled else {}
+        return {**_row(groups, signal, config), **noise, **log, **seconds, **speed}, own
 
     def _update(self, step: int, groups: Groups, signal: Signal) -> dict[str, float]:
         config = self.config
@@ -85,11 +88,11 @@ class Step:
     def _own(self, groups: Groups, signal: Signal) -> tuple[PromptTokens, OwnRows, Tensor]:
         """This rank's prompts, rows and their leaves. A redraw may leave a number of groups that does not divide: then the last
         prompt stands again at the end, without rows."""
-        P, world, device = len(groups.prompt_P), self.engine.world, self.engine.device
+        P, world, device = len(groups.scored.prompt_P), self.engine.world, self.engine.device
         share = self.engine.share(-(-P // world) * world)
         own = torch.arange(share.start, share.stop).clamp(max=P - 1)
         rows = split_plan(signal.plan, signal.group_size, share)
-        leaf_N = kept_leaves(groups, rows.plan, signal.group_size, own)
+        leaf_N = kept_leaves(groups.scored, rows.plan, signal.group_size, own)
         prompts = PromptTokens(groups.tokens.tokens_PT[own], groups.tokens.real_PT[own]).to(device)
         return prompts, OwnRows(rows.plan.to(device), rows.own_N.to(device)), leaf_N.to(device)
 
@@ -100,47 +103,24 @@ class Step:
             return {}
         if step % every:
             return dict.fromkeys(FIGURES)
-        whole = torch.arange(len(groups.prompt_P))
-        leaf_N = kept_leaves(groups, signal.plan, signal.group_size, whole).to(device)
+        leaf_N = kept_leaves(groups.scored, signal.plan, signal.group_size).to(device)
         plan, inner = signal.plan.to(device), self.engine.unwrap(self.model)
         temperature = self.config.rollout.temperature
         return probe_gradients(inner, groups.tokens.to(device), plan, leaf_N, signal.group_size, temperature)
 
     def _spend(self, groups: Groups, signal: Signal, log: dict[str, float]) -> None:
         levels = self.engine.unwrap(self.model).levels
-        self.totals["rollouts"] += groups.drawn
-        self.totals["generated_tokens"] += groups.drawn * levels + groups.thought_tokens
+        self.totals["rollouts"] += groups.scored.drawn
+        self.totals["generated_tokens"] += groups.scored.drawn * levels + groups.thought_tokens
         self.totals["actor_rows"] += len(signal.plan.rows_N) * self.config.updates_per_batch
         for name in ("actor_tokens", "optimiser_steps"):
             self.totals[name] += int(log.pop(name))
 
 
-def _signal_row(groups: Groups, signal: Signal, config: RlConfig) -> dict[str, float]:
+def _row(groups: Groups, signal: Signal, config: RlConfig) -> dict[str, float]:
     """The simulator's columns; a method that samples nothing has no regimes. `entropy` (nats a SID) is the mean negative
     log-probability of the rollouts, an estimate that only independent draws allow."""
-    row: dict[str, float] = {}
-    if groups.sampled:
-        row |= {f"before_{name}": share for name, share in asdict(signal.regime_before).items()}
-        row |= {f"after_{name}": share for name, share in asdict(signal.regime_after).items()}
-        if config.rollout.method == "iid":
-            row["entropy"] = float(-groups.logprob_PG.mean())
-    row["learnable"] = float(signal.learnable_P.float().mean())
-    row["repaired"] = float(signal.repaired_P.float().mean())
-    row["update_width"] = len(signal.plan.rows_N) / len(signal.learnable_P)
-    row["prompt_tokens"] = int(groups.tokens.real_PT.sum())
-    return row
-
-
-def _group_rows(step: int, groups: Groups, signal: Signal) -> dict[str, Any]:
-    if not groups.sampled:
-        return {}
-    valid_P = groups.valid_PG.sum(1)
-    return {
-        "step": [step] * len(valid_P),
-        "prompt": groups.prompt_P.numpy(),
-        "hits": signal.hits_before_P.numpy(),
-        "valid": valid_P.numpy(),
-        "regime": regime_codes(signal.hits_before_P, valid_P).numpy(),
-        "repaired": signal.repaired_P.numpy(),
-        "learnable": signal.learnable_P.numpy(),
-    }
+    row = signal_row(signal, groups.sampled)
+    if groups.sampled and config.rollout.method == "iid":
+        row["entropy"] = float(-groups.scored.logprob_PG.mean())
+    return {**row, "prompt_tokens": int(groups.tokens.real_PT.sum())}

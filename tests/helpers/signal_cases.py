@@ -50,19 +50,34 @@ SHIPPED = (  # every row of the table, and ours
     "grpo_anchor",
     "rloo_anchor",
     "near_miss",
+    "sapo",
+    "sibling",
+    "sibling_grpo",
+    "recast_masked",
+    "recast_diverging",
+    "dft",
+    "rl_zvp",
+    "chord",
+    "deepest_level",
+    "lens",
+    "exp_reward_sft",
+    "grpo_sr",
+    "ada_grpo",
 )
-SAME_ROWS = tuple(n for n in SHIPPED if n != "visurf")  # the signal has the batch's rows
+SAME_ROWS = tuple(n for n in SHIPPED if not get_constructor(n).appends)  # the signal has the batch's rows
+LEVEL_WISE = tuple(n for n in SHIPPED if get_constructor(n).level_wise)
 BATCHWISE = ("reinforce_pp", "reinforce_pp_baseline", "gpg", "bnpo", "spo")  # a group depends on its neighbours
 BY_SLOT = ("add_gt", "luffy", "two_grpo")  # the order of a group's rows matters
 OWN_ANCHOR_WEIGHT = ("luffy", "tempered_anchor")
 CENTRED = (
     *("grpo", "dr_grpo", "rloo", "dapo", "max_rl", "pods", "add_gt", "repair_only", "reinforce_pp_baseline", "gpg"),
-    *("pass_at_k", "rank_reward", "two_grpo", "luffy", "visurf", "wpauc", "s_dpo"),
+    *("pass_at_k", "rank_reward", "two_grpo", "luffy", "visurf", "wpauc", "s_dpo", "sapo", "deepest_level", "lens"),
 )
 ANCHORED = tuple(n for n in SHIPPED if get_constructor(n).off_policy)
 WIDE = (
     *("grpo", "dr_grpo", "rloo", "max_rl", "add_gt", "repair_only", "reinforce_pp", "reinforce_pp_baseline", "gpg"),
     *("pass_at_k", "w_reinforce", "psr", "nsr", "ngrpo", "rank_reward", "luffy", "wpauc", "spo"),
+    *("sapo", "sibling", "sibling_grpo", "rl_zvp", "deepest_level", "lens", "exp_reward_sft"),
 )
 # small groups: pods keeps two rows, pass_at_k asks for one
 LOGPROB = SignalConfig(tie_rule="highest_logprob", pods_width=2, pass_k=1)
@@ -95,9 +110,12 @@ def batches(draw, *, rewards="binary", distinct_scores=False, padding="any", anc
         assume(all(any(row) for row in valid))
     values = {"binary": (0.0, 1.0), "graded": (0.0, 0.25, 1.0, 2.0)}
     logprob = tensor(distinct(-1.0))
+    reward = tensor(distinct(0.5) if rewards == "distinct" else rows(*values[rewards]))
+    score = tensor(distinct(1 / 8) if distinct_scores else rows(0.0, 0.01, 0.1, 1.0))
     return {
-        "rewards_PG": tensor(distinct(0.5) if rewards == "distinct" else rows(*values[rewards])),
-        "structural_PG": tensor(distinct(1 / 8) if distinct_scores else rows(0.0, 0.01, 0.1, 1.0)),
+        "rewards_PG": reward,
+        "structural_PG": score,
+        **level_inputs(reward, score),
         "valid_PG": torch.tensor(valid),
         "has_anchor_P": torch.tensor([anchors == "all" or draw(st.booleans()) for _ in range(P)]),
         "logprob_PG": logprob,
@@ -105,6 +123,22 @@ def batches(draw, *, rewards="binary", distinct_scores=False, padding="any", anc
         "baseline_P": 0.2 * torch.arange(P, dtype=torch.float64),
         "reference_logprob_PG": 0.6 * logprob - 0.1,
         "anchor_reference_logprob_P": -0.5 - torch.arange(P, dtype=torch.float64).square(),
+    }
+
+
+def level_inputs(rewards_PG, scores_PG, levels=3) -> dict[str, torch.Tensor]:
+    """Codes of SIDs that agree with rewards and scores: a hit is the target 1, 2, 3, a miss shares 0, 1 or 2 of its levels."""
+    P, G = rewards_PG.shape
+    depth_PG = torch.where(rewards_PG > 0, levels, ((scores_PG >= 0.01).long() + (scores_PG >= 0.1).long()).clamp(max=levels - 1))
+    target_L = torch.arange(1, levels + 1)
+    off_G1 = 10 + torch.arange(G)[:, None] % 2
+    anchor_logprob_P = -0.3 - torch.arange(P, dtype=torch.float64)
+    split_L = torch.arange(1, levels + 1, dtype=torch.float64) / sum(range(1, levels + 1))
+    return {
+        "sids_PGL": torch.where(torch.arange(levels) < depth_PG[..., None], target_L, off_G1),
+        "targets_PTL": target_L.expand(P, 1, levels),
+        "anchor_logprob_PL": anchor_logprob_P[:, None] * split_L,
+        "entropy_PGL": 0.25 + depth_PG[..., None] + torch.arange(levels, dtype=torch.float64) / 4,
     }
 
 
@@ -118,6 +152,7 @@ def one_group(*rewards, **changes):
     return {
         "rewards_PG": tensor([rewards]),
         "structural_PG": scores,
+        **level_inputs(tensor([rewards]), scores),
         "has_anchor_P": torch.tensor([True]),
         "logprob_PG": logprobs,
         "anchor_logprob_P": tensor([-2.0]),
@@ -134,7 +169,7 @@ def final_state(name, batch, config=None):
 
 
 def permuted(batch, order):
-    return {name: value[:, order] if value.ndim == 2 else value for name, value in batch.items()}
+    return {name: value[:, order] if "_PG" in name else value for name, value in batch.items()}
 
 
 def mask(index_P, width):

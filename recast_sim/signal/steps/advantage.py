@@ -3,17 +3,20 @@
 With K hits among n active rows of a group, m = K / n is the mean reward in the binary case.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from recast_sim.signal.group_state import GroupState
+from recast_sim.signal.reductions import is_everywhere
 from recast_sim.signal.signal_config import SignalError
 from recast_sim.signal.steps.pick import rows_mask
 
 
 def centred(state: GroupState) -> GroupState:
     """Dr. GRPO (arXiv 2503.20783): r - m."""
-    return state.with_(advantages_PG=centred_rewards(state)[0])
+    return replace(state, advantages_PG=centred_rewards(state)[0])
 
 
 def standardised(state: GroupState) -> GroupState:
@@ -26,13 +29,13 @@ def standardised(state: GroupState) -> GroupState:
     advantages = deviation / (variance.sqrt() + state.config.std_eps)
     if state.config.singleton == "raw":
         advantages = torch.where((n == 1) & state.active_PG, state.rewards_PG, advantages)
-    return state.with_(advantages_PG=advantages)
+    return replace(state, advantages_PG=advantages)
 
 
 def leave_one_out(state: GroupState) -> GroupState:
     """RLOO (arXiv 2402.14740): r minus the mean of the other rows, which is n / (n - 1) (r - m); 0 where n = 1."""
     deviation, _, n = centred_rewards(state)
-    return state.with_(advantages_PG=deviation * (n / (n - 1).clamp(min=1)))
+    return replace(state, advantages_PG=deviation * (n / (n - 1).clamp(min=1)))
 
 
 def mean_scaled(state: GroupState) -> GroupState:
@@ -45,7 +48,7 @@ def mean_scaled(state: GroupState) -> GroupState:
         raise SignalError(f"rewards_PG: prompt {int(bad.any(1).nonzero()[0])} has a reward below 0; max_rl needs 0 or more")
     deviation, mean, _ = centred_rewards(state)
     scale = torch.where(mean == 0, torch.inf, mean + state.config.mean_eps)
-    return state.with_(advantages_PG=deviation / scale)
+    return replace(state, advantages_PG=deviation / scale)
 
 
 def virtual_maximum(state: GroupState) -> GroupState:
@@ -61,8 +64,8 @@ def virtual_maximum(state: GroupState) -> GroupState:
     varied = ((rewards != virtual) & active).any(1, keepdim=True)
     deviation = torch.where(active & varied, rewards - mean, 0.0)
     total = deviation.square().sum(1, keepdim=True) + (virtual - mean).square()
-    std = (total / (n + 1 - config.std_ddof)).sqrt()
-    return state.with_(advantages_PG=deviation / (std + config.std_eps))
+    std = (total / (n + 1 - config.std_ddof).clamp(min=1)).sqrt()
+    return replace(state, advantages_PG=deviation / (std + config.std_eps))
 
 
 def at_least_one_of_k(state: GroupState) -> GroupState:
@@ -84,13 +87,13 @@ def at_least_one_of_k(state: GroupState) -> GroupState:
     missed = fail - _subset_share(M - 1, n - 1, k - 1)
     varied = (M > 0) & (n > M)
     advantages = torch.where(hits, fail, torch.where(misses, missed, 0.0)) / std
-    return state.with_(advantages_PG=torch.where(varied, advantages, 0.0))
+    return replace(state, advantages_PG=torch.where(varied, advantages, 0.0))
 
 
 def signed(state: GroupState, positive: float, negative: float) -> GroupState:
     """Decomposed REINFORCE (arXiv 2506.01347): `positive` times the reward on hits, -`negative` on misses, no baseline."""
     numbers = torch.where(state.hits_PG, positive * state.rewards_PG, -negative)
-    return state.with_(advantages_PG=numbers.masked_fill(~state.valid_PG, 0.0))
+    return replace(state, advantages_PG=numbers.masked_fill(~state.valid_PG, 0.0))
 
 
 def smoothed_anchor(state: GroupState) -> GroupState:
@@ -102,14 +105,14 @@ def smoothed_anchor(state: GroupState) -> GroupState:
     sampled = state.active_PG & ~anchor
     mean = state.rewards_PG.masked_fill(~sampled, 0.0).sum(1, keepdim=True) / sampled.sum(1, keepdim=True).clamp(min=1)
     faded = anchor & (state.hits_PG & sampled).any(1, keepdim=True)
-    smoothed = state.with_(rewards_PG=torch.where(faded, mean, state.rewards_PG))
-    return state.with_(advantages_PG=standardised(smoothed).advantages_PG.masked_fill(faded, 0.0))
+    smoothed = replace(state, rewards_PG=torch.where(faded, mean, state.rewards_PG))
+    return replace(state, advantages_PG=standardised(smoothed).advantages_PG.masked_fill(faded, 0.0))
 
 
 def centred_rewards(state: GroupState) -> tuple[Tensor, Tensor, Tensor]:
     """r - m over the active rows, m, and n. Exactly 0 where all rewards of a group are equal, whatever the rounding."""
     active, rewards = state.active_PG, state.rewards_PG
-    if active is state.all_PG:  # the same numbers without masks
+    if is_everywhere(active):  # the same numbers without masks
         n = rewards.new_full((len(rewards), 1), rewards.shape[1])
         mean = rewards.sum(1, keepdim=True) / n
         varied = (rewards.amax(1, keepdim=True) > rewards.amin(1, keepdim=True)).to(rewards.dtype)

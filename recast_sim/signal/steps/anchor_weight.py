@@ -4,6 +4,8 @@ A constructor that calls one of the two steps sets the factor itself; for every 
 config's `anchor_weighting` rule at the end.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -15,14 +17,14 @@ _ROUNDING = 1e-4  # a log-probability may exceed 0 by this much
 
 def shaped_anchor(state: GroupState) -> GroupState:
     """LUFFY's policy shaping (arXiv 2504.14945): the anchor's factor is the gradient of pi / (pi + luffy_gamma)."""
-    return state.with_(anchor_weight_P=_shaped(state))
+    return replace(state, anchor_weight_P=_shaped(state))
 
 
 def tempered(state: GroupState) -> GroupState:
     """The anchor's factor is pi(anchor)^anchor_power: the importance weight at 1, plain supervision at 0."""
     # a log-probability of -inf times a power of 0 is no number, the lowest finite one is
     lowest = torch.finfo(state.rewards_PG.dtype).min
-    return state.with_(anchor_weight_P=(state.config.anchor_power * anchor_logprob(state).clamp(min=lowest)).exp())
+    return replace(state, anchor_weight_P=(state.config.anchor_power * anchor_logprob(state).clamp(min=lowest)).exp())
 
 
 def anchor_weight(state: GroupState, before: GroupState) -> Tensor | None:

@@ -3,6 +3,8 @@
 N stands for the active rows of the whole batch.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ def whitened(state: GroupState) -> GroupState:
     more there; here every row counts once.
     """
     deviation, variance = _moments(state, state.rewards_PG)
-    return state.with_(advantages_PG=deviation * (variance + state.config.whiten_eps).rsqrt())
+    return replace(state, advantages_PG=deviation * (variance + state.config.whiten_eps).rsqrt())
 
 
 def whitened_centred(state: GroupState) -> GroupState:
@@ -30,7 +32,7 @@ def whitened_centred(state: GroupState) -> GroupState:
     """
     deviation = centred_rewards(state)[0]
     _, variance = _moments(state, deviation)
-    return state.with_(advantages_PG=deviation * (variance + state.config.whiten_eps).rsqrt())
+    return replace(state, advantages_PG=deviation * (variance + state.config.whiten_eps).rsqrt())
 
 
 def rescaled_by_rewarded(state: GroupState) -> GroupState:
@@ -40,7 +42,7 @@ def rescaled_by_rewarded(state: GroupState) -> GroupState:
     """
     rewarded = ((state.rewards_PG != 0) & state.active_PG).sum().clamp(min=1)
     scale = state.active_PG.sum() / rewarded / state.config.gpg_norm
-    return state.with_(advantages_PG=centred_rewards(state)[0] * scale)
+    return replace(state, advantages_PG=centred_rewards(state)[0] * scale)
 
 
 def beta_normalised(state: GroupState) -> GroupState:
@@ -57,7 +59,7 @@ def beta_normalised(state: GroupState) -> GroupState:
         p = int(bad.nonzero()[0, 0])
         raise SignalError(f"rewards_PG: prompt {p} has a mean reward of {mean[p].item():g}; bnpo needs means in [0, 1]")
     density = _beta_density(mean)
-    return state.with_(advantages_PG=deviation * (1 / density).clamp(max=state.config.bnpo_max_weight))
+    return replace(state, advantages_PG=deviation * (1 / density).clamp(max=state.config.bnpo_max_weight))
 
 
 def tracked_baseline(state: GroupState) -> GroupState:
@@ -72,7 +74,7 @@ def tracked_baseline(state: GroupState) -> GroupState:
     if state.baseline_P is None:
         raise SignalError("baseline_P: missing; this constructor subtracts the running mean reward of each prompt")
     deviation, variance = _moments(state, state.rewards_PG - state.baseline_P[:, None])
-    return state.with_(advantages_PG=deviation / (variance.sqrt() + state.config.whiten_eps))
+    return replace(state, advantages_PG=deviation / (variance.sqrt() + state.config.whiten_eps))
 
 
 def _moments(state: GroupState, values_PG: Tensor) -> tuple[Tensor, Tensor]:

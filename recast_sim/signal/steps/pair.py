@@ -1,10 +1,12 @@
 """Step 2 of 3, the narrow kind: numbers for an anchor or a pair of rows, 0 for every other row of the group."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from recast_sim.signal.group_state import GroupState
-from recast_sim.signal.reductions import flat_rows, flat_rows_of_all, groups_where
+from recast_sim.signal.reductions import flat_rows, groups_where
 from recast_sim.signal.steps.pick import pick_hit, pick_miss, rows_mask
 from recast_sim.signal.steps.repair import inject_all_zero
 
@@ -14,16 +16,9 @@ def boundary_contrast(state: GroupState) -> GroupState:
 
     A group without a hit or without a valid miss gets nothing.
     """
-    positive_P = pick_hit(state)
-    negative_P = pick_miss(state, state.scores_of_misses_PG())
-    lower_P = torch.minimum(positive_P, negative_P)
-    if int(lower_P.amin()) >= 0 and state.config.w_minus > 0:
-        width = state.rewards_PG.shape[1]
-        return _weighted(
-            state, positive_P, negative_P, *(flat_rows_of_all(slot_P, width) for slot_P in (positive_P, negative_P))
-        )
-    alone = lower_P < 0
-    return _pair(state, positive_P.masked_fill(alone, -1), negative_P.masked_fill(alone, -1))
+    positive_P, negative_P = pick_hit(state), pick_miss(state, state.scores_PG())
+    alone_P = torch.minimum(positive_P, negative_P) < 0
+    return _pair(state, positive_P.masked_fill(alone_P, -1), negative_P.masked_fill(alone_P, -1))
 
 
 def soften_near_misses(state: GroupState) -> GroupState:
@@ -34,7 +29,7 @@ def soften_near_misses(state: GroupState) -> GroupState:
     softened = state.advantages_PG * (1 - state.scores_PG())
     advantages = torch.where(state.advantages_PG < 0, softened, state.advantages_PG)
     pushed_P = (advantages < 0).any(1)
-    return state.with_(advantages_PG=advantages, negative_P=torch.where(pushed_P, state.negative_P, -1))
+    return replace(state, advantages_PG=advantages, negative_P=torch.where(pushed_P, state.negative_P, -1))
 
 
 def anchor_alone(state: GroupState) -> GroupState:
@@ -44,7 +39,7 @@ def anchor_alone(state: GroupState) -> GroupState:
 
 def anchor_against_hardest(state: GroupState) -> GroupState:
     """Supervision with one on-policy hard negative: +w_plus on the anchor, -w_minus on the hardest miss, if any."""
-    hardest_P = pick_miss(state, state.scores_of_misses_PG())
+    hardest_P = pick_miss(state, state.scores_PG())
     return _pair(state, state.anchor_slot_P, torch.where(state.anchor_slot_P >= 0, hardest_P, -1))
 
 
@@ -52,7 +47,8 @@ def rescue_with_anchor(state: GroupState) -> GroupState:
     """In groups without a hit the anchor alone, with +w_anchor, and no other row; what the other groups got stays. Ours."""
     placed = inject_all_zero(state)
     anchor, rescued = rows_mask(placed.anchor_slot_P, state.rewards_PG.shape[1]), placed.anchor_slot_P >= 0
-    return placed.with_(
+    return replace(
+        placed,
         advantages_PG=state.advantages_PG.masked_fill(rescued[:, None], 0.0).masked_fill(anchor, state.config.w_anchor),
         active_PG=torch.where(rescued[:, None], anchor, state.active_PG),
         positive_P=torch.where(rescued, placed.anchor_slot_P, state.positive_P),
@@ -64,23 +60,8 @@ def _pair(state: GroupState, positive_P: Tensor, negative_P: Tensor) -> GroupSta
     """+w_plus and -w_minus on two rows of a group; -1 stands for no row, and a group without a positive has no negative."""
     if state.config.w_minus == 0:
         negative_P = torch.full_like(negative_P, -1)
-    width = state.rewards_PG.shape[1]
-    rows = (flat_rows(slot_P, groups_where(slot_P >= 0), width) for slot_P in (positive_P, negative_P))
-    return _weighted(state, positive_P, negative_P, *rows)
-
-
-def _weighted(state: GroupState, positive_P: Tensor, negative_P: Tensor, plus_N: Tensor, minus_N: Tensor) -> GroupState:
-    """The pair whose flat rows are known."""
-    advantages = torch.zeros_like(state.rewards_PG)
-    advantages.view(-1).index_fill_(0, plus_N, state.config.w_plus).index_fill_(0, minus_N, -state.config.w_minus)
-    pair_N = _merged(plus_N, minus_N)
-    return state.with_(advantages_PG=advantages, positive_P=positive_P, negative_P=negative_P, pair_N=pair_N)
-
-
-def _merged(plus_N: Tensor, minus_N: Tensor) -> Tensor | None:
-    """Both in ascending order, where that takes no sorting: all groups have a negative, or none has."""
-    if len(minus_N) == 0:
-        return plus_N
-    if len(minus_N) < len(plus_N):
-        return None
-    return torch.stack([torch.minimum(plus_N, minus_N), torch.maximum(plus_N, minus_N)], 1).view(-1)
+    P, G = state.rewards_PG.shape
+    plus_N, minus_N = (flat_rows(slot_P, groups_where(slot_P >= 0), G) for slot_P in (positive_P, negative_P))
+    advantages_R = state.rewards_PG.new_zeros(P * G)
+    advantages_R.index_fill_(0, plus_N, state.config.w_plus).index_fill_(0, minus_N, -state.config.w_minus)
+    return replace(state, advantages_PG=advantages_R.view(P, G), positive_P=positive_P, negative_P=negative_P)

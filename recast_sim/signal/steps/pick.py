@@ -4,14 +4,12 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal.group_state import GroupState
-from recast_sim.signal.reductions import flags, highest, lowest
+from recast_sim.signal.reductions import flags, highest, is_everywhere, lowest
 from recast_sim.signal.signal_config import SignalError
 
 
 def pick_hit(state: GroupState) -> Tensor:
     """Row of each group's hit with the highest reward by the config's tie rule: int64 (P,), -1 where there is none."""
-    if state.best_hit_P is not None:
-        return state.best_hit_P
     if state.config.tie_rule != "first":
         return _pick_tied(state, state.rewards_PG, state.hits_PG)
     best_P, row_P = highest(torch.Tensor.detach, state.valid_rewards())
@@ -28,7 +26,7 @@ def pick_miss(state: GroupState, score_PG: Tensor) -> Tensor:
         hits = flags(torch.gt, rewards, limit)
         return torch.add(score, hits, alpha=-out_of_reach, out=hits)
 
-    if state.valid_PG is not state.all_PG:
+    if not is_everywhere(state.valid_PG):
         score_PG = score_PG.masked_fill(~state.valid_PG, -out_of_reach)
     best_P, row_P = highest(of_misses, score_PG, state.rewards_PG)
     return row_P.masked_fill_(best_P < -out_of_reach / 2, -1)
@@ -37,12 +35,12 @@ def pick_miss(state: GroupState, score_PG: Tensor) -> Tensor:
 def pick_cheapest(state: GroupState, cost_PG: Tensor) -> Tensor:
     """Row of each group's lowest cost, likewise; valid or not."""
     if state.config.tie_rule != "first":
-        return _pick_tied(state, -cost_PG, state.all_PG)
+        return _pick_tied(state, -cost_PG, torch.ones_like(state.valid_PG))
     return lowest(cost_PG)[1]
 
 
 def pick_best(state: GroupState, score_PG: Tensor, candidates_PG: Tensor, count: int) -> Tensor:
-    """Bool (P, G): the `count` best-scored candidates of each group, or all where there are fewer; ties as in `pick`."""
+    """Bool (P, G): the `count` best-scored candidates of each group, all where there are fewer; ties by the config's rule."""
     key = torch.zeros_like(score_PG) if state.config.tie_rule == "first" else _tie_key(state)
     order = key.argsort(dim=1, descending=True, stable=True)
     masked = score_PG.masked_fill(~candidates_PG, -torch.inf).gather(1, order)

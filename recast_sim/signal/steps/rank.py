@@ -1,5 +1,7 @@
 """Step 2 of 3, by rank: numbers that depend on the order of a group's rows by their log-probability, likeliest first."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ def rank_penalised(state: GroupState) -> GroupState:
     discount = discount.masked_fill(~state.active_PG, 0.0)
     penalty = state.config.rank_weight * discount / discount.sum(1, keepdim=True)
     penalised = state.misses_PG & state.hits_PG.any(1, keepdim=True)
-    shaped = state.with_(rewards_PG=state.rewards_PG - penalty.masked_fill(~penalised, 0.0))
-    return state.with_(advantages_PG=standardised(shaped).advantages_PG)
+    shaped = replace(state, rewards_PG=state.rewards_PG - penalty.masked_fill(~penalised, 0.0))
+    return replace(state, advantages_PG=standardised(shaped).advantages_PG)
 
 
 def windowed(state: GroupState) -> GroupState:
@@ -36,7 +38,7 @@ def windowed(state: GroupState) -> GroupState:
     inside = (above - torch.maximum(rank, M * config.window_low)).clamp(min=0).masked_fill(~misses, 0.0)
     std = (K * M / (n * (n - config.std_ddof).clamp(min=1))).sqrt() + config.std_eps
     pushed = torch.where(hits, inside.sum(1, keepdim=True), -K * inside)
-    return state.with_(advantages_PG=torch.where(K * M > 0, pushed / (n * std), 0.0))
+    return replace(state, advantages_PG=torch.where(K * M > 0, pushed / (n * std), 0.0))
 
 
 def likelihood_rank(state: GroupState, rows_PG: Tensor) -> Tensor:

@@ -4,16 +4,17 @@ A repair only decides; the caller writes the anchor's tokens into row `anchor_sl
 its reward and its structural score are known here without looking at it.
 """
 
+from dataclasses import replace
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from recast_sim.signal.checks import check_shape
+from recast_sim.signal.checks import shaped
 from recast_sim.signal.group_state import GroupState
-from recast_sim.signal.reductions import flat_rows, groups_where
+from recast_sim.signal.reductions import flat_rows, groups_where, is_everywhere
 from recast_sim.signal.signal_config import AnchorChoice, SignalError
-from recast_sim.signal.steps.pick import pick_cheapest, pick_hit
+from recast_sim.signal.steps.pick import pick_cheapest
 
 
 def repair_all_zero(state: GroupState) -> GroupState:
@@ -22,12 +23,7 @@ def repair_all_zero(state: GroupState) -> GroupState:
     Rows that are not valid go first, they cost nothing. Groups with a hit or without an anchor are left alone; doing it
     twice equals doing it once.
     """
-    slot_P = _cheapest_row(state, state.scores_PG())
-    if state.config.tie_rule != "first":  # `pick_hit` would draw
-        return _place(state, slot_P, state.has_anchor_P & ~state.any_hit_P())
-    hit_P = pick_hit(state)
-    needs_P = state.has_anchor_P & (hit_P < 0)
-    return _place(state, slot_P, needs_P, best_hit_P=torch.where(needs_P, slot_P, hit_P))  # the anchor is the only hit
+    return _place(state, _cheapest_row(state, state.scores_PG()), state.has_anchor_P & ~state.any_hit_P())
 
 
 def inject_last(state: GroupState) -> GroupState:
@@ -84,7 +80,7 @@ def choose_anchor(
     elif logprob_PT is None:
         raise SignalError("logprob_PT: missing; anchor_choice 'most_likely' needs the targets' log-probabilities")
     else:
-        check_shape(logprob_PT, "logprob_PT", target_mask_PT.shape)
+        shaped(logprob_PT, "logprob_PT", target_mask_PT.shape)
         if bool((bad := target_mask_PT & logprob_PT.isnan()).any()):
             raise SignalError(f"logprob_PT: prompt {int(bad.any(1).nonzero()[0])} has a log-probability that is nan")
         key = logprob_PT.clamp(min=torch.finfo(logprob_PT.dtype).min)  # an impossible target still beats no target
@@ -92,26 +88,31 @@ def choose_anchor(
 
 
 def _cheapest_row(state: GroupState, score_PG: Tensor) -> Tensor:
-    cost_PG = score_PG if state.valid_PG is state.all_PG else score_PG.masked_fill(~state.valid_PG, -1.0)
+    cost_PG = score_PG if is_everywhere(state.valid_PG) else score_PG.masked_fill(~state.valid_PG, -1.0)
     return pick_cheapest(state, cost_PG)
 
 
-def _place(state: GroupState, slot_P: Tensor, where_P: Tensor, **known: Tensor) -> GroupState:
+def _place(state: GroupState, slot_P: Tensor, where_P: Tensor) -> GroupState:
+    """Anchors in some groups; one that has an anchor already keeps it where it is."""
+    where_P = where_P & (state.anchor_slot_P < 0)
     at_N = flat_rows(slot_P, groups_where(where_P), state.rewards_PG.shape[1])
 
     def filled(table_PG: Tensor, value: float) -> Tensor:
-        if table_PG is state.all_PG:
-            return table_PG
         return table_PG.reshape(-1).index_fill(0, at_N, value).view(table_PG.shape)
 
-    scored = state.miss_scores_PG is not None or state.structural_PG is not None
-    return state.with_(
-        later={"structural_PG": lambda: filled(state.scores_PG(), 1.0)} if scored else None,
-        miss_scores_PG=state.scores_of_misses_PG() if scored else None,  # an anchor is a hit
+    def true(mask_PG: Tensor) -> Tensor:
+        return mask_PG if is_everywhere(mask_PG) else filled(mask_PG, True)
+
+    sids_PGL = state.sids_PGL
+    if sids_PGL is not None and state.anchor_sids_PL is not None:
+        anchors_NL = state.anchor_sids_PL[where_P]
+        sids_PGL = sids_PGL.flatten(0, 1).index_copy(0, at_N, anchors_NL).view(sids_PGL.shape)
+    return replace(
+        state,
         rewards_PG=filled(state.rewards_PG, state.config.anchor_reward),
-        valid_PG=filled(state.valid_PG, True),
-        active_PG=filled(state.active_PG, True),
+        structural_PG=None if state.structural_PG is None else filled(state.structural_PG, 1.0),
+        valid_PG=true(state.valid_PG),
+        active_PG=true(state.active_PG),
         anchor_slot_P=torch.where(where_P, slot_P, state.anchor_slot_P),
-        anchored_N=at_N if state.anchored_N is not None and len(state.anchored_N) == 0 else None,
-        **known,
+        sids_PGL=sids_PGL,
     )

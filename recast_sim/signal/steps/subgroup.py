@@ -1,5 +1,7 @@
 """Step 2 of 3, one against several: a positive row and the K hardest misses of its group, 0 for every other row."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,8 @@ def softmax_preference(state: GroupState) -> GroupState:
     weight = state.config.sdpo_beta * margin.logsumexp(1, keepdim=True).sigmoid()
     anchor = rows_mask(state.anchor_slot_P, state.rewards_PG.shape[1])
     share = margin.softmax(1).nan_to_num(0.0)  # a group without negatives has no softmax
-    return state.with_(
+    return replace(
+        state,
         advantages_PG=weight * (anchor.to(weight.dtype) - share),
         positive_P=torch.where(negative.any(1), state.anchor_slot_P, -1),
     )
@@ -64,9 +67,10 @@ def _z_scored(state: GroupState, positive: Tensor, negative: Tensor, high: Tenso
     std = (((high - mean).square() + K * (low - mean).square()) / (K + 1)).sqrt() + config.std_eps
     size = (config.care_negatives / K.clamp(min=1)).sqrt() * (K > 0)
     numbers = torch.where(positive, high - mean, config.care_scale * (low - mean)) / std * size
-    return state.with_(
+    return replace(
+        state,
         advantages_PG=numbers.masked_fill(~(positive | negative), 0.0),
-        positive_P=torch.where((K > 0)[:, 0] & positive.any(1), positive.int().argmax(1), -1),
+        positive_P=torch.where((K > 0)[:, 0] & (positive & state.hits_PG).any(1), positive.int().argmax(1), -1),
     )
 
 

@@ -3,6 +3,8 @@
 A support step may also stand before the advantage step, which then counts only the rows that were kept (pods).
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -13,23 +15,18 @@ from recast_sim.signal.steps.advantage import has_variance
 
 def keep_nonzero(state: GroupState) -> GroupState:
     """Keep the rows whose advantage is not 0 (search-update decoupling of arXiv 2604.22169)."""
-    if state.pair_N is None or state.active_PG is not state.all_PG:
-        return state.with_(active_PG=state.active_PG & (state.advantages_PG != 0))
-    pair_N, none_PG = state.pair_N, state.active_PG.new_zeros
-    shape = state.rewards_PG.shape
-    kept = {"active_PG": lambda: none_PG(shape.numel()).index_fill_(0, pair_N, True).view(shape)}
-    return state.with_(later=kept, kept_N=pair_N)
+    return replace(state, active_PG=state.active_PG & state.moved_PG)
 
 
 def keep_varied_groups(state: GroupState) -> GroupState:
     """DAPO's dynamic sampling (arXiv 2503.14476): drop groups whose rewards are all equal and ask for a redraw."""
     varied = has_variance(state)
-    return state.with_(active_PG=state.active_PG & varied[:, None], redraw_P=~varied)
+    return replace(state, active_PG=state.active_PG & varied[:, None], redraw_P=~varied)
 
 
 def keep_first_two(state: GroupState) -> GroupState:
     """The first two active rows of each group, which is a group of two wherever rollouts are exchangeable."""
-    return state.with_(active_PG=state.active_PG & (state.active_PG.cumsum(1) <= 2))
+    return replace(state, active_PG=state.active_PG & (state.active_PG.cumsum(1) <= 2))
 
 
 def keep_max_variance(state: GroupState) -> GroupState:
@@ -51,7 +48,7 @@ def keep_max_variance(state: GroupState) -> GroupState:
     rank = torch.arange(G, device=order.device)
     low, top = rank < (width - high_P)[:, None], (rank >= (n - high_P)[:, None]) & (rank < n[:, None])
     kept = torch.zeros_like(state.active_PG).scatter(1, order, low | top | (n <= width)[:, None])
-    return state.with_(active_PG=state.active_PG & kept)
+    return replace(state, active_PG=state.active_PG & kept)
 
 
 def _best_split(sorted_PG: Tensor, n_P: Tensor, width: int) -> Tensor:

@@ -69,7 +69,7 @@ def lay_out(rows_N: Tensor, group_size: int, prompts: int, split: Split) -> Proc
 def keep(
     generated: Generated, anchors: list[Tokens | None], signal: Signal, split: Split
 ) -> tuple[Generated, Tensor, ProcessLayout]:
-    """This process's kept rows in the form of TRL's `_generate`, their weighted advantages (R,), and the layout.
+    """This process's kept rows in the form of TRL's `_generate`, their weighted advantages (R, 1) or (R, L), and the layout.
 
     `generated` and `anchors` (one a group) are this process's, `signal` is over all processes. A filler is masked. Nobody
     sampled an anchor: its log-probabilities are None, which TRL takes for a sampling ratio of 1.
@@ -83,8 +83,8 @@ def keep(
     rows = [filler if n < 0 else _row(generated, anchors, *places[n]) for n in layout.row_R.tolist()]
     prompt_ids, completion_ids, mask, logprobs = map(list, zip(*rows, strict=True))
     kept = generated._replace(prompt_ids=prompt_ids, completion_ids=completion_ids, tool_mask=mask)
-    weighted_N = torch.cat([plan.advantages_N * plan.weights_N, torch.zeros(1)])  # the last is a filler's
-    return kept._replace(logprobs=generated.logprobs and logprobs), weighted_N[layout.row_R], layout
+    weighted_NL = torch.nn.functional.pad(plan.weights_N[:, None] * plan.advantages_NL, (0, 0, 0, 1))  # the last is a filler's
+    return kept._replace(logprobs=generated.logprobs and logprobs), weighted_NL[layout.row_R], layout
 
 
 def _row(generated: Generated, anchors: list[Tokens | None], group: int, g: int, is_anchor: bool) -> Row:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from trl.trainer.utils import pad
 
@@ -36,7 +37,8 @@ def group_signal(
         SignalError: a group without a scored row, or an input that the constructor refuses.
     """
     rule, G = settings.constructor, trainer.num_generations
-    structural, logprob, anchor_logprob = torch.zeros(3, len(examples))
+    structural, logprob = torch.zeros(2, len(examples))
+    anchor_logprob_PL = torch.zeros(len(anchors), 1)
     if rule.structural and settings.structural is not None:
         scores = settings.structural(generated.completion_ids, examples)
         mend = f"scores came back for {len(examples)} completions; give one each"
@@ -45,10 +47,14 @@ def group_signal(
     if settings.reads_logprobs and generated.logprobs is not None:
         logprob = torch.tensor([sum(math.nan if x is None else x for x in row) for row in generated.logprobs])
     if settings.reads_anchor_logprobs:
-        anchor_logprob = _anchor_logprobs(trainer, generated.prompt_ids[::G], anchors).repeat_interleave(G)
+        anchor_logprob_PL = _anchor_logprobs(trainer, settings, generated.prompt_ids[::G], anchors, examples[::G])
     has_anchor = torch.tensor([float(anchor is not None) for anchor in anchors]).repeat_interleave(G)
-    own_RC = torch.stack([structural, logprob, has_anchor, anchor_logprob], 1).to(trainer.accelerator.device)
-    structural, logprob, has_anchor, anchor_logprob = trainer.accelerator.gather(own_RC).cpu().view(-1, G, 4).unbind(2)
+    own_RC = torch.stack([structural, logprob, has_anchor], 1)
+    own_RC = torch.cat([own_RC, anchor_logprob_PL.repeat_interleave(G, 0)], 1).to(trainer.accelerator.device)
+    every_PGC = trainer.accelerator.gather(own_RC).cpu().view(-1, G, own_RC.shape[1])
+    structural, logprob, has_anchor = every_PGC[..., :3].unbind(2)
+    anchor_logprob_PL = every_PGC[:, 0, 3:]
+    by_level = _codes(settings, examples, generated, G) if settings.reads_levels else {}
     return construct(
         rule,
         (rewards * trainer.reward_weights.to(rewards.device)).nansum(1).cpu().view(-1, G),
@@ -56,7 +62,9 @@ def group_signal(
         valid_PG=~rewards.isnan().all(1).cpu().view(-1, G),
         has_anchor_P=has_anchor[:, 0] > 0,
         logprob_PG=logprob if settings.reads_logprobs and generated.logprobs is not None else None,
-        anchor_logprob_P=anchor_logprob[:, 0] if settings.reads_anchor_logprobs else None,
+        anchor_logprob_P=anchor_logprob_PL.sum(1) if settings.reads_anchor_logprobs else None,
+        anchor_logprob_PL=anchor_logprob_PL if settings.reads_anchor_logprobs and settings.reads_levels else None,
+        **by_level,
         config=settings.config,
         generator=torch.Generator().manual_seed(derive_seed(trainer.args.seed, "ties", trainer._step)),
     )
@@ -74,8 +82,25 @@ def anchor_tokens(trainer: Any, settings: SignalSettings, example: Example) -> T
     return None if found is None else [int(token) for token in found]
 
 
-def _anchor_logprobs(trainer: Any, prompt_ids: list[Tokens], anchors: Sequence[Tokens | None]) -> Tensor:
-    """Log-probability of each group's anchor under the policy at TRL's temperature, 0 where it has none."""
+def _codes(settings: SignalSettings, examples: list[Example], generated: Generated, G: int) -> dict[str, Tensor]:
+    """Codes of all processes' rollouts and targets."""
+    assert settings.levels is not None  # the settings have seen to it
+    own = settings.levels(generated.completion_ids, examples)
+    sids, targets = gather_object(own.sids), gather_object(own.targets)[::G]
+    width = max([1, *map(len, targets)])
+    padded = [[*row, *([[-1] * len(sids[0])] * (width - len(row)))] for row in targets]
+    return {"sids_PGL": torch.tensor(sids).view(-1, G, len(sids[0])), "targets_PTL": torch.tensor(padded)}
+
+
+def _anchor_logprobs(
+    trainer: Any,
+    settings: SignalSettings,
+    prompt_ids: list[Tokens],
+    anchors: Sequence[Tokens | None],
+    examples: Sequence[Example],
+) -> Tensor:
+    """Log-probability of each group's anchor under the policy at TRL's temperature, 0 where it has none: (P, 1), or where
+    levels are read (P, L), which leaves out the anchor's other tokens."""
     prompts, completions = ([torch.tensor(ids) for ids in side] for side in (prompt_ids, [a or [0] for a in anchors]))
     ids = torch.cat([pad(prompts, padding_side="left"), pad(completions)], 1)
     ones = [[torch.ones_like(row) for row in side] for side in (prompts, completions)]
@@ -86,4 +111,9 @@ def _anchor_logprobs(trainer: Any, prompt_ids: list[Tokens], anchors: Sequence[T
             trainer.model, ids.to(device), mask.to(device), length, batch_size=trainer.args.per_device_train_batch_size
         )[0]
     there = torch.tensor([anchor is not None for anchor in anchors])
-    return scores.cpu().masked_fill(mask[:, -length:] == 0, 0.0).sum(1).masked_fill(~there, 0.0)
+    scores_PS = scores.cpu().masked_fill(mask[:, -length:] == 0, 0.0).masked_fill(~there[:, None], 0.0)
+    if not settings.reads_levels or settings.levels is None:
+        return scores_PS.sum(1, keepdim=True)
+    own = settings.levels([anchor or [] for anchor in anchors], examples)
+    place_PL = torch.tensor(own.first)[:, None] + torch.arange(len(own.sids[0]))
+    return scores_PS.gather(1, place_PL.clamp(max=length - 1)).masked_fill(~there[:, None], 0.0)

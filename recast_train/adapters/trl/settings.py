@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from recast_sim.signal import Constructor, SignalConfig
+from recast_train.adapters.trl.token_sids import LevelRows
 from recast_train.model import require
 
 Example = dict[str, Any]
 Anchor = str | Callable[[Example], str | Sequence[int] | None]
 Structural = Callable[[list[list[int]], list[Example]], Sequence[float]]
+Levels = Callable[[Sequence[Sequence[int]], Sequence[Example]], LevelRows]
 
 ROW_MEANS, BATCH_MEANS, TOKEN_SUMS = ("grpo", "sapo", "dr_grpo", "luspo"), ("bnpo",), ("dapo", "cispo", "vespo")
-_NOT_HERE = ("baseline_P", "reference_logprob_PG", "anchor_reference_logprob_P")
+_NOT_HERE = ("baseline_P", "reference_logprob_PG", "anchor_reference_logprob_P", "entropy_PGL")
+_BY_LEVEL = ("sids_PGL", "targets_PTL", "anchor_logprob_PL")
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class SignalSettings:
     config: SignalConfig
     anchor: Anchor | None
     structural: Structural | None
+    levels: Levels | None = None
 
     def __post_init__(self) -> None:
         rule, config = self.constructor, self.config
@@ -32,6 +36,9 @@ class SignalSettings:
         require(self.anchor is not None or not rule.off_policy, "anchor", f"is missing, and {rule.name}", mend)
         mend = "orders rollouts by structural scores; give a function, such as SidScores(...).structural"
         require(self.structural is not None or not rule.structural, "structural", f"is missing, and {rule.name}", mend)
+        by_level = [name for name in rule.needs if name in _BY_LEVEL]
+        mend = f"reads {', '.join(by_level)}; give a function, such as SidLevels(SidTokens(...))"
+        require(self.levels is not None or not by_level, "levels", f"is missing, and {rule.name}", mend)
         mend = "has no effect here: TRL's loss_type says what the loss is divided by; leave it out"
         require(config.normaliser == SignalConfig().normaliser, "SignalConfig.normaliser", repr(config.normaliser), mend)
         mend = "has no effect here: `anchor` gives one completion a prompt; let it choose"
@@ -44,7 +51,11 @@ class SignalSettings:
     @property
     def reads_anchor_logprobs(self) -> bool:
         weighed = self.constructor.off_policy and self.config.anchor_weighting in ("clipped", "luffy")
-        return weighed or "anchor_logprob_P" in self.constructor.needs
+        return weighed or bool({"anchor_logprob_P", "anchor_logprob_PL"} & set(self.constructor.needs))
+
+    @property
+    def reads_levels(self) -> bool:
+        return any(name in _BY_LEVEL for name in self.constructor.needs)
 
     def check(self, trainer: Any) -> None:
         """Raise TrainError naming the first setting of a trainer that does not go with this signal."""

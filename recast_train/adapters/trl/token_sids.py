@@ -51,6 +51,14 @@ class SidTokens:
                 found.append(tuple(codes))
         return found
 
+    def first(self, tokens: Sequence[int]) -> tuple[list[int], int]:
+        """Codes of a completion's first SID and the place of its first token; codes of -1 where there is none."""
+        levels = self.catalog.levels
+        for at in range(len(tokens) - levels + 1):
+            if found := self.parse(tokens[at : at + levels]):
+                return list(found[0]), at
+        return [-1] * levels, len(tokens)
+
     def vocabulary(self) -> Vocabulary:
         """The same for recast's own models."""
         begin, ends = tuple(self.begin), [start + size for start, size in zip(self.offset, self.catalog.sizes, strict=True)]
@@ -81,6 +89,29 @@ class SidScores:
     def _tables(self, completion_ids: list[list[int]], targets: list[Sequence[Sid]]) -> tuple[Tensor, ...]:
         levels = max((len(sid) for sids in targets for sid in sids), default=1)
         return (*_table([self.parse(ids) for ids in completion_ids], levels), *_table(targets, levels))
+
+
+@dataclass(frozen=True)
+class SidLevels:
+    """What level-wise constructors read: the first SID of a completion, where it stands, and the column `targets` of SIDs."""
+
+    tokens: SidTokens
+    targets: str = "targets"
+
+    def __call__(self, completion_ids: Sequence[Sequence[int]], examples: Sequence[dict[str, Any]]) -> "LevelRows":
+        """Of each completion, which belongs to an example."""
+        firsts = [self.tokens.first(ids) for ids in completion_ids]
+        targets = [[list(sid) for sid in example[self.targets]] for example in examples]
+        return LevelRows([codes for codes, _ in firsts], [at for _, at in firsts], targets)
+
+
+@dataclass(frozen=True)
+class LevelRows:
+    """Codes of R completions' SIDs (-1 where there is none), the place of each one's first token, the codes of the targets."""
+
+    sids: list[list[int]]
+    first: list[int]
+    targets: list[list[list[int]]]
 
 
 def _table(rows: Sequence[Sequence[Sid]], levels: int) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,11 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from recast_sim.signal import Constructor, Signal, SignalConfig, get_constructor
+from recast_train.adapters.flat_rows import spread_levels
 from recast_train.adapters.trl.contract import LOGS_TRAINED_ROWS, Generated, check_class, check_instance
 from recast_train.adapters.trl.process_rows import ProcessLayout, Split, keep
 from recast_train.adapters.trl.scoring import anchor_tokens, group_signal
-from recast_train.adapters.trl.settings import BATCH_MEANS, ROW_MEANS, Anchor, Example, SignalSettings, Structural
+from recast_train.adapters.trl.settings import BATCH_MEANS, ROW_MEANS, Anchor, Example, Levels, SignalSettings, Structural
 from recast_train.model import TrainError
 
 
@@ -28,8 +29,15 @@ class _Scored:
     generated: Generated
     rewards: Tensor
     signal: Signal
-    advantages_R: Tensor
+    numbers_RL: Tensor
+    first_R: Tensor
     layout: ProcessLayout
+
+    def numbers(self, width: int) -> Tensor:
+        """TRL's advantages of the kept rows: one a row, (R,), or of a level-wise plan one a token, (R, width)."""
+        if self.numbers_RL.shape[1] == 1:
+            return self.numbers_RL[:, 0]
+        return spread_levels(self.numbers_RL, self.first_R, width)
 
 
 class RecastGRPOTrainer(GRPOTrainer):
@@ -42,6 +50,7 @@ class RecastGRPOTrainer(GRPOTrainer):
         anchor: a prompt's ground-truth completion: a column of the data set, or a function of an example. Token ids, or text,
             which is tokenised as it is, without an end token; None where a prompt has none.
         structural: (completion ids of rollouts, their examples) to scores in [0, 1]; see `SidScores.structural`.
+        levels: (completion ids, their examples) to codes and their places, for level-wise constructors; see `SidLevels`.
 
     Raises:
         TrainError: an installed TRL that differs from what this class relies on, or settings that do not go together.
@@ -59,11 +68,12 @@ class RecastGRPOTrainer(GRPOTrainer):
         signal_config: SignalConfig | None = None,
         anchor: Anchor | None = None,
         structural: Structural | None = None,
+        levels: Levels | None = None,
         **kwargs: Any,
     ) -> None:
         check_class(GRPOTrainer)
         rule = get_constructor(constructor) if isinstance(constructor, str) else constructor
-        self.signal_settings = SignalSettings(rule, signal_config or SignalConfig(), anchor, structural)
+        self.signal_settings = SignalSettings(rule, signal_config or SignalConfig(), anchor, structural, levels)
         self._examples: list[Example] = []
         self._scored: _Scored | None = None
         super().__init__(*args, **kwargs)
@@ -87,7 +97,8 @@ class RecastGRPOTrainer(GRPOTrainer):
         scored, self._scored = self._scored, None
         assert scored is not None  # `_generate` left it
         self._log_signal(scored)
-        output["advantages"] = scored.advantages_R.to(self.accelerator.device)
+        numbers = scored.numbers(output["completion_ids"].shape[1])
+        output["advantages"] = numbers.to(self.accelerator.device)
         output["loss_scale"] = torch.tensor(self._loss_scale(scored.layout))
         return output
 
@@ -110,8 +121,12 @@ class RecastGRPOTrainer(GRPOTrainer):
             steps=self.args.steps_per_generation,
             room=self.args.per_device_train_batch_size,
         )
-        kept, advantages_R, layout = keep(generated, anchors, signal, split)
-        self._scored = _Scored(generated, rewards, signal, advantages_R, layout)
+        kept, numbers_RL, layout = keep(generated, anchors, signal, split)
+        first_R = torch.zeros(len(numbers_RL), dtype=torch.int64)
+        if signal.plan.level_wise and self.signal_settings.levels is not None:
+            # a row's example only names targets, which do not move its SID
+            first_R = torch.tensor(self.signal_settings.levels(kept.completion_ids, examples[:1] * len(first_R)).first)
+        self._scored = _Scored(generated, rewards, signal, numbers_RL, first_R, layout)
         return kept
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:

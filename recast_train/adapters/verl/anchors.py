@@ -1,7 +1,8 @@
 """Anchor rows: the ground truth in the place of a rollout, as verl's TransferQueue stores rows.
 
 A sampler has no tokenizer. So the data set brings the anchors' token ids in `extra_info["recast"]`, written by
-`recast-train export verl`: "anchors", one list of ids a target, and "thought_end", the id that closes a thought, or None.
+`recast-train export verl`: "anchors", one list of ids a target, "thought_end", the id that closes a thought, or None, and
+"codes", the place of an SID's first code in an answer and the number of its codes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +20,18 @@ _MASKS = ("response_mask", "loss_mask")
 
 @dataclass(frozen=True)
 class AnchorTokens:
-    """Anchors of one prompt: token ids of each target's answer, and the id that closes a thought (None: there is none)."""
+    """Anchors of one prompt: token ids of each target's answer, the id that closes a thought (None: there is none), and where
+    the codes of an SID stand in an answer (None: the data set does not say)."""
 
     answers: Sequence[Sequence[int]] = ()
     thought_end: int | None = None
+    codes: Sequence[int] | None = None
 
     @classmethod
     def of(cls, extra_info: Any) -> "AnchorTokens":
         """From a row's `extra_info`; without anchors where it brings none."""
         own = extra_info.get("recast") if isinstance(extra_info, Mapping) else None
-        return cls() if own is None else cls(own["anchors"], own["thought_end"])
+        return cls() if own is None else cls(own["anchors"], own["thought_end"], own.get("codes"))
 
     def thought(self, response_S: Tensor) -> Tensor | None:
         """The part of a response that goes before an anchor: its thought, nothing where none is wanted; None if unfinished."""
@@ -36,6 +39,32 @@ class AnchorTokens:
             return response_S[:0]
         ends = (response_S == self.thought_end).nonzero()
         return response_S[: int(ends[0]) + 1] if len(ends) else None
+
+    def sid(self, response_S: Tensor) -> tuple[list[int], int]:
+        """Token ids of the codes of a response's SID, -1 where it is too short, and the place of the first.
+
+        Raises:
+            SignalError: the data set does not say where an answer's codes are.
+        """
+        first, levels = self._places()
+        thought_S = self.thought(response_S)
+        if thought_S is None:
+            return [-1] * levels, len(response_S)
+        at = len(thought_S) + first
+        found = response_S[at : at + levels].tolist()
+        return found + [-1] * (levels - len(found)), at
+
+    def targets(self) -> list[list[int]]:
+        """Token ids of the codes of every target's SID."""
+        first, levels = self._places()
+        return [list(answer[first : first + levels]) for answer in self.answers]
+
+    def _places(self) -> tuple[int, int]:
+        if self.codes is None:
+            raise SignalError(
+                "extra_info: no 'codes', which a level-wise constructor needs; run recast-train export verl again"
+            )
+        return self.codes[0], self.codes[1]
 
     def choose(self, rule: Any, generator: torch.Generator) -> Tensor:
         """Token ids of the target that serves as the anchor."""

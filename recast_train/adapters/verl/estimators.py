@@ -26,7 +26,7 @@ def register_estimators() -> None:
 
 
 def advantages(constructor: str, token_level_rewards_RS: Tensor, response_mask_RS: Tensor, index_R: Any) -> Tensor:
-    """Token-level advantages (R, S): each row's number on the tokens of its response mask.
+    """Token-level advantages (R, S): each row's number on the tokens of its response mask, a level's own on those of a level.
 
     Rows that recast's sampler handed over bring their numbers along. Without the sampler the constructor runs at its default
     config on the groups of `index_R`, which works for those that read rewards alone. Rows without a token (verl's padding)
@@ -41,6 +41,8 @@ def advantages(constructor: str, token_level_rewards_RS: Tensor, response_mask_R
     sampler = marked_by(uids)
     if sampler is None:
         number_R = _constructed(constructor, uids, score_R, real_R)
+    elif sampler == constructor and get_constructor(constructor).level_wise:
+        return token_level_rewards_RS * response_mask_RS
     elif sampler == constructor:
         number_R = score_R
     else:

@@ -8,7 +8,7 @@ from typing import Any
 from recast_sim.configio import ConfigError, override
 from recast_sim.signal import Constructor, SignalConfig, get_constructor
 
-_AT_HAND = ("logprob_PG",)  # of `Constructor.needs`: what a rollout brings along
+_AT_HAND = ("logprob_PG", "sids_PGL", "targets_PTL")  # of `Constructor.needs`: what rollouts and data set bring along
 _WANT_LOGPROB_OF_ANCHOR = ("clipped", "luffy")
 
 
@@ -94,6 +94,11 @@ def _check_constructor(constructor: Constructor, signal: SignalConfig) -> None:
     missing = [name for name in constructor.needs if name not in _AT_HAND]
     if missing:
         raise ConfigError(f"sampler_kwargs.constructor: {constructor.name} needs {', '.join(missing)}, unknown to a sampler")
+    if constructor.level_wise and signal.anchor_choice != "first":
+        raise ConfigError(
+            f"sampler_kwargs.signal.anchor_choice: {signal.anchor_choice} does not go with {constructor.name}, which compares "
+            "rollouts with the anchor level by level; leave it at first"
+        )
     if constructor.redraws:
         raise ConfigError(
             f"sampler_kwargs.constructor: {constructor.name} redraws groups; use verl's own sampler and algorithm.filter_groups"

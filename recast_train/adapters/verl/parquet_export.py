@@ -15,7 +15,7 @@ from recast_train.data.folder_layout import split_files
 
 BATCH = 4096  # rows of a written batch
 _THOUGHT_END = "</think>"
-_ANCHORS = pl.Struct({"anchors": pl.List(pl.List(pl.Int64)), "thought_end": pl.Int64})
+_ANCHORS = pl.Struct({"anchors": pl.List(pl.List(pl.Int64)), "thought_end": pl.Int64, "codes": pl.List(pl.Int64)})
 SCHEMA = pl.Schema(
     {
         "data_source": pl.String,
@@ -112,13 +112,23 @@ class _Rows:
         for item in targets:
             if item not in self.answers:
                 self.answers[item] = self.tokens.answer(row.where, item)
-        anchors = {"anchors": [self.answers[item] for item in targets], "thought_end": self.thought_end}
+        anchors = {
+            "anchors": [self.answers[item] for item in targets],
+            "thought_end": self.thought_end,
+            "codes": _codes_of(targets[0], self.answers[targets[0]]),
+        }
         return {
             "data_source": self.data_source,
             "prompt": [{"role": message["role"], "content": message_text(row.where, message)} for message in row.asked],
             "reward_model": {"style": "rule", "ground_truth": "".join(map(_marked, targets))},
             "extra_info": {"index": self.written, "split": self.split, "recast": anchors},
         }
+
+
+def _codes_of(item: str, answer: list[int]) -> list[int]:
+    """Place of the first code in an answer, which ends with the SID's end mark and the end of the text, and their number."""
+    levels = item.count("<")
+    return [len(answer) - 2 - levels, levels]
 
 
 def _marked(item: str) -> str:

@@ -19,7 +19,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from recast_sim.runs import derive_seed
 from recast_sim.signal import SignalError, get_constructor
-from recast_train.adapters.flat_rows import KeptRows, select_rows
+from recast_train.adapters.flat_rows import KeptRows, select_rows, spread_levels
 from recast_train.adapters.verl.anchors import AnchorTokens, anchor_row, row_lengths
 from recast_train.adapters.verl.handover import mark
 from recast_train.adapters.verl.options import check_config, read_sampler_config
@@ -70,6 +70,7 @@ class RecastReplayBuffer(ReplayBuffer):
             [self._structural(row) for row in rows] if self.constructor.structural else None,
             has_anchor_R=[_has_anchor(row) for row in rows] if self.constructor.off_policy else None,
             logprob_R=_logprobs(rows),
+            **(_codes(rows) if self.constructor.level_wise else {}),
             slot_R=[int(session) for _, session, _ in places],
             config=self.recast.signal,
             generator=generator,
@@ -96,15 +97,15 @@ class RecastReplayBuffer(ReplayBuffer):
             if kept.anchor_N[place]:
                 key, row, tag = self._anchor(batch, rows, kept, place, generator)
                 tags[key] = tag
-                anchors[key] = {**row, **self._handed_over(key, row, kept.coefficient_N[place])}
+                anchors[key] = {**row, **self._handed_over(key, row, kept.coefficient_NL[place])}
             else:
                 key = batch.keys[r]
                 tags[key] = batch.tags[r]
-                changes[key] = self._handed_over(key, rows[r], kept.coefficient_N[place])
+                changes[key] = self._handed_over(key, rows[r], kept.coefficient_NL[place])
         if not tags:
             key = batch.keys[0]
             tags[key] = batch.tags[0]
-            changes[key] = self._handed_over(key, rows[0], torch.zeros(()))
+            changes[key] = self._handed_over(key, rows[0], torch.zeros(1))
         for fields in filter(None, (changes, anchors)):
             table = list_of_dict_to_tensordict(list(fields.values()))
             tq.kv_batch_put(list(fields), batch.partition_id, table, [tags[key] for key in fields])
@@ -115,9 +116,14 @@ class RecastReplayBuffer(ReplayBuffer):
         )
         return chosen, _metrics(kept, rows, list(tags.values()))
 
-    def _handed_over(self, key: str, row: Row, coefficient: Tensor) -> Row:
-        scores_S = torch.zeros(len(row["responses"]))
-        scores_S[-1] = coefficient
+    def _handed_over(self, key: str, row: Row, coefficient_L: Tensor) -> Row:
+        width = len(row["responses"])
+        scores_S = torch.zeros(width)
+        if len(coefficient_L) == 1:
+            scores_S[-1] = coefficient_L[0]
+        else:
+            first = AnchorTokens.of(row["extra_info"]).sid(row["responses"])[1]
+            scores_S = spread_levels(coefficient_L[None], torch.tensor([first]), width)[0]
         return {"uid": mark(self.constructor.name, key), "rm_scores": scores_S}
 
     def _anchor(
@@ -142,6 +148,16 @@ def _read(keys: list[str], partition_id: str, fields: tuple[str, ...] = ()) -> l
     table = tq.kv_batch_get(keys, partition_id, list(fields) or None)
     names = list(table.keys())
     return [{name: row[name] for name in names} for row in table]
+
+
+def _codes(rows: list[Row]) -> dict[str, Tensor]:
+    """Codes of the rows' SIDs and of their targets, as token ids."""
+    anchors = [AnchorTokens.of(row["extra_info"]) for row in rows]
+    sids = [own.sid(row["responses"])[0] for own, row in zip(anchors, rows, strict=True)]
+    targets, levels = [own.targets() for own in anchors], len(sids[0])
+    width = max([1, *map(len, targets)])
+    padded = [[*own, *([[-1] * levels] * (width - len(own)))] for own in targets]
+    return {"sids_RL": torch.tensor(sids), "targets_RTL": torch.tensor(padded)}
 
 
 def _has_anchor(row: Row) -> bool:

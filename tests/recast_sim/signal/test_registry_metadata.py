@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given
-from signal_cases import WIDTH_TWO, batches, facts, mask, one_group, tensor
+from signal_cases import WIDTH_TWO, batches, facts, level_inputs, mask, one_group, tensor
 
 from recast_sim.signal import SignalConfig, construct, list_constructors
 
@@ -38,6 +38,7 @@ def iid_groups(G, p, groups=64, seed=0):
         "baseline_P": torch.full((groups,), p, dtype=torch.float64),
         "reference_logprob_PG": policy.log()[leaf_PG] - 0.1,
         "anchor_reference_logprob_P": hit_P - 0.1,
+        **level_inputs((leaf_PG == 0).double(), scores[leaf_PG]),
     }
 
 
@@ -88,12 +89,17 @@ def test_an_all_zero_group_behaves_as_declared(constructor):
     anchor = mask(signal.anchor_slot_P, signal.group_size)[0]
     other = construct(constructor, **batch | {"baseline_P": tensor([0.75, 0.25])}, config=SignalConfig(pods_width=3))
     tracks = not torch.equal(other.advantages_PG, signal.advantages_PG)
+    nowhere = torch.where(batch["rewards_PG"][..., None] > 0, batch["targets_PTL"], 99)
+    moves_by_level = not construct(constructor, **batch | {"sids_PGL": nowhere}, config=SignalConfig(pods_width=3)).learnable_P[0]
     behaves = {
         "0": (numbers == 0).all() and not signal.redraw_P[0],
-        "negative": (numbers < 0).all() and active.all() and not tracks,
+        "negative": (numbers <= 0).all() and (numbers < 0).any() and not anchor.any() and active.all() and not tracks,
+        "positive": (numbers > 0).all() and not anchor.any(),
+        "centred": numbers.sum().abs() < 1e-9 and (numbers > 0).any() and not moves_by_level and not anchor.any(),
+        "by level": (numbers > 0).any() and moves_by_level and not anchor.any(),
         "-baseline": (numbers == numbers[0]).all() and (numbers != 0).all() and tracks,
         "repaired": (numbers[anchor] > 0).all() and (numbers[~anchor] <= 0).all() and (numbers < 0).any() and anchor.any(),
-        "target": (numbers[anchor] > 0).all() and anchor.any() and torch.equal(active, anchor),
+        "target": (numbers[anchor] > 0).all() and anchor.any() and (numbers[~anchor] == 0).all(),
         "rescued": (numbers > 0).sum() == 1 and (numbers < 0).any() and not anchor.any(),
         "redrawn": signal.redraw_P[0] and not active.any(),
     }

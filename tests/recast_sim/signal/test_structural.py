@@ -7,8 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recast_sim.signal import SignalError, default_level_scores, exact_hit, prefix_length, structural, structural_score
-from recast_sim.signal.sid_keys import Packing
+from recast_sim.signal import (
+    SignalError,
+    default_level_scores,
+    exact_hit,
+    level_matches,
+    prefix_length,
+    structural_score,
+)
 
 pytestmark = pytest.mark.property
 
@@ -138,48 +144,43 @@ def test_prefix_length_against_a_loop(case):
     assert lengths.tolist() == expected
 
 
-def level_by_level(sids, targets, sid_mask=None, target_mask=None):
-    """The plain tensor version: prefix lengths against every target, repeats by comparing all pairs."""
-    sid_mask = torch.ones(sids.shape[:3], dtype=torch.bool) if sid_mask is None else sid_mask
-    target_mask = torch.ones(targets.shape[:2], dtype=torch.bool) if target_mask is None else target_mask
-    length = prefix_length(sids, targets).masked_fill(~target_mask[:, None, None], 0)
-    phi = torch.tensor(default_level_scores(sids.shape[3]))[length.amax(3)]
-    same = (sids[:, :, :, None] == sids[:, :, None]).all(4) & sid_mask[:, :, None]
-    counted = sid_mask & ~same.tril(-1).any(3)
-    return phi.masked_fill(~counted, 0.0).sum(2) / counted.sum(2).clamp(min=1)
+LAYOUTS = {
+    "transposed": lambda t: t.transpose(0, 1).contiguous().transpose(0, 1),
+    "strided": lambda t: torch.stack([t, t + 1], -1)[..., 0],
+    "reversed": lambda t: t.flip(-1).contiguous().flip(-1),
+}
 
 
-@facts
-@given(
-    seed=st.integers(0, 999),
-    shape=st.tuples(*(st.integers(1, high) for high in (3, 4, 6, 4, 6))),
-    codes=st.sampled_from([(0, 2), (0, 8192), (-3, 3), (5, 2**20), (-(2**62), 2**62), (2**62, 2**62 + 3)]),
-    masked=st.booleans(),
-    part=st.sampled_from([1, 2**16]),
-)
-def test_packed_scores_are_exactly_those_of_the_comparison_level_by_level(seed, shape, codes, masked, part):
-    P, G, S, T, L = shape
-    generator = torch.Generator().manual_seed(seed)
-    sids, targets = (torch.randint(codes[0], codes[1], size, generator=generator) for size in ((P, G, S, L), (P, T, L)))
-    sids[:, :, 0, : L // 2] = targets[:, :1, : L // 2]
-    sids[:, 0, S - 1] = targets[:, T - 1]
-    sids[:, :1] = sids[:, :1, S - 1 :]  # a response that repeats one SID
-    sid_mask = torch.rand(P, G, S, generator=generator) < 0.7 if masked else None
-    target_mask = torch.rand(P, T, generator=generator) < 0.6 if masked else None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structural, "_PART", part)
-        ours = structural_score(sids, targets, sid_mask_PGS=sid_mask, target_mask_PT=target_mask)
-        assert torch.equal(ours, level_by_level(sids, targets, sid_mask, target_mask))
-        equal = (sids[:, :, 0][:, :, None] == targets[:, None]).all(3)
-        expected = (equal if target_mask is None else equal & target_mask[:, None]).any(2).float()
-        assert torch.equal(exact_hit(sids[:, :, 0], targets, target_mask), expected)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_any_layout_and_dtype_of_codes_scores_as_a_contiguous_copy(levels, layout, dtype):
+    generator = torch.Generator().manual_seed(levels)
+    sids = torch.randint(3, (4, 5, 2, levels), generator=generator).to(dtype)
+    targets = torch.randint(3, (4, 3, levels), generator=generator).to(dtype)
+    laid_out, truth = layout(sids), layout(targets)
+    assert torch.equal(structural_score(laid_out, truth), structural_score(sids.long(), targets.long()))
+    assert torch.equal(exact_hit(laid_out[:, :, 0], truth), exact_hit(sids[:, :, 0].long(), targets.long()))
+    assert torch.equal(level_matches(laid_out[:, :, 0], truth), level_matches(sids[:, :, 0].long(), targets.long()))
 
 
-def test_codes_are_packed_where_62_bits_hold_them():
-    of_19_bits, of_20_bits = torch.tensor([[0, 2**19 - 1, 1]]), torch.tensor([[0, 2**19, 1]])
-    assert Packing.of(of_19_bits, of_19_bits) == Packing(lowest=0, bits=20, levels=3)
-    assert Packing.of(of_19_bits, of_20_bits) is None
-    assert Packing.of(torch.tensor([[-2, 0, 0]]), of_19_bits - 2) == Packing(lowest=-2, bits=20, levels=3)
+def test_a_repeated_sid_counts_once_or_each_time():
+    hit, near, far = [1, 2, 3], [1, 2, 9], [7, 7, 7]
+    response, target = torch.tensor([[[hit, near, near, far]]]), torch.tensor([[[1, 2, 3]]])
+    assert structural_score(response, target).item() == pytest.approx((1 + 0.1 + 0) / 3)
+    assert structural_score(response, target, repeats="each").item() == pytest.approx((1 + 0.1 + 0.1 + 0) / 4)
+    real = torch.tensor([[[True, True, True, False]]])
+    assert structural_score(response, target, sid_mask_PGS=real, repeats="each").item() == pytest.approx(1.2 / 3)
+    with pytest.raises(SignalError, match="repeats: 'twice' must be once or each"):
+        structural_score(response, target, repeats="twice")
+
+
+def test_level_matches_by_prefix_and_level_by_level():
+    sids = torch.tensor([[[1, 2, 3], [1, 5, 3], [4, 2, 3]]])
+    targets = torch.tensor([[[1, 2, 3], [-1, -1, -1]]])
+    assert level_matches(sids, targets).tolist() == [[[1, 1, 1], [1, 0, 0], [0, 0, 0]]]
+    assert level_matches(sids, targets, prefix=False).tolist() == [[[1, 1, 1], [1, 0, 1], [0, 1, 1]]]
+    assert level_matches(torch.full((1, 1, 3), -1), targets).tolist() == [[[0, 0, 0]]]
 
 
 def test_the_papers_level_scores():
