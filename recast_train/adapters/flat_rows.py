@@ -46,7 +46,7 @@ class KeptRows:
 
 
 def spread_levels(coefficient_NL: Tensor, first_N: Tensor, width: int) -> Tensor:
-    """A number for each of `width` response tokens, (N, width): a level's own on its token; they follow each other from `first_N`.
+    """A number for each of `width` response tokens, (N, width): a level's own on its token, from `first_N` on.
 
     Tokens before an SID (a thought) get level 0's, tokens behind it the last level's.
     """

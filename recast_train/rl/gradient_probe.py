@@ -1,9 +1,9 @@
 """How noisy a batch's gradient is: the variance between groups, and how far two halves of the batch agree.
 
-The gradient of group p is g_p = P * sum over its kept rows of coefficient * grad log pi(row), level by level, over all trainable parameters:
-the mean over all P groups (0 for a group without a kept row) is minus the gradient of the batch's loss at the on-policy point,
-without KL. Exact: one backward pass for each group that has rows, which costs less than the random projections that it would
-take to tell the cosine from noise.
+The gradient of group p is g_p = P * sum over its kept rows and their levels of coefficient * grad log pi, over all trainable
+parameters: the mean over all P groups (0 for a group without a kept row) is minus the gradient of the batch's loss at the
+on-policy point, without KL. Exact: one backward pass for each group that has rows, which costs less than the random projections
+that it would take to tell the cosine from noise.
 
 Axis letters: P groups (prompts), N kept rows.
 """

@@ -90,7 +90,8 @@ def test_an_all_zero_group_behaves_as_declared(constructor):
     other = construct(constructor, **batch | {"baseline_P": tensor([0.75, 0.25])}, config=SignalConfig(pods_width=3))
     tracks = not torch.equal(other.advantages_PG, signal.advantages_PG)
     nowhere = torch.where(batch["rewards_PG"][..., None] > 0, batch["targets_PTL"], 99)
-    moves_by_level = not construct(constructor, **batch | {"sids_PGL": nowhere}, config=SignalConfig(pods_width=3)).learnable_P[0]
+    far = construct(constructor, **batch | {"sids_PGL": nowhere}, config=SignalConfig(pods_width=3))
+    moves_by_level = bool(signal.learnable_P[0]) and not far.learnable_P[0]
     behaves = {
         "0": (numbers == 0).all() and not signal.redraw_P[0],
         "negative": (numbers <= 0).all() and (numbers < 0).any() and not anchor.any() and active.all() and not tracks,
