@@ -1,4 +1,4 @@
-"""Summary, tables and figure of a simulated study (the quickstart) from its folder alone."""
+"""Report of `recast-sim quickstart` from its folder alone."""
 
 import json
 from collections import defaultdict
@@ -10,15 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 
 from analysis.drawing.panels import draw_band, same_curves, stacked
 from analysis.drawing.style import REGIME_COLOURS, Drawn, apply_style, colours
 from analysis.drawing.words import ratio_text
 from analysis.measures.budget_curves import Curves, budget_ratio
 from analysis.measures.statistics import bootstrap, mean
+from analysis.reports.report import Report, Table
 from recast_sim.runs import Run, RunError, read_run
 
 _SHARES = ("all_zero", "single_hit", "multi_hit", "all_hit", "learnable")
@@ -33,17 +31,23 @@ _NOTE = (
 )
 
 
-def summarise_study(root: Path) -> dict[str, Any]:
-    """All figures of a study as one JSON-ready mapping.
-
-    `regime_before` and `regime_after` are means over the reported worlds, at the base policy, before and after recast's
-    repair. Gradient figures are means over worlds; scores are final (mean of the last three evaluations) with 95 % intervals
-    over seeds.
+def report(root: Path) -> Report:
+    """Regimes, a row for each constructor, and the four-panel figure.
 
     Raises:
         RunError: the folder holds no study, or one without runs.
     """
     runs, worlds = _load(root)
+    summary = _summary(root, runs, worlds)
+    note = _NOTE.format(baseline=summary["baseline"], **summary["base"])
+    return Report(summary, (_regimes(summary), _constructors(summary), note), lambda: [_figure(runs, summary)])
+
+
+def _summary(root: Path, runs: Runs, worlds: list[dict[str, Any]]) -> dict[str, Any]:
+    """`regime_before` and `regime_after` are means over the reported worlds, at the base policy, before and after recast's
+    repair. Gradient figures are means over worlds; scores are final (mean of the last three evaluations) with 95 % intervals
+    over seeds.
+    """
     baseline = next(iter(runs))
     rates = read_run(root).manifest["config"]["learning_rates"]
     gradients = _gradients(worlds)
@@ -64,23 +68,8 @@ def summarise_study(root: Path) -> dict[str, Any]:
     }
 
 
-def print_study(summary: dict[str, Any], console: Console) -> None:
-    """The quickstart's tables: regimes, then one row a constructor."""
-    regimes = Table(box=MARKDOWN, title=f"(a) regimes at the base policy, mean of {summary['worlds']} worlds")
-    for column in ("", "all-zero", "single-hit", "multi-hit", "all-hit", "naturally learnable"):
-        regimes.add_column(column, justify="left" if not column else "right")
-    regimes.add_row("paper, before", "85 %", "13 %", "2 %", "", "15 %")
-    for label, key in (("before repair", "regime_before"), ("after repair", "regime_after")):
-        regimes.add_row(label, *(f"{100 * summary[key][share]:.1f} %" for share in _SHARES))
-    console.print(regimes)
-    console.print(_constructor_table(summary))
-    console.print(_NOTE.format(baseline=summary["baseline"], **summary["base"]), highlight=False)
-
-
-def study_figure(root: Path, summary: dict[str, Any]) -> Drawn:
-    """The four-panel figure of a study."""
+def _figure(runs: Runs, summary: dict[str, Any]) -> Drawn:
     apply_style()
-    runs, _ = _load(root)
     palette = colours(runs)
     figure, axes = plt.subplots(2, 2, figsize=(11, 8))
     _draw_regimes(axes[0, 0], summary)
@@ -140,14 +129,18 @@ def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[s
     }
 
 
-def _constructor_table(summary: dict[str, Any]) -> Table:
-    table = Table(box=MARKDOWN, title="(b) learnable groups, (c) gradients at the base policy, (d) training")
-    table.add_column("constructor")
-    for column in ("learnable", "rows", "grad variance", "cosine", "lr", "sampled Pass@1", "greedy Pass@1"):
-        table.add_column(column, justify="right")
-    table.add_column("budget ratio", justify="right")
-    for name, row in summary["constructors"].items():
-        table.add_row(
+def _regimes(summary: dict[str, Any]) -> Table:
+    rows: list[tuple[str, ...]] = [("paper, before", "85 %", "13 %", "2 %", "", "15 %")]
+    for label, key in (("before repair", "regime_before"), ("after repair", "regime_after")):
+        rows.append((label, *(f"{100 * summary[key][share]:.1f} %" for share in _SHARES)))
+    header = ("", "all-zero", "single-hit", "multi-hit", "all-hit", "naturally learnable")
+    return Table(f"(a) regimes at the base policy, mean of {summary['worlds']} worlds", header, rows)
+
+
+def _constructors(summary: dict[str, Any]) -> Table:
+    header = ("constructor", "learnable", "rows", "grad variance", "cosine", "lr", "sampled Pass@1", "greedy Pass@1")
+    rows = [
+        (
             name,
             f"{100 * row['learnable']:.1f} %",
             f"{row['update_width']:.1f}",
@@ -157,7 +150,10 @@ def _constructor_table(summary: dict[str, Any]) -> Table:
             *(_score(row, metric) for metric in ("pass_at_1_sampled", "pass_at_1_greedy")),
             ratio_text(row["budget_ratio"]),
         )
-    return table
+        for name, row in summary["constructors"].items()
+    ]
+    title = "(b) learnable groups, (c) gradients at the base policy, (d) training"
+    return Table(title, (*header, "budget ratio"), rows)
 
 
 def _score(row: dict[str, Any], metric: str) -> str:
