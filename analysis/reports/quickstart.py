@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,15 @@ def _summary(root: Path, runs: Runs, worlds: list[dict[str, Any]]) -> dict[str, 
     gradients = _gradients(worlds)
     reference = gradients.get("recast", gradients[baseline])
     return {
-        "regime_before": {share: _mean(reference, "regime_before", share) for share in _SHARES},
-        "regime_after": {share: _mean(reference, "regime_after", share) for share in _SHARES},
+        "regime_before": {share: _mean(row["regime_before"][share] for row in reference) for share in _SHARES},
+        "regime_after": {share: _mean(row["regime_after"][share] for row in reference) for share in _SHARES},
         "constructors": {name: _constructor(name, runs, gradients[name]) for name in runs},
         "baseline": baseline,
         "grid_edges": [min(rates), max(rates)],
         "base": {
             "pass_at_1_sampled": _start(runs[baseline], "pass_at_1_sampled"),
             "pass_at_1_greedy": _start(runs[baseline], "pass_at_1_greedy"),
-            "best_possible": float(np.mean([world["best_possible"]["pass_at_1"] for world in worlds])),
+            "best_possible": _mean(world["best_possible"]["pass_at_1"] for world in worlds),
         },
         "worlds": len(worlds),
         "run": str(root),
@@ -118,14 +119,14 @@ def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[s
         interval = bootstrap(Curves.of(evals, metric).finals_S.tolist(), mean)
         scores |= {metric: interval.value, f"{metric}_interval": [interval.low, interval.high]}
     return {
-        "learnable": _mean(reports, "learnable"),
-        "update_width": _mean(reports, "update_width"),
+        "learnable": _mean(row["learnable"] for row in reports),
+        "update_width": _mean(row["update_width"] for row in reports),
         "gradient_variance": _mean_if_known(reports, "variance"),
         "gradient_cosine": _mean_if_known(reports, "cosine"),
         "learning_rate": next(iter(runs[name].values())).manifest["config"]["training"]["learning_rate"],
         **scores,
         "budget_ratio": asdict(budget_ratio([sampled], [reference])),
-        "actor_rows": float(np.mean([frame["actor_rows"][-1] for frame in evals.values()])),
+        "actor_rows": _mean(frame["actor_rows"][-1] for frame in evals.values()),
     }
 
 
@@ -161,19 +162,13 @@ def _score(row: dict[str, Any], metric: str) -> str:
     return f"{row[metric]:.4f} [{low:.4f}, {high:.4f}]"
 
 
-def _mean(reports: list[dict[str, Any]], *keys: str) -> float:
-    values = []
-    for report in reports:
-        value: Any = report
-        for key in keys:
-            value = value[key]
-        values.append(value)
-    return float(np.mean(values))
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _mean_if_known(reports: list[dict[str, Any]], key: str) -> float | None:
     """The mean over worlds, None where a world's sample was too small to tell."""
-    return None if any(report[key] is None for report in reports) else _mean(reports, key)
+    return None if any(report[key] is None for report in reports) else _mean(report[key] for report in reports)
 
 
 def _optional(value: float | None, digits: str) -> str:
@@ -181,7 +176,7 @@ def _optional(value: float | None, digits: str) -> str:
 
 
 def _start(runs: dict[int, Run], metric: str) -> float:
-    return float(np.mean([run.evals[metric][0] for run in runs.values()]))
+    return _mean(run.evals[metric][0] for run in runs.values())
 
 
 def _draw_regimes(axis: Axes, summary: dict[str, Any]) -> None:

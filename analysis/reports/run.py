@@ -50,7 +50,7 @@ def _versus_start(root: Path) -> dict[str, dict[str, Any]]:
     try:
         scores = pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError) as error:
-        words = "finish the run with --resume; if it is complete, start it anew"
+        words = f"delete {root / 'manifest.json'} if the run is complete, then --resume makes it anew"
         raise RunError(f"{file}: not readable ({str(error).splitlines()[0]}); {words}") from error
     seed = read_manifest(root)["seed"]
     rows = {name: scores.filter(model=name).drop("model") for name in scores["model"].unique(maintain_order=True)}

@@ -244,5 +244,5 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
 def test_a_report_needs_the_scores_of_the_test_prompts(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     for name in ("manifest.json", "results.json"):
         (tmp_path / name).write_bytes((whole[0] / name).read_bytes())
-    with pytest.raises(RunError, match=r"scores\.parquet: not readable .*; finish the run with --resume"):
+    with pytest.raises(RunError, match=r"scores\.parquet: not readable .*manifest\.json if the run is complete, then --resume"):
         report(tmp_path)
