@@ -5,20 +5,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from analysis.audit.audit_error import AuditError
-from analysis.audit.audit_figure import audit_figure
-from analysis.audit.audit_report import print_audit, write_audit
+from analysis.audit.audit_report import report as audit_report
+from analysis.audit.audit_report import write_audit
 from analysis.audit.dump_groups import read_groups
-from analysis.audit.figures_of_audit import steps_table, summarise_audit
 from analysis.claims import claims_page, read_evidence
 from analysis.drawing.style import save_figure
 from analysis.figures import run_figures
-from analysis.measures.agreement import print_agreement, summarise_agreement
 from analysis.page import make_page
-from analysis.reports.run_kinds import print_again
+from analysis.reports.agreement import report as agreement_report
+from analysis.reports.report import Report
+from analysis.reports.run_kinds import find_report, run_report
 from analysis.show import run_summary, runs_table
+from analysis.terminal import print_report
 from recast_sim.configio import Common, Paths, Positional, progress, run_command
 from recast_sim.runs import RunError, find_runs, read_run, write_text
 
@@ -39,7 +38,7 @@ def show(command: Show) -> None:
     if command.json:
         print(json.dumps(summaries))
     else:
-        Console(width=max(200, Console().width)).print(runs_table(summaries))
+        print_report(Report({}, [runs_table(summaries)]))
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Tables(Common):
 
 def tables(command: Tables) -> None:
     for path in _named(command.runs):
-        print_again(path, Console(width=max(360, Console().width)))
+        print_report(run_report(path))
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def figures(command: Figures) -> None:
         folder = path / "figures" if command.out is None else command.out / (path.resolve().name if len(paths) > 1 else "")
         if folder in written:
             raise RunError(f"runs: two are called {folder.name!r}; draw them one by one, each with an --out of its own")
-        drawn, left_out = run_figures(path)
+        drawn, left_out = run_figures(path, find_report(path))
         written[folder] = {"figures": [str(save_figure(one, folder)) for one in drawn], "left_out": left_out}
     if command.json:
         print(json.dumps(list(written.values())))
@@ -144,11 +143,14 @@ class Agree(Common):
 
 
 def agree(command: Agree) -> None:
-    summary = summarise_agreement(command.real, command.simulated)
-    if command.json:
-        print(json.dumps(summary, allow_nan=False))
+    _show(agreement_report(command.real, command.simulated), command.json)
+
+
+def _show(report: Report, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report.summary, allow_nan=False))
     else:
-        print_agreement(summary, Console(width=max(240, Console().width)))
+        print_report(report)
 
 
 @dataclass(frozen=True)
@@ -172,14 +174,11 @@ class Audit(Common):
 def audit(command: Audit) -> None:
     with progress() as report:
         groups = read_groups(command.dumps, command.hit_above, command.columns, command.items, report)
-    summary, steps = summarise_audit(groups), steps_table(groups.table)
+    found = audit_report(groups)
     if command.out is not None:
-        write_audit(command.out, summary, steps, groups.table)
-        print(f"figure: {save_figure(audit_figure(summary, steps), command.out)}", file=sys.stderr)
-    if command.json:
-        print(json.dumps(summary, allow_nan=False))
-    else:
-        print_audit(summary, steps, Console(width=max(200, Console().width)))
+        write_audit(command.out, found.summary, groups.table)
+        print("figure:", *found.save_figures(command.out), file=sys.stderr)
+    _show(found, command.json)
 
 
 def main() -> None:

@@ -6,24 +6,24 @@ from analysis.drawing.style import Drawn
 from analysis.measures.actor_cost import corners_figure
 from analysis.measures.trajectories import read_trajectories
 from analysis.reports.mechanism import MECHANISMS, mechanism_figure
-from analysis.reports.run_kinds import draw_again
+from analysis.reports.report import Report
 from recast_sim.runs import RunError
 from recast_sim.runs.reader import read_manifest
 
 _DRAWN_BY_COMMAND = {"budget": {"budget"}}  # mechanism figures that a command's own figure shows already
 
 
-def run_figures(root: Path) -> tuple[list[Drawn], list[str]]:
+def run_figures(root: Path, report: Report | str) -> tuple[list[Drawn], list[str]]:
     """Figures of a run folder, whole or killed, and for each one that is left out a sentence that says why.
+
+    Args:
+        report: of that run, or why there is none.
 
     Raises:
         RunError: not a run folder, or a damaged one.
     """
-    kind, found, left_out = read_manifest(root)["kind"], [], []
-    try:
-        found += draw_again(root)
-    except RunError as error:
-        left_out.append(f"the figure of the {kind} command: {error}")
+    kind = read_manifest(root)["kind"]
+    found, left_out = _own_figures(report, kind)
     try:
         runs = read_trajectories(root)
     except RunError as error:
@@ -37,3 +37,13 @@ def run_figures(root: Path) -> tuple[list[Drawn], list[str]]:
         else:
             found.append(drawn)
     return found, left_out
+
+
+def _own_figures(report: Report | str, kind: str) -> tuple[list[Drawn], list[str]]:
+    words = report
+    if isinstance(report, Report):
+        try:
+            return list(report.figures()), []
+        except RunError as error:
+            words = str(error)
+    return [], [f"the figure of the {kind} command: {words}"]

@@ -3,7 +3,6 @@
 The text of a run folder is not trusted: jinja2 escapes all of it (`page.html`); only the figures' SVG goes in as it is.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,29 +10,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from analysis.drawing.style import Drawn, as_svg
 from analysis.figures import run_figures
 from analysis.glossary import read_glossary
-from analysis.reports.run_kinds import print_again
-from recast_sim.runs import Run, RunError, find_runs, read_run
+from analysis.reports.report import Report, Table
+from analysis.reports.run_kinds import find_report
+from recast_sim.runs import Run, find_runs, read_run
 
 _SCALES = (0.7, 1.4)  # of a figure on a screen: letters below are too small to read, so it scrolls; above they shout
 _DESKTOP = 1080  # pixels; the widest figure need not scroll there
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table as text: title, header, which columns are numbers, rows, a note below."""
-
-    title: str
-    header: list[str]
-    numeric: list[bool]
-    rows: list[list[str]]
-    note: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +42,7 @@ class Section:
     kind: str
     complete: bool
     provenance: dict[str, str]
-    parts: list[PageTable | str]
+    parts: Sequence[Table | str]
     figures: list[PageFigure]
     left_out: list[str]
     config: dict[str, str]
@@ -76,19 +62,17 @@ def make_page(roots: Sequence[Path]) -> str:
 
 def _section(root: Path, anchor: str) -> Section:
     run = read_run(root)
-    figures, left_out = run_figures(root)
-    parts: list[PageTable | str] = []
-    try:
-        parts = _printed(root)
-    except RunError as error:
-        left_out.append(f"tables: {error}")
+    report = find_report(root)
+    figures, left_out = run_figures(root, report)
+    if isinstance(report, str):
+        left_out.append(f"tables: {report}")
     return Section(
         anchor=anchor,
         name=root.resolve().name,
         kind=str(run.manifest["kind"]),
         complete=run.status == "complete",
         provenance=_provenance(run),
-        parts=parts,
+        parts=report.parts if isinstance(report, Report) else (),
         figures=[_page_figure(drawn, anchor) for drawn in figures],
         left_out=left_out,
         config=_flat(run.manifest["config"]),
@@ -99,42 +83,6 @@ def _page_figure(drawn: Drawn, anchor: str) -> PageFigure:
     least, most = (int(96 * scale * drawn.figure.get_figwidth()) for scale in _SCALES)
     svg = Markup(as_svg(drawn, f"{anchor}-{drawn.name}"))
     return PageFigure(drawn.title, svg, min(least, _DESKTOP), most, drawn.caption)
-
-
-class _Kept(Console):
-    """A console that keeps what is printed instead of printing it."""
-
-    def __init__(self) -> None:
-        super().__init__(file=io.StringIO())
-        self.parts: list[PageTable | str] = []
-
-    def print(self, *objects: Any, markup: bool | None = None, **options: Any) -> None:
-        for thing in objects:
-            if isinstance(thing, Table):
-                self.parts.append(_page_table(thing))
-            elif text := str(thing).strip():
-                self.parts.append(text if markup is False else Text.from_markup(text).plain)
-
-
-def _printed(root: Path) -> list[PageTable | str]:
-    console = _Kept()
-    print_again(root, console)
-    return console.parts
-
-
-def _page_table(table: Table) -> PageTable:
-    columns = [[_plain(cell) for cell in column.cells] for column in table.columns]
-    return PageTable(
-        title=_plain(table.title),
-        header=[_plain(column.header) for column in table.columns],
-        numeric=[column.justify == "right" for column in table.columns],
-        rows=[list(row) for row in zip(*columns, strict=True)],
-        note=_plain(table.caption),
-    )
-
-
-def _plain(cell: Any) -> str:
-    return "" if cell is None else Text.from_markup(str(cell)).plain
 
 
 def _provenance(run: Run) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """`recast-report show`: one table of any run folders."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from analysis.drawing.style import REGIME_COLOURS
-from recast_sim.runs import Run
+from analysis.reports.report import Report, Table
+from recast_sim.runs import Run, read_run
 
 _METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k", "hr@10", "ndcg@10", "validation_nll")
 _LAST = 10
@@ -30,16 +31,18 @@ def run_summary(run: Run) -> dict[str, Any]:
     }
 
 
-def runs_table(summaries: list[dict[str, Any]]) -> Table:
-    """A terminal table with a row a run; columns that no run fills are left out."""
+def one_run(root: Path) -> Report:
+    """A run that has no report of its own: what it is and where it ended."""
+    summary = run_summary(read_run(root))
+    return Report(summary, [runs_table([summary])])
+
+
+def runs_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
+    """A row a run; columns that no run fills are left out."""
     filled = dict.fromkeys(key for row in summaries for key, value in row.items() if value is not None)
     keys = [key for key in filled if key != "path"]
-    table = Table()
-    for key in keys:
-        table.add_column(key, justify="left" if key in ("run", "kind", "constructor", "status") else "right")
-    for row in summaries:
-        table.add_row(*(_cell(row.get(key)) for key in keys))
-    return table
+    rows = [[_cell(row.get(key)) for key in keys] for row in summaries]
+    return Table("", keys, rows, words=("run", "kind", "constructor", "status"))
 
 
 def _cell(value: Any) -> str:

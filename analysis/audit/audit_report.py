@@ -1,4 +1,4 @@
-"""Tables of an audit in words, and its files."""
+"""Report of an audit, and its files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from analysis.audit.figures_of_audit import REGIMES
+from analysis.audit.audit_figure import audit_figure
+from analysis.audit.dump_groups import DumpGroups
+from analysis.audit.figures_of_audit import REGIMES, audit_summary, steps_table
+from analysis.reports.report import Report, Table
 from recast_sim.runs import atomic_file, write_json
 
 _BINS = 8  # rows of the table of regimes over training
@@ -23,27 +22,31 @@ _CORNERS = {
 }
 
 
-def print_audit(summary: Mapping[str, Any], steps: pl.DataFrame, console: Console) -> None:
-    """What was read, regimes over training, waste, fits, other group sizes, and the actor's four corners."""
-    dump = summary["dump"]
-    console.print(_heading(dump), highlight=False, soft_wrap=True, markup=False)
-    console.print(_regimes(steps))
-    console.print(_shares(summary), _fits(summary["fits"]))
-    if "sizes" in summary["fits"]["all steps"]:
-        console.print(_sizes(summary["fits"], dump["group_size"]))
-        console.print(_best(summary["fits"], dump["length_unit"]), highlight=False, soft_wrap=True, markup=False)
-    if summary["actor"]:
-        console.print(_actor(summary["actor"], dump["length_unit"]))
-        console.print(_lengths(summary["actor"]), highlight=False, soft_wrap=True)
-    for words in summary["warnings"]:
-        console.print(f"warning: {words}", highlight=False, soft_wrap=True, markup=False)
+def report(groups: DumpGroups) -> Report:
+    """What was read, regimes over training, waste, fits, other group sizes, and the actor's four corners.
+
+    Raises:
+        AuditError: no group has two rows.
+    """
+    summary, steps = audit_summary(groups), steps_table(groups.table)
+    return Report(summary, _shown(summary, steps), lambda: [audit_figure(summary, steps)])
 
 
-def write_audit(folder: Path, summary: Mapping[str, Any], steps: pl.DataFrame, groups: pl.DataFrame) -> None:
+def _shown(summary: Mapping[str, Any], steps: pl.DataFrame) -> list[Table | str]:
+    dump, fits, actor = summary["dump"], summary["fits"], summary["actor"]
+    shown: list[Table | str] = [_heading(dump), _regimes(steps), _shares(summary), _fits(fits)]
+    if "sizes" in fits["all steps"]:
+        shown += [_sizes(fits, dump["group_size"]), _best(fits, dump["length_unit"])]
+    if actor:
+        shown += [_actor(actor, dump["length_unit"]), _lengths(actor)]
+    return [*shown, *(f"warning: {words}" for words in summary["warnings"])]
+
+
+def write_audit(folder: Path, summary: Mapping[str, Any], groups: pl.DataFrame) -> None:
     """audit.json, steps.parquet and groups.parquet, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "audit.json", summary)
-    for name, table in (("steps", steps), ("groups", groups)):
+    for name, table in (("steps", steps_table(groups)), ("groups", groups)):
         with atomic_file(folder / f"{name}.parquet") as temporary:
             table.write_parquet(temporary)
 
@@ -60,72 +63,73 @@ def _heading(dump: Mapping[str, Any]) -> str:
 def _regimes(steps: pl.DataFrame) -> Table:
     """Consecutive steps pooled into at most _BINS rows; shares are of groups."""
     extra = [name for name in ("wasted", "duplicates", "sid_missing", "sid_malformed", "sid_unknown") if name in steps.columns]
-    title = "regimes over training (% of groups), waste and faults (% of rollouts)"
-    table = _table(title, "steps", "groups", *(name.replace("_", "-") for name in REGIMES), *(_words(name) for name in extra))
     per = -(-steps.height // _BINS)
+    rows = []
     for start in range(0, steps.height, per):
         part = steps.slice(start, per)
         by_group = [np.average(part[name].to_numpy(), weights=part["groups"].to_numpy()) for name in REGIMES]
         by_row = [np.average(part[name].to_numpy(), weights=part["rows"].to_numpy()) for name in extra]
         first, last = part["step"][0], part["step"][-1]
         place = str(first) if first == last else f"{first} to {last}"
-        table.add_row(place, f"{part['groups'].sum():,}", *(f"{100 * share:.1f}" for share in (*by_group, *by_row)))
-    return table
+        rows.append((place, f"{part['groups'].sum():,}", *(f"{100 * share:.1f}" for share in (*by_group, *by_row))))
+    header = ("steps", "groups", *(name.replace("_", "-") for name in REGIMES), *map(_words, extra))
+    return Table("regimes over training (% of groups), waste and faults (% of rollouts)", header, rows)
 
 
 def _shares(summary: Mapping[str, Any]) -> Table:
-    learnable, waste, unit = summary["learnable"], summary["waste"], summary["dump"]["length_unit"]
-    table = _table("what the groups are worth", "", "share", "count")
-    groups = summary["dump"]["groups"]
-    after = "learnable groups if all-zero ones are repaired"
-    table.add_row("learnable groups (a hit and a miss)", _percent(learnable["before"]), f"{learnable['before'] * groups:,.0f}")
-    table.add_row(after, _percent(learnable["after_repair"]), f"{learnable['after_repair'] * groups:,.0f}")
-    table.add_row("rollouts in groups without variance", _percent(waste["rollouts_share"]), f"{waste['rollouts']:,}")
+    learnable, waste, dump = summary["learnable"], summary["waste"], summary["dump"]
+    rows = [
+        _share_row("learnable groups (a hit and a miss)", learnable["before"], learnable["before"] * dump["groups"]),
+        _share_row(
+            "learnable groups if all-zero ones are repaired",
+            learnable["after_repair"],
+            learnable["after_repair"] * dump["groups"],
+        ),
+        _share_row("rollouts in groups without variance", waste["rollouts_share"], waste["rollouts"]),
+    ]
     if waste["length_share"] is not None:
-        table.add_row(f"response {unit} in them", _percent(waste["length_share"]), f"{waste['length']:,}")
+        rows.append(_share_row(f"response {dump['length_unit']} in them", waste["length_share"], waste["length"]))
     if (again := summary["duplicates"]) is not None:
-        table.add_row("rollouts that repeat one of their group", _percent(again["rollouts_share"]), f"{again['rollouts']:,}")
+        rows.append(_share_row("rollouts that repeat one of their group", again["rollouts_share"], again["rollouts"]))
     if (sids := summary["sids"]) is not None:
-        for name, words in (
-            ("missing", "no SID"),
-            ("malformed", f"an SID not of {sids['levels']} levels"),
-            ("unknown", "an SID of no item"),
-        ):
-            if name in sids:
-                table.add_row(f"rollouts with {words}", _percent(sids[name]), f"{sids[name] * summary['dump']['rows']:,.0f}")
-    return table
+        faults = {"missing": "no SID", "malformed": f"an SID not of {sids['levels']} levels", "unknown": "an SID of no item"}
+        rows += [
+            _share_row(f"rollouts with {words}", sids[name], sids[name] * dump["rows"])
+            for name, words in faults.items()
+            if name in sids
+        ]
+    return Table("what the groups are worth", ("", "share", "count"), rows)
+
+
+def _share_row(words: str, share: float, count: float) -> tuple[str, str, str]:
+    return words, _percent(share), f"{count:,.0f}"
 
 
 def _fits(fits: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table(
-        "Beta-binomial fit of hits per group, 95 % intervals", "window", "groups", "mean hit rate", "a", "b", "chi2", "dof", "p"
-    )
-    for name, fit in fits.items():
-        if "refused" in fit:
-            table.add_row(name, f"{fit['groups']:,}", escape(f"no fit: {fit['refused']}"))
-            continue
-        p = "" if fit["p_value"] is None else f"{fit['p_value']:.2g}"
-        cells = (_interval(fit["mean"], fit["mean_interval"]), *(_interval(fit[k], fit[f"{k}_interval"]) for k in "ab"))
-        table.add_row(name, f"{fit['groups']:,}", *cells, f"{fit['chi_square']:.1f}", str(fit["dof"]), p)
-    return table
+    header = ("window", "groups", "mean hit rate", "a", "b", "chi2", "dof", "p")
+    return Table("Beta-binomial fit of hits per group, 95 % intervals", header, [_fit_row(*pair) for pair in fits.items()])
+
+
+def _fit_row(name: str, fit: Mapping[str, Any]) -> tuple[str, ...]:
+    if "refused" in fit:
+        return (name, f"{fit['groups']:,}", f"no fit: {fit['refused']}", *5 * [""])
+    p = "" if fit["p_value"] is None else f"{fit['p_value']:.2g}"
+    cells = (_interval(fit[key], fit[f"{key}_interval"]) for key in ("mean", "a", "b"))
+    return (name, f"{fit['groups']:,}", *cells, f"{fit['chi_square']:.1f}", str(fit["dof"]), p)
 
 
 def _sizes(fits: Mapping[str, Mapping[str, Any]], own: int) -> Table:
-    columns = ("all-zero %, predicted", "learnable %", "learnable groups per 1,000 rollouts", "mean absolute advantage (GRPO)")
-    last = fits.get("last quarter", {})
-    table = _table(
-        "other group sizes, from the fit to all steps",
-        "G",
-        *columns,
-        *(("all-zero %, last quarter",) if "sizes" in last else ()),
-    )
+    last = fits.get("last quarter", {}).get("sizes")
+    rows = []
     for place, row in enumerate(fits["all steps"]["sizes"]):
         cells = [_percents(row["all_zero"], row["all_zero_interval"]), _percents(row["learnable"], row["learnable_interval"])]
         cells += [f"{row['learnable_per_1000_rollouts']:.2f}", f"{row['mean_absolute_advantage']:.4f}"]
-        if "sizes" in last:
-            cells.append(_percents(last["sizes"][place]["all_zero"], last["sizes"][place]["all_zero_interval"]))
-        table.add_row(f"{row['group_size']}{' (this dump)' if row['group_size'] == own else ''}", *cells)
-    return table
+        if last:
+            cells.append(_percents(last[place]["all_zero"], last[place]["all_zero_interval"]))
+        rows.append((f"{row['group_size']}{' (this dump)' if row['group_size'] == own else ''}", *cells))
+    header = ["G", "all-zero %, predicted", "learnable %", "learnable groups per 1,000 rollouts"]
+    header += ["mean absolute advantage (GRPO)", *(["all-zero %, last quarter"] if last else [])]
+    return Table("other group sizes, from the fit to all steps", header, rows)
 
 
 def _best(fits: Mapping[str, Mapping[str, Any]], unit: str | None) -> str:
@@ -144,11 +148,9 @@ def _best(fits: Mapping[str, Mapping[str, Any]], unit: str | None) -> str:
 
 
 def _actor(actor: Mapping[str, Any], unit: str) -> Table:
-    table = _table(f"what the actor reads, in {unit}", "", unit, "saved, times")
-    for name, words in _CORNERS.items():
-        factor = actor["factors"][name]
-        table.add_row(words, f"{actor['lengths'][name]:,.0f}", "" if factor is None else f"{factor:.2f}")
-    return table
+    saved = {name: "" if factor is None else f"{factor:.2f}" for name, factor in actor["factors"].items()}
+    rows = [(words, f"{actor['lengths'][name]:,.0f}", saved[name]) for name, words in _CORNERS.items()]
+    return Table(f"what the actor reads, in {unit}", ("", unit, "saved, times"), rows)
 
 
 def _lengths(actor: Mapping[str, Any]) -> str:
@@ -156,14 +158,6 @@ def _lengths(actor: Mapping[str, Any]) -> str:
         f"mean prompt {actor['mean_prompt']:.1f}, mean response {actor['mean_response']:.1f}; 2 rows in "
         f"{100 * actor['groups_with_a_pair']:.1f} % of the groups, all-zero ones repaired, none in groups of hits alone"
     )
-
-
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(box=MARKDOWN, title=title, title_justify="left")
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
 
 
 def _words(name: str) -> str:

@@ -14,7 +14,7 @@ from analysis.drawing.style import REGIME_COLOURS
 REGIMES = tuple(REGIME_COLOURS)
 
 
-def summarise_audit(groups: DumpGroups) -> dict[str, Any]:
+def audit_summary(groups: DumpGroups) -> dict[str, Any]:
     """The audit, JSON-ready; None stands for what the dump does not say (and for an infinite end of an interval).
 
     Raises:

@@ -1,6 +1,5 @@
 """The twelve claims of arXiv 2604.22169 against what was measured here: in the simulator, in real runs, in benchmarks."""
 
 from analysis.claims.claims_page import claims_page, read_evidence
-from analysis.claims.simulated import print_claims, summarise_claims
 
-__all__ = ["claims_page", "print_claims", "read_evidence", "summarise_claims"]
+__all__ = ["claims_page", "read_evidence"]

@@ -15,10 +15,10 @@ from analysis.claims.curves import GREEDY, SAMPLED, judged_gain, repair_row, sca
 from analysis.claims.measurement import Row, judged, judged_factor, over_seeds
 from analysis.claims.paper import ACTOR, ACTOR_TOKENS, ALL_ZERO, MFU, NEAR, STEP
 from analysis.claims.simulated import REGIMES
+from analysis.measures.real_study import Resampled, StudyTables, measure_study
 from analysis.measures.statistics import Interval
 from analysis.measures.trajectories import Trajectory, by_method, by_setting, read_trajectories
 from analysis.reports.run import read_results
-from analysis.reports.study import Resampled, StudyTables, summarise_real_study
 from recast_sim.runs.reader import read_manifest
 
 _PAPER_GROUP = 32
@@ -27,7 +27,7 @@ _SECONDS = ("rollout", "reward", "signal", "old", "reference", "actor")
 
 def study_rows(root: Path) -> list[Row]:
     """A finished real study. Raises RunError where it is not finished."""
-    summary, found, config = summarise_real_study(root), StudyTables.read(root), read_manifest(root)["config"]
+    summary, found, config = measure_study(root), StudyTables.read(root), read_manifest(root)["config"]
     rows = []
     for label, setting in summary["settings"].items():
         shares = found.starts.filter(pl.col("setting") == label)["all_zero"].to_numpy()

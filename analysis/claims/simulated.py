@@ -4,14 +4,10 @@ A criterion is fixed for each claim before anything is run. Where it is met in e
 met in some rows, those say "holds where" and their setting says where.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 
 from analysis.claims.curves import GREEDY, budget_row, dynamics, fall_row, gain_row, repair_row, scale_row, variance_row
 from analysis.claims.measurement import Row, interval_words, judged, over_seeds, with_where
@@ -19,21 +15,27 @@ from analysis.claims.paper import ALL_ZERO, NEAR
 from analysis.measures.budget_curves import pooled
 from analysis.measures.comparison import Comparison
 from analysis.measures.trajectories import by_method, comparison_trajectories
+from analysis.reports.report import Report, Table
 
 REGIMES = "85 % all-zero, 13 % single-hit, 2 % multi-hit"
 
 
-def summarise_claims(root: Path) -> list[Row]:
-    """Objects with claim, paper, ours, low, high, seeds, setting, verdict; a figure is None where it is above any budget tried.
+def report(root: Path) -> Report:
+    """A line a measurement. The summary's `claims` are objects with claim, paper, ours, low, high, seeds, setting, verdict; a
+    figure is None where it is above any budget tried.
 
     Raises:
         RunError: the sweep is not finished.
     """
-    return with_where(claims_rows(root))
+    found = with_where(claims_rows(root))
+    rows = [(str(row["claim"]), row["paper"], interval_words(row), row["setting"], row["verdict"]) for row in found]
+    title = "claims of arXiv 2604.22169 in simulation; 95 % bootstrap intervals over worlds"
+    header = ("claim", "paper", "ours", "setting", "verdict")
+    return Report({"claims": found}, [Table(title, header, rows, words=("paper", "setting", "verdict"))])
 
 
 def claims_rows(root: Path) -> list[Row]:
-    """The same, each row judged by itself."""
+    """The measurements, each judged by itself. Raises RunError: the sweep is not finished."""
     found, gradients = Comparison.read(root / "methods"), pl.read_parquet(root / "gradients.parquet")
     rows = [_regime(found, setting) for setting in found.settings]
     for setting in found.settings:
@@ -51,16 +53,6 @@ def claims_rows(root: Path) -> list[Row]:
         ladder = Comparison.read(root / "ladder")
         rows += [_scale(ladder, metric) for metric in ladder.metrics]
     return rows + [_repair_alone(found, "strong", metric) for metric in found.metrics]
-
-
-def print_claims(rows: Sequence[Row], console: Console) -> None:
-    """A line a measurement."""
-    table = Table(box=MARKDOWN, title="claims of arXiv 2604.22169 in simulation; 95 % bootstrap intervals over worlds")
-    for column in ("claim", "paper", "ours", "setting", "verdict"):
-        table.add_column(column, justify="right" if column in ("claim", "ours") else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(str(row["claim"]), row["paper"], interval_words(row), row["setting"], row["verdict"])
-    console.print(table)
 
 
 def _regime(found: Comparison, setting: str) -> Row:

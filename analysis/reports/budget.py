@@ -1,4 +1,4 @@
-"""Tables and figure of `recast-sim budget` from its folder alone."""
+"""Report of `recast-sim budget` from its folder alone."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,9 +7,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 
 from analysis.drawing.panels import draw_band
 from analysis.drawing.style import INK, Drawn, apply_style, colours
@@ -17,6 +14,7 @@ from analysis.drawing.words import interval_text, ratio_text
 from analysis.measures.budget_curves import AXES, budget_ratio, matched_log_ratio, pooled
 from analysis.measures.comparison import Comparison
 from analysis.measures.statistics import Interval
+from analysis.reports.report import Report, Table
 
 BASELINES = ("grpo", "sft", "sft_hard_negative")
 PARTS = {  # what is added to what, at grpo's own rate under plain SGD
@@ -40,12 +38,17 @@ _NOTE = (
 )
 
 
-def summarise_budget(root: Path) -> dict[str, Any]:
-    """Every figure of a budget comparison, JSON-ready: per metric and method, and the parts of recast's gain.
+def report(root: Path) -> Report:
+    """Scores and budget ratios of each metric and method, the parts of recast's gain, and the budget curves.
 
     Raises:
         RunError: the comparison is not finished.
     """
+    summary = _summary(root)
+    return Report(summary, _shown(summary), lambda: [_figure(root, summary)])
+
+
+def _summary(root: Path) -> dict[str, Any]:
     found = Comparison.read(root / "methods")
     controls = root / "controls"
     return {
@@ -61,25 +64,24 @@ def summarise_budget(root: Path) -> dict[str, Any]:
     }
 
 
-def print_budget(summary: dict[str, Any], console: Console) -> None:
-    """A table a metric, then the parts of the gain."""
+def _shown(summary: dict[str, Any]) -> list[Table | str]:
+    """Two tables a metric, then the parts of the gain."""
     shares = " / ".join(f"{100 * summary['regime'][name]:.1f}" for name in ("all_zero", "single_hit", "multi_hit"))
-    console.print(
+    shown: list[Table | str] = [
         f"{summary['reported_worlds']} reported worlds in {len(summary['settings'])} setting(s): all-zero / single-hit / "
-        f"multi-hit {shares} %, mean hit rate {summary['hit_rate']:.4f}, best possible greedy {summary['best_possible']:.4f}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        f"multi-hit {shares} %, mean hit rate {summary['hit_rate']:.4f}, best possible greedy {summary['best_possible']:.4f}"
+    ]
     for metric, methods in summary["metrics"].items():
-        console.print(_scores(metric, methods, summary["base"][metric]), _costs(metric, methods))
-    console.print(_NOTE, highlight=False)
+        shown += [_scores(metric, methods, summary["base"][metric]), _costs(metric, methods)]
+    shown.append(_NOTE)
     if summary["parts"]:
-        console.print(_parts_table(summary["parts"], "relative_difference", "final score", percent=True))
+        shown.append(_parts_table(summary["parts"], "relative_difference", "final score", percent=True))
         words = "log10 of the steps to the lower of two final scores"
-        console.print(_parts_table(summary["parts"], "log10_budget_ratio", words, percent=False))
+        shown.append(_parts_table(summary["parts"], "log10_budget_ratio", words, percent=False))
+    return shown
 
 
-def budget_figure(root: Path, summary: dict[str, Any]) -> Drawn:
+def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
     """Curves of each metric over generated rollouts, and the parts of the gain."""
     apply_style()
     found = Comparison.read(root / "methods")
@@ -139,40 +141,40 @@ def _parts(controls: Comparison) -> dict[str, Any]:
 
 def _scores(metric: str, methods: dict[str, Any], base: float) -> Table:
     baselines = [name for name in BASELINES if name in methods]
-    columns = ("lr", "final / base", "mean log", *(f"vs {baseline}" for baseline in baselines))
-    table = _table(f"{metric}, base policy {base:.4f}: final scores", *columns)
-    for name, row in methods.items():
-        rates = ", ".join(f"{rate:g}" for rate in sorted(set(row["learning_rates"])))
-        versus = (interval_text(row[f"versus_{baseline}"], percent=True) for baseline in baselines)
-        final = (interval_text(row["relative_final"]), f"{row['mean_log_gain']:.3f}")
-        table.add_row(name, rates + ("*" if row["at_edge"] else ""), *final, *versus)
-    return table
+    header = ("method", "lr", "final / base", "mean log", *(f"vs {baseline}" for baseline in baselines))
+    rows = [(name, *_score_cells(row, baselines)) for name, row in methods.items()]
+    return Table(f"{metric}, base policy {base:.4f}: final scores", header, rows)
+
+
+def _score_cells(row: dict[str, Any], baselines: list[str]) -> list[str]:
+    rates = ", ".join(f"{rate:g}" for rate in sorted(set(row["learning_rates"])))
+    versus = (interval_text(row[f"versus_{baseline}"], percent=True) for baseline in baselines)
+    return [
+        rates + ("*" if row["at_edge"] else ""),
+        interval_text(row["relative_final"]),
+        f"{row['mean_log_gain']:.3f}",
+        *versus,
+    ]
 
 
 def _costs(metric: str, methods: dict[str, Any]) -> Table:
     axes = AXES if "grpo" in methods else ()
     others = [name for name in BASELINES if name in methods and name != "grpo"]
-    columns = [f"{axis.replace('_', ' ')} to grpo" for axis in axes] + [f"steps to {name}" for name in others]
-    table = _table(f"{metric}: budget ratios", *columns)
+    header = ["method", *(f"{axis.replace('_', ' ')} to grpo" for axis in axes), *(f"steps to {name}" for name in others)]
+    rows = []
     for name, row in methods.items():
         ratios = [row["budget"]["grpo"][axis] for axis in axes] + [row["budget"][o]["optimiser_steps"] for o in others]
-        table.add_row(name, *map(ratio_text, ratios))
-    return table
-
-
-def _table(title: str, *columns: str, first: str = "method") -> Table:
-    table = Table(box=MARKDOWN, title=title, title_justify="left")
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+        rows.append((name, *map(ratio_text, ratios)))
+    return Table(f"{metric}: budget ratios", header, rows)
 
 
 def _parts_table(parts: dict[str, Any], figure: str, title: str, percent: bool) -> Table:
-    table = _table(f"parts of recast's gain over grpo, plain SGD at the rate tuned for grpo: {title}", *parts, first="part")
-    for part, words in _PART_WORDS.items():
-        table.add_row(words, *(interval_text(rows[part][figure], percent=percent) for rows in parts.values()))
-    return table
+    rows = [
+        (words, *(interval_text(found[part][figure], percent=percent) for found in parts.values()))
+        for part, words in _PART_WORDS.items()
+    ]
+    title = f"parts of recast's gain over grpo, plain SGD at the rate tuned for grpo: {title}"
+    return Table(title, ("part", *parts), rows)
 
 
 def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, str]) -> None:

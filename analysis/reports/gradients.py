@@ -1,4 +1,4 @@
-"""Tables and figure of `recast-sim gradients`, from its run folder alone."""
+"""Report of `recast-sim gradients` from its folder alone."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 
 from analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours
+from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
 
 _LEVEL_COLOURS = ("#004488", "#bb5566", "#ddaa33", "#66ccee", "#aa3377", "#999999")
@@ -27,27 +25,23 @@ _NOTE = (
 Row = dict[str, Any]
 
 
-def load_gradients(root: Path) -> dict[str, Any]:
-    """What `recast-sim gradients` saved. Raises RunError where the folder holds no such run."""
+def report(root: Path) -> Report:
+    """Tables at the run's group size, variance and cosine over all group sizes, and the four-panel figure.
+
+    Raises:
+        RunError: the folder holds no such run.
+    """
     file = root / "gradients.json"
     if not file.exists():
         raise RunError(f"{root}: gradients.json is missing; `recast-sim gradients` writes it")
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def print_gradients(root: Path, console: Console) -> None:
-    """The tables at the run's group size, and variance and cosine over all group sizes."""
-    result = load_gradients(root)
+    result = json.loads(file.read_text(encoding="utf-8"))
     rows = _at(result, result["group_size"])
-    for table in (_main_table(result, rows), _regime_table(rows), _level_table(rows), _size_table(result)):
-        console.print(table)
-    console.print(_NOTE.format(**result), highlight=False)
+    tables = (_main_table(result, rows), _regime_table(rows), _level_table(rows), _size_table(result))
+    return Report(result, (*tables, _NOTE.format(**result)), lambda: [_figure(result)])
 
 
-def gradients_figure(root: Path) -> Drawn:
-    """The four-panel figure."""
+def _figure(result: dict[str, Any]) -> Drawn:
     apply_style()
-    result = load_gradients(root)
     rows = _at(result, result["group_size"])
     names = [row["constructor"] for row in rows]
     figure, axes = plt.subplots(2, 2, figsize=(12, 9))
@@ -81,20 +75,9 @@ def _size(result: dict[str, Any]) -> str:
 
 
 def _main_table(result: dict[str, Any], rows: list[Row]) -> Table:
-    columns = (
-        "learnable",
-        "rows",
-        "cosine",
-        "residual",
-        "best scale",
-        "variance",
-        "within",
-        "SNR of a group",
-        "SNR of 1,000 rollouts",
-    )
-    table = _table(f"(a) estimates of one group, {_size(result)}", columns)
-    for row in rows:
-        table.add_row(
+    header = ["constructor", "learnable", "rows", "cosine", "residual", "best scale", "variance", "within", "SNR of a group"]
+    cells = [
+        (
             row["constructor"],
             f"{100 * row['learnable']:.1f} %",
             f"{row['update_width']:.2f}",
@@ -106,52 +89,45 @@ def _main_table(result: dict[str, Any], rows: list[Row]) -> Table:
             _number(row["snr"], ".2e"),
             _number(row["snr_per_rollout"], ".3f", scale=1000) if row["rollouts_per_group"] else "no rollouts",
         )
-    return table
+        for row in rows
+    ]
+    return Table(f"(a) estimates of one group, {_size(result)}", [*header, "SNR of 1,000 rollouts"], cells)
 
 
 def _regime_table(rows: list[Row]) -> Table:
     shown = [name for name in REGIME_COLOURS if any(row["by_regime"][name]["groups"] > 1e-4 for row in rows)]
-    table = _table(
-        "(b) by regime as sampled: share of the projection on g (minus: against it) / cosine / share of E||estimate||^2",
-        [f"{name.replace('_', '-')}, {_percent(rows[0]['by_regime'][name]['groups'])} of groups" for name in shown],
-    )
+    header = [f"{name.replace('_', '-')}, {_percent(rows[0]['by_regime'][name]['groups'])} of groups" for name in shown]
+    cells = []
     for row in rows:
         parts = (row["by_regime"][name] for name in shown)
-        table.add_row(row["constructor"], *(_triple(part) if part["square"] else "" for part in parts))
-    return table
+        cells.append((row["constructor"], *(_triple(part) if part["square"] else "" for part in parts)))
+    title = "(b) by regime as sampled: share of the projection on g (minus: against it) / cosine / share of E||estimate||^2"
+    return Table(title, ("constructor", *header), cells)
 
 
 def _level_table(rows: list[Row]) -> Table:
     levels = list(rows[0]["by_level"])
-    table = _table("(c) by level of the SID: share of ||E||^2 / cosine to g within the level", levels)
-    table.add_row("exact gradient", *(f"{_percent(rows[0]['by_level'][level]['exact'])} / 1" for level in levels))
+    cells = [("exact gradient", *(f"{_percent(rows[0]['by_level'][level]['exact'])} / 1" for level in levels))]
     for row in rows:
         parts = (row["by_level"][level] for level in levels)
-        table.add_row(row["constructor"], *(f"{_percent(part['square'])} / {_number(part['cosine'], '.3f')}" for part in parts))
-    return table
+        pairs = (f"{_percent(part['square'])} / {_number(part['cosine'], '.3f')}" for part in parts)
+        cells.append((row["constructor"], *pairs))
+    title = "(c) by level of the SID: share of ||E||^2 / cosine to g within the level"
+    return Table(title, ("constructor", *levels), cells)
 
 
 def _size_table(result: dict[str, Any]) -> Table:
     sizes = sorted({row["group_size"] for row in result["reports"]})
-    table = _table("(d) over group sizes: variance / cosine / SNR of 1,000 rollouts", [f"G = {size}" for size in sizes])
-    for name in dict.fromkeys(row["constructor"] for row in result["reports"]):
-        rows = (row for row in result["reports"] if row["constructor"] == name)
-        cells = {row["group_size"]: row for row in rows}
-        table.add_row(name, *(_size_cell(cells[size]) for size in sizes))
-    return table
+    found = {(row["constructor"], row["group_size"]): row for row in result["reports"]}
+    names = dict.fromkeys(row["constructor"] for row in result["reports"])
+    cells = [(name, *(_size_cell(found[name, size]) for size in sizes)) for name in names]
+    title = "(d) over group sizes: variance / cosine / SNR of 1,000 rollouts"
+    return Table(title, ("constructor", *(f"G = {size}" for size in sizes)), cells)
 
 
 def _size_cell(row: Row) -> str:
     snr = _number(row["snr_per_rollout"], ".3f", scale=1000) if row["rollouts_per_group"] else "-"
     return f"{_number(row['variance'], '.0f')} / {_number(row['cosine'], '.3f')} / {snr}"
-
-
-def _table(title: str, columns: Any) -> Table:
-    table = Table(box=MARKDOWN, title=title)
-    table.add_column("constructor")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
 
 
 def _triple(part: dict[str, Any]) -> str:

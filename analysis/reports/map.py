@@ -1,4 +1,4 @@
-"""Table and heat maps of `recast-sim map` from its folder alone.
+"""Report of `recast-sim map` from its folder alone.
 
 A cell's figure is log10 of the matched budget ratio: what the mapped method spends, over what the other spends, to the lower of
 their two final scores. Below 0 the mapped method is cheaper.
@@ -13,14 +13,12 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 
 from analysis.drawing.style import INK, Drawn, apply_style
 from analysis.drawing.words import interval_text
 from analysis.measures.budget_curves import matched_log_ratio, pooled
 from analysis.measures.comparison import Comparison
+from analysis.reports.report import Report, Table
 from recast_sim.runs import read_run
 
 _LIMIT = 1.0  # of the colour scale
@@ -32,12 +30,18 @@ _NOTE = (
 )
 
 
-def summarise_map(root: Path) -> dict[str, Any]:
-    """One row for each cell, metric and opponent. Cells whose setting could not be calibrated are listed as `missing`.
+def report(root: Path) -> Report:
+    """A table for each metric with a row a cell, and heat maps.
 
     Raises:
         RunError: the sweep is not finished.
     """
+    summary = _summary(root)
+    return Report(summary, _shown(summary), lambda: _figures(summary))
+
+
+def _summary(root: Path) -> dict[str, Any]:
+    """One row for each cell, metric and opponent. Cells whose setting could not be calibrated are listed as `missing`."""
     found, config = Comparison.read(root / "methods"), read_run(root).manifest["config"]
     cells = pl.read_parquet(root / "cells.parquet").to_dicts()
     rows = [
@@ -53,26 +57,30 @@ def summarise_map(root: Path) -> dict[str, Any]:
     return {"method": config["method"], "seeds": seeds, "cells": rows, "missing": missing, "run": str(root)}
 
 
-def print_map(summary: dict[str, Any], console: Console) -> None:
-    """A table a metric: a row a cell, a column an opponent."""
+def _shown(summary: dict[str, Any]) -> list[Table | str]:
     rows = summary["cells"]
     others = list(dict.fromkeys(row["against"] for row in rows))
+    shown: list[Table | str] = []
     for metric in dict.fromkeys(row["metric"] for row in rows):
-        table = Table(box=MARKDOWN, title=f"{metric}: log10 budget ratio of {summary['method']}")
-        for column in ("cell", "all-zero", "hit rate", *(f"vs {other}" for other in others)):
-            table.add_column(column, justify="left" if column == "cell" else "right", no_wrap=True)
-        for name, cell in _by_cell(rows).items():
-            first = cell[metric, others[0]]
-            cells = [_cell_text(cell[metric, other]) for other in others]
-            table.add_row(name, f"{100 * first['all_zero']:.1f} %", f"{first['hit_rate']:.2g}", *cells)
-        console.print(table)
-        console.print(*(_count(rows, metric, other) for other in others), sep="\n", highlight=False)
-    console.print(_NOTE.format(**summary), highlight=False)
+        shown.append(_table(summary, metric, others))
+        shown += [_count(rows, metric, other) for other in others]
+    shown.append(_NOTE.format(**summary))
     if summary["missing"]:
-        console.print(f"not calibrated, left out: {', '.join(summary['missing'])}", highlight=False)
+        shown.append(f"not calibrated, left out: {', '.join(summary['missing'])}")
+    return shown
 
 
-def map_figures(summary: dict[str, Any]) -> list[Drawn]:
+def _table(summary: dict[str, Any], metric: str, others: list[str]) -> Table:
+    """A row a cell, a column an opponent."""
+    lines = []
+    for name, cell in _by_cell(summary["cells"]).items():
+        first, ratios = cell[metric, others[0]], (_cell_text(cell[metric, other]) for other in others)
+        lines.append((name, f"{100 * first['all_zero']:.1f} %", f"{first['hit_rate']:.2g}", *ratios))
+    header = ("cell", "all-zero", "hit rate", *(f"vs {other}" for other in others))
+    return Table(f"{metric}: log10 budget ratio of {summary['method']}", header, lines)
+
+
+def _figures(summary: dict[str, Any]) -> list[Drawn]:
     """Heat maps: `slices` (a line a point of each axis) and one for each crossed pair of axes."""
     apply_style()
     rows = summary["cells"]

@@ -1,7 +1,8 @@
-"""Summary, tables and figure of a simulated study (the quickstart) from its folder alone."""
+"""Report of `recast-sim quickstart` from its folder alone."""
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 
 from analysis.drawing.panels import draw_band, same_curves, stacked
 from analysis.drawing.style import REGIME_COLOURS, Drawn, apply_style, colours
 from analysis.drawing.words import ratio_text
 from analysis.measures.budget_curves import Curves, budget_ratio
 from analysis.measures.statistics import bootstrap, mean
+from analysis.reports.report import Report, Table
 from recast_sim.runs import Run, RunError, read_run
 
 _SHARES = ("all_zero", "single_hit", "multi_hit", "all_hit", "learnable")
@@ -33,54 +32,45 @@ _NOTE = (
 )
 
 
-def summarise_study(root: Path) -> dict[str, Any]:
-    """All figures of a study as one JSON-ready mapping.
-
-    `regime_before` and `regime_after` are means over the reported worlds, at the base policy, before and after recast's
-    repair. Gradient figures are means over worlds; scores are final (mean of the last three evaluations) with 95 % intervals
-    over seeds.
+def report(root: Path) -> Report:
+    """Regimes, a row for each constructor, and the four-panel figure.
 
     Raises:
         RunError: the folder holds no study, or one without runs.
     """
     runs, worlds = _load(root)
+    summary = _summary(root, runs, worlds)
+    note = _NOTE.format(baseline=summary["baseline"], **summary["base"])
+    return Report(summary, (_regimes(summary), _constructors(summary), note), lambda: [_figure(runs, summary)])
+
+
+def _summary(root: Path, runs: Runs, worlds: list[dict[str, Any]]) -> dict[str, Any]:
+    """`regime_before` and `regime_after` are means over the reported worlds, at the base policy, before and after recast's
+    repair. Gradient figures are means over worlds; scores are final (mean of the last three evaluations) with 95 % intervals
+    over seeds.
+    """
     baseline = next(iter(runs))
     rates = read_run(root).manifest["config"]["learning_rates"]
     gradients = _gradients(worlds)
     reference = gradients.get("recast", gradients[baseline])
     return {
-        "regime_before": {share: _mean(reference, "regime_before", share) for share in _SHARES},
-        "regime_after": {share: _mean(reference, "regime_after", share) for share in _SHARES},
+        "regime_before": {share: _mean(row["regime_before"][share] for row in reference) for share in _SHARES},
+        "regime_after": {share: _mean(row["regime_after"][share] for row in reference) for share in _SHARES},
         "constructors": {name: _constructor(name, runs, gradients[name]) for name in runs},
         "baseline": baseline,
         "grid_edges": [min(rates), max(rates)],
         "base": {
             "pass_at_1_sampled": _start(runs[baseline], "pass_at_1_sampled"),
             "pass_at_1_greedy": _start(runs[baseline], "pass_at_1_greedy"),
-            "best_possible": float(np.mean([world["best_possible"]["pass_at_1"] for world in worlds])),
+            "best_possible": _mean(world["best_possible"]["pass_at_1"] for world in worlds),
         },
         "worlds": len(worlds),
         "run": str(root),
     }
 
 
-def print_study(summary: dict[str, Any], console: Console) -> None:
-    """The quickstart's tables: regimes, then one row a constructor."""
-    regimes = Table(box=MARKDOWN, title=f"(a) regimes at the base policy, mean of {summary['worlds']} worlds")
-    for column in ("", "all-zero", "single-hit", "multi-hit", "all-hit", "naturally learnable"):
-        regimes.add_column(column, justify="left" if not column else "right")
-    regimes.add_row("paper, before", "85 %", "13 %", "2 %", "", "15 %")
-    for label, key in (("before repair", "regime_before"), ("after repair", "regime_after")):
-        regimes.add_row(label, *(f"{100 * summary[key][share]:.1f} %" for share in _SHARES))
-    console.print(regimes)
-    console.print(_constructor_table(summary))
-    console.print(_NOTE.format(baseline=summary["baseline"], **summary["base"]), highlight=False)
-
-
-def study_figure(root: Path, summary: dict[str, Any]) -> Drawn:
-    """The four-panel figure of a study."""
+def _figure(runs: Runs, summary: dict[str, Any]) -> Drawn:
     apply_style()
-    runs, _ = _load(root)
     palette = colours(runs)
     figure, axes = plt.subplots(2, 2, figsize=(11, 8))
     _draw_regimes(axes[0, 0], summary)
@@ -129,25 +119,29 @@ def _constructor(name: str, runs: Runs, reports: list[dict[str, Any]]) -> dict[s
         interval = bootstrap(Curves.of(evals, metric).finals_S.tolist(), mean)
         scores |= {metric: interval.value, f"{metric}_interval": [interval.low, interval.high]}
     return {
-        "learnable": _mean(reports, "learnable"),
-        "update_width": _mean(reports, "update_width"),
+        "learnable": _mean(row["learnable"] for row in reports),
+        "update_width": _mean(row["update_width"] for row in reports),
         "gradient_variance": _mean_if_known(reports, "variance"),
         "gradient_cosine": _mean_if_known(reports, "cosine"),
         "learning_rate": next(iter(runs[name].values())).manifest["config"]["training"]["learning_rate"],
         **scores,
         "budget_ratio": asdict(budget_ratio([sampled], [reference])),
-        "actor_rows": float(np.mean([frame["actor_rows"][-1] for frame in evals.values()])),
+        "actor_rows": _mean(frame["actor_rows"][-1] for frame in evals.values()),
     }
 
 
-def _constructor_table(summary: dict[str, Any]) -> Table:
-    table = Table(box=MARKDOWN, title="(b) learnable groups, (c) gradients at the base policy, (d) training")
-    table.add_column("constructor")
-    for column in ("learnable", "rows", "grad variance", "cosine", "lr", "sampled Pass@1", "greedy Pass@1"):
-        table.add_column(column, justify="right")
-    table.add_column("budget ratio", justify="right")
-    for name, row in summary["constructors"].items():
-        table.add_row(
+def _regimes(summary: dict[str, Any]) -> Table:
+    rows: list[tuple[str, ...]] = [("paper, before", "85 %", "13 %", "2 %", "", "15 %")]
+    for label, key in (("before repair", "regime_before"), ("after repair", "regime_after")):
+        rows.append((label, *(f"{100 * summary[key][share]:.1f} %" for share in _SHARES)))
+    header = ("", "all-zero", "single-hit", "multi-hit", "all-hit", "naturally learnable")
+    return Table(f"(a) regimes at the base policy, mean of {summary['worlds']} worlds", header, rows)
+
+
+def _constructors(summary: dict[str, Any]) -> Table:
+    header = ("constructor", "learnable", "rows", "grad variance", "cosine", "lr", "sampled Pass@1", "greedy Pass@1")
+    rows = [
+        (
             name,
             f"{100 * row['learnable']:.1f} %",
             f"{row['update_width']:.1f}",
@@ -157,7 +151,10 @@ def _constructor_table(summary: dict[str, Any]) -> Table:
             *(_score(row, metric) for metric in ("pass_at_1_sampled", "pass_at_1_greedy")),
             ratio_text(row["budget_ratio"]),
         )
-    return table
+        for name, row in summary["constructors"].items()
+    ]
+    title = "(b) learnable groups, (c) gradients at the base policy, (d) training"
+    return Table(title, (*header, "budget ratio"), rows)
 
 
 def _score(row: dict[str, Any], metric: str) -> str:
@@ -165,19 +162,13 @@ def _score(row: dict[str, Any], metric: str) -> str:
     return f"{row[metric]:.4f} [{low:.4f}, {high:.4f}]"
 
 
-def _mean(reports: list[dict[str, Any]], *keys: str) -> float:
-    values = []
-    for report in reports:
-        value: Any = report
-        for key in keys:
-            value = value[key]
-        values.append(value)
-    return float(np.mean(values))
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _mean_if_known(reports: list[dict[str, Any]], key: str) -> float | None:
     """The mean over worlds, None where a world's sample was too small to tell."""
-    return None if any(report[key] is None for report in reports) else _mean(reports, key)
+    return None if any(report[key] is None for report in reports) else _mean(report[key] for report in reports)
 
 
 def _optional(value: float | None, digits: str) -> str:
@@ -185,7 +176,7 @@ def _optional(value: float | None, digits: str) -> str:
 
 
 def _start(runs: dict[int, Run], metric: str) -> float:
-    return float(np.mean([run.evals[metric][0] for run in runs.values()]))
+    return _mean(run.evals[metric][0] for run in runs.values())
 
 
 def _draw_regimes(axis: Axes, summary: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Table and figure of a real run (`recast-train run`) from its folder alone."""
+"""Report of a real run (`recast-train run`) from its folder alone."""
 
 import json
 from pathlib import Path
@@ -6,18 +6,33 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 
 from analysis.drawing.style import INK, Drawn, apply_style, colours
+from analysis.measures.paired_bootstrap import paired_differences
+from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError, read_run
+from recast_sim.runs.reader import read_manifest
 
 _RANKING = ("hr@1", "hr@10", "ndcg@10")
 _COMPARED = ("hr@10", "ndcg@10", "pass_at_1_sampled", "pass_at_1_greedy")
 _BUDGET = ("rollouts", "actor_rows", "actor_tokens", "optimiser_steps")
 _SMOOTH = 10  # steps at most in a running mean of the all-zero share
+
+
+def report(root: Path) -> Report:
+    """Scores of references, start and methods; differences to the start; what each method cost; the three-panel figure.
+
+    Raises:
+        RunError: the run is not finished, or its results are damaged.
+    """
+    results, versus = read_results(root), _versus_start(root)
+    methods = {name: row | {"versus_start": versus[name]} for name, row in results["methods"].items()}
+    results |= {"methods": methods}
+    seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
+    notes = (_sids(results["sids"]), f"seconds: {seconds}", f"run: {root}", f"figure: {root / 'figure.png'}")
+    return Report(results, (_scores(results), _differences(results), _costs(results), *notes), lambda: [_figure(root, results)])
 
 
 def read_results(root: Path) -> dict[str, Any]:
@@ -29,21 +44,22 @@ def read_results(root: Path) -> dict[str, Any]:
         raise RunError(f"{file}: not readable ({error}); finish the run with --resume") from error
 
 
-def print_real(root: Path, console: Console) -> None:
-    """Three tables: scores of references, start and methods; differences to the start; what each method cost."""
-    results = read_results(root)
-    console.print(_scores(results), _differences(results), _costs(results))
-    sids = results["sids"]
-    console.print(_sids(sids), highlight=False, soft_wrap=True)
-    seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
-    console.print(f"seconds: {seconds}", highlight=False, soft_wrap=True)
-    console.print(f"run: {root}", highlight=False, soft_wrap=True)
-    console.print(f"figure: {root / 'figure.png'}", highlight=False, soft_wrap=True)
+def _versus_start(root: Path) -> dict[str, dict[str, Any]]:
+    """Paired differences of each method to the start, from the scores of each test prompt."""
+    file = root / "scores.parquet"
+    try:
+        scores = pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        words = f"delete {root / 'manifest.json'} if the run is complete, then --resume makes it anew"
+        raise RunError(f"{file}: not readable ({str(error).splitlines()[0]}); {words}") from error
+    seed = read_manifest(root)["seed"]
+    rows = {name: scores.filter(model=name).drop("model") for name in scores["model"].unique(maintain_order=True)}
+    metrics = {name: {c: own[c].to_numpy() for c in own.columns if c != "user"} for name, own in rows.items()}
+    users = rows["start"]["user"].to_numpy()
+    return {name: paired_differences(own, metrics["start"], users, seed) for name, own in metrics.items() if name != "start"}
 
 
-def real_figure(root: Path) -> Drawn:
-    """HR@10 of all models, the differences to the start, and the all-zero share in training."""
-    results = read_results(root)
+def _figure(root: Path, results: dict[str, Any]) -> Drawn:
     apply_style()
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.4), width_ratios=(1, 1.1, 1))
     _draw_ranking(left, results)
@@ -72,49 +88,38 @@ def _models(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _scores(results: dict[str, Any]) -> Table:
-    title = f"one seed, {results['test_prompts']} test prompts of {results['test_users']} users, whole catalog ranked"
-    table = Table(box=MARKDOWN, title=title)
-    table.add_column("")
-    for column in _RANKING:
-        table.add_column(column, justify="right")
-    for column in ("hr@10 unfiltered", "Pass@1 sampled", "Pass@1 greedy", "all-zero", "expected, test"):
-        table.add_column(column, justify="right")
+    rows = []
     for name, row in _models(results).items():
-        label = "start (supervised)" if name == "start" else name
         values = [*(row[metric] for metric in _RANKING), row["unfiltered"]["hr@10"]]
         values += [row["pass_at_1_sampled"], row["pass_at_1_greedy"], row["all_zero"], row.get("all_zero_expected_test")]
-        table.add_row(label, *(_number(value) for value in values))
+        rows.append(("start (supervised)" if name == "start" else name, *map(_number, values)))
+    title = f"one seed, {results['test_prompts']} test prompts of {results['test_users']} users, whole catalog ranked"
+    header = ("", *_RANKING, "hr@10 unfiltered", "Pass@1 sampled", "Pass@1 greedy", "all-zero", "expected, test")
     note = f"hr, ndcg: seen items filtered. all-zero: share of groups of {results['group_size']} rollouts without a hit,"
-    table.caption = f"{note} sampled on train prompts; the paper has {results['paper_all_zero']:.2f} at G = 32."
-    return table
+    note += f" sampled on train prompts; the paper has {results['paper_all_zero']:.2f} at G = 32."
+    return Table(title, header, rows, note=note)
 
 
 def _differences(results: dict[str, Any]) -> Table:
-    table = Table(
-        box=MARKDOWN, title="difference to the supervised start, one seed, 95 % intervals by a bootstrap of test users"
-    )
-    table.add_column("")
-    for metric in _COMPARED:
-        table.add_column(metric, justify="right")
-    for name, row in results["methods"].items():
-        cells = (row["versus_start"][metric] for metric in _COMPARED)
-        table.add_row(name, *(f"{c['difference']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in cells))
-    if results["methods"]:
-        smallest = {m: max(row["versus_start"][m]["smallest_effect"] for row in results["methods"].values()) for m in _COMPARED}
-        table.add_row("smallest visible effect", *(f"{smallest[metric]:.4f}" for metric in _COMPARED), style="dim")
-    table.caption = "The interval holds the test users' chance, not the training seed's. Smallest effect: 2.8 standard errors."
-    return table
+    versus = {name: row["versus_start"] for name, row in results["methods"].items()}
+    rows = [
+        (name, *(f"{c['difference']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in (cells[m] for m in _COMPARED)))
+        for name, cells in versus.items()
+    ]
+    if versus:
+        smallest = (max(cells[metric]["smallest_effect"] for cells in versus.values()) for metric in _COMPARED)
+        rows.append(("smallest visible effect", *(f"{effect:.4f}" for effect in smallest)))
+    title = "difference to the supervised start, one seed, 95 % intervals by a bootstrap of test users"
+    note = "The interval holds the test users' chance, not the training seed's. Smallest effect: 2.8 standard errors."
+    return Table(title, ("", *_COMPARED), rows, note=note)
 
 
 def _costs(results: dict[str, Any]) -> Table:
-    table = Table(box=MARKDOWN, title="what each method spent")
-    table.add_column("")
-    for column in (*_BUDGET, "seconds"):
-        table.add_column(column.replace("_", " "), justify="right")
-    for name, row in results["methods"].items():
-        spent = [f"{row[column]:,}" for column in _BUDGET]
-        table.add_row(name, *spent, f"{results['seconds'][f'rl/{name}']:.0f}")
-    return table
+    rows = [
+        (name, *(f"{row[column]:,}" for column in _BUDGET), f"{results['seconds'][f'rl/{name}']:.0f}")
+        for name, row in results["methods"].items()
+    ]
+    return Table("what each method spent", ("", *(c.replace("_", " ") for c in _BUDGET), "seconds"), rows)
 
 
 def _draw_ranking(axes: Axes, results: dict[str, Any]) -> None:

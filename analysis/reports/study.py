@@ -1,31 +1,19 @@
-"""Tables of the real study (`recast-train study`) from its folder alone.
+"""Report of the real study (`recast-train study`) from its folder alone."""
 
-Axes: S seeds, U users, R resamples.
-"""
-
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
-from scipy.stats import norm as normal
-from scipy.stats import t as student_t
+from matplotlib.axes import Axes
 
+from analysis.drawing.panels import draw_band
+from analysis.drawing.style import INK, Drawn, apply_style, colours
 from analysis.drawing.words import ratio_text
-from analysis.measures.budget_curves import Curves, budget_ratio
-from recast_sim.runs import RunError
+from analysis.measures.real_study import CURVES, METRICS, SHARES, START, StudyTables, measure_study
+from analysis.reports.report import Report, Table
 
-START = "start"
-METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "pass@10", "ndcg@10", "hr@10")
-CURVES = ("pass_at_1_sampled", "ndcg@10")  # smooth enough for curves on a few hundred validation prompts
-_RESAMPLES = 2000
-_REFERENCES = ("popularity", "item_knn", "item_knn_recency", "sequential")
-_SHARES = ("all_zero", "single_hit", "multi_hit")
+_DOTS = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")
 _NOTE = (
     "Means over {seeds} seeds, each with its own semantic IDs, model, prompts and {prompts:,} test prompts. In brackets: "
     "the change relative to the starting point in percent, with its 95 % interval: t with seeds - 1 degrees of freedom, on "
@@ -35,192 +23,54 @@ _NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class StudyTables:
-    """What `recast_train.pipeline.real_study` wrote: a row a start, a tuned rate, a validation evaluation, a user."""
+def report(root: Path) -> Report:
+    """For each starting point its regime and references, the methods' scores and what they spent; one row of panels each.
 
-    starts: pl.DataFrame
-    rates: pl.DataFrame
-    evals: pl.DataFrame
-    users: pl.DataFrame
-
-    @classmethod
-    def read(cls, root: Path) -> "StudyTables":
-        """Raises RunError where a table is missing: the study was not finished."""
-        try:
-            return cls(*(pl.read_parquet(root / f"{name}.parquet") for name in ("starts", "rates", "evals", "users")))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise RunError(f"{root}: no finished study ({str(error).splitlines()[0]}); go on with --resume") from error
-
-    @property
-    def settings(self) -> list[str]:
-        return list(dict.fromkeys(self.rates["setting"]))
-
-    @property
-    def methods(self) -> list[str]:
-        return list(dict.fromkeys(self.rates["method"]))
-
-    def curves(self, setting: str, method: str, metric: str) -> Curves:
-        """Validation curves of one metric, a row a seed."""
-        rows = self.evals.filter(pl.col("setting") == setting, pl.col("method") == method).sort("seed", "step")
-        frames = {int(seed): frame for (seed,), frame in rows.partition_by("seed", as_dict=True).items()}
-        return Curves.of(frames, metric)
-
-
-class Resampled:
-    """Means of a metric over test prompts under resamples of seeds and of users; the same resamples for every method.
-
-    A resample without a prompt of some seed is drawn again.
+    Raises:
+        RunError: the study is not finished.
     """
-
-    def __init__(self, users: pl.DataFrame, seed: int = 0) -> None:
-        self.seeds = sorted(users["seed"].unique())
-        self._user = {user: place for place, user in enumerate(sorted(users["user"].unique()))}
-        rng = np.random.default_rng(seed)
-        S, U = len(self.seeds), len(self._user)
-        self._weight_RS = rng.multinomial(S, np.full(S, 1 / S), size=_RESAMPLES) / S
-        self._weight_RU = rng.multinomial(U, np.full(U, 1 / U), size=_RESAMPLES).astype(np.float64)
-        prompts_US = self._table(users.filter(pl.col("method") == START), "prompts")
-        while (empty_R := (self._weight_RU @ prompts_US == 0).any(1)).any():  # few users: a seed's mean must be defined
-            self._weight_RU[empty_R] = rng.multinomial(U, np.full(U, 1 / U), size=int(empty_R.sum()))
-
-    def means(self, rows: pl.DataFrame, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The mean of each seed (S,), and the mean over seeds in each resample (R,)."""
-        sums_US, count_US = self._table(rows, metric), self._table(rows, "prompts")
-        drawn_RS = (self._weight_RU @ sums_US) / (self._weight_RU @ count_US)
-        return sums_US.sum(0) / count_US.sum(0), (drawn_RS * self._weight_RS).sum(1)
-
-    def _table(self, rows: pl.DataFrame, column: str) -> NDArray[np.float64]:
-        table = np.zeros((len(self._user), len(self.seeds)))
-        for place, seed in enumerate(self.seeds):
-            own = rows.filter(pl.col("seed") == seed)
-            table[[self._user[user] for user in own["user"]], place] = own[column].to_numpy()
-        return table
+    summary = measure_study(root)
+    return Report(summary, _shown(summary), lambda: [_figure(root, summary)])
 
 
-def summarise_real_study(root: Path) -> dict[str, Any]:
-    """Every figure of a real study, JSON-ready. Raises RunError: the study is not finished."""
-    found = StudyTables.read(root)
-    return {
-        "seeds": len(found.evals["seed"].unique()),
-        "methods": found.methods,
-        "settings": {label: _setting(found, label) for label in found.settings},
-        "run": str(root),
-    }
-
-
-def _setting(found: StudyTables, label: str) -> dict[str, Any]:
-    starts = found.starts.filter(pl.col("setting") == label)
-    users = found.users.filter(pl.col("setting") == label)
-    resampled = Resampled(users)
-    rows = {name: users.filter(pl.col("method") == name) for name in (START, *found.methods)}
-    metrics = {}
-    for metric in METRICS:
-        means = {name: resampled.means(part, metric) for name, part in rows.items()}
-        metrics[metric] = {
-            name: {
-                "value": float(of_seed.mean()),
-                "seed_sd": float(of_seed.std(ddof=1)) if len(of_seed) > 1 else None,
-                "versus_start": _change(means[name], means[START]),
-                "versus_grpo": _change(means[name], means["grpo"]) if "grpo" in means else None,
-            }
-            for name, (of_seed, _) in means.items()
-        }
-    return {
-        "regime": {name: float(starts[name].to_numpy().mean()) for name in _SHARES},
-        "references": {name: float(starts[f"{name} hr@10"].to_numpy().mean()) for name in _REFERENCES},
-        "sft_best_step": starts["best_step"].to_list(),
-        "test_prompts": int(rows[START]["prompts"].sum()) // len(resampled.seeds),
-        "metrics": metrics,
-        "methods": {name: _costs(found, label, name) for name in found.methods},
-    }
-
-
-def _change(ours: tuple[NDArray[np.float64], ...], other: tuple[NDArray[np.float64], ...]) -> dict[str, float] | None:
-    """Relative difference of two means with its 95 % interval, and the smallest one seen with 80 % power; None over 0.
-
-    A t interval on the bootstrap's standard error: a percentile interval over five seeds would be too narrow.
-    """
-    if other[0].mean() == 0 or (other[1] == 0).any():
-        return None
-    seeds, value = len(ours[0]), float(ours[0].mean() / other[0].mean() - 1)
-    error = float((ours[1] / other[1] - 1).std(ddof=1)) * (seeds / max(seeds - 1, 1)) ** 0.5
-    law: Any = student_t(seeds - 1) if seeds > 1 else normal()  # of one seed the interval holds the users' chance alone
-    reach, power = float(law.ppf(0.975)), float(law.ppf(0.8))
-    return {
-        "value": value,
-        "low": value - reach * error,
-        "high": value + reach * error,
-        "smallest_effect": (reach + power) * error,
-    }
-
-
-def _costs(found: StudyTables, label: str, name: str) -> dict[str, Any]:
-    (rate,) = found.rates.filter(pl.col("setting") == label, pl.col("method") == name).iter_rows(named=True)
-    evals = found.evals.filter(pl.col("setting") == label, pl.col("method") == name)
-    last = evals.group_by("seed").agg(pl.all().sort_by("step").last())
-    ratios = {}
-    if "grpo" in found.methods:
-        for metric in CURVES:
-            pair = [found.curves(label, method, metric) for method in (name, "grpo")]
-            ratios[metric] = asdict(budget_ratio(pair[:1], pair[1:], "optimiser_steps"))
-    return {
-        "learning_rate": rate["learning_rate"],
-        "at_edge": rate["at_edge"],
-        "draws": rate["draws"],
-        **{column: float(last[column].to_numpy().mean()) for column in ("rollouts", "actor_rows", "actor_tokens")},
-        "all_zero_expected": float(last["all_zero_expected"].to_numpy().mean()),
-        "steps_ratio_to_grpo": ratios,
-    }
-
-
-def print_real_study(summary: dict[str, Any], console: Console) -> None:
-    """For each starting point its regime and references, the methods' scores, and what they spent."""
+def _shown(summary: dict[str, Any]) -> list[Table | str]:
+    shown: list[Table | str] = []
     for label, setting in summary["settings"].items():
-        shares = " / ".join(f"{100 * setting['regime'][name]:.1f}" for name in _SHARES)
+        shares = " / ".join(f"{100 * setting['regime'][name]:.1f}" for name in SHARES)
         known = ", ".join(f"{name} {value:.4f}" for name, value in setting["references"].items())
-        console.print(
-            f"\n{label}: all-zero / single-hit / multi-hit {shares} % of groups on train prompts; hr@10 of references: {known}",
-            highlight=False,
-            soft_wrap=True,
+        words = (
+            f"{label}: all-zero / single-hit / multi-hit {shares} % of groups on train prompts; hr@10 of references: {known}"
         )
-        console.print(_scores(label, setting), _spent(label, setting))
+        shown += [words, _scores(label, setting), _spent(label, setting)]
     prompts = next(iter(summary["settings"].values()))["test_prompts"]
-    console.print(_NOTE.format(seeds=summary["seeds"], prompts=prompts), highlight=False, soft_wrap=True)
-    for key in ("run", "figure"):
-        if key in summary:
-            console.print(f"{key}: {summary[key]}", highlight=False, soft_wrap=True)
+    return [*shown, _NOTE.format(seeds=summary["seeds"], prompts=prompts), f"run: {summary['run']}"]
 
 
 def _scores(label: str, setting: dict[str, Any]) -> Table:
-    table = Table(box=MARKDOWN, title=f"{label}: test scores")
-    table.add_column("")
-    table.add_column("lr", justify="right")
-    for metric in METRICS:
-        table.add_column(metric, justify="right")
+    rows = []
     for name in (START, *setting["methods"]):
         rate = "" if name == START else _rate(setting["methods"][name])
-        table.add_row(name, rate, *(_cell(setting["metrics"][metric][name], name == START) for metric in METRICS))
-    smallest = []
-    for metric in METRICS:
-        changes = [row["versus_start"] for name, row in setting["metrics"][metric].items() if name != START]
-        seen = [change["smallest_effect"] for change in changes if change]
-        smallest.append(f"{100 * float(np.median(seen)):.1f} %" if seen else "")
-    table.add_row("smallest visible effect (median)", "", *smallest, style="dim")
-    return table
+        rows.append((name, rate, *(_cell(setting["metrics"][metric][name], name == START) for metric in METRICS)))
+    smallest = (_smallest_effect(setting["metrics"][metric]) for metric in METRICS)
+    rows.append(("smallest visible effect (median)", "", *smallest))
+    return Table(f"{label}: test scores", ("", "lr", *METRICS), rows)
+
+
+def _smallest_effect(rows: dict[str, Any]) -> str:
+    """The median over methods."""
+    seen = [row["versus_start"]["smallest_effect"] for name, row in rows.items() if name != START and row["versus_start"]]
+    return f"{100 * float(np.median(seen)):.1f} %" if seen else ""
 
 
 def _spent(label: str, setting: dict[str, Any]) -> Table:
-    table = Table(box=MARKDOWN, title=f"{label}: what was spent, and steps to reach grpo's final validation score over grpo's")
-    table.add_column("")
-    columns = ("rollouts", "actor rows", "actor tokens", "all-zero expected, validation")
-    for column in (*columns, *(f"steps ratio, {metric}" for metric in CURVES)):
-        table.add_column(column, justify="right")
+    rows = []
     for name, row in setting["methods"].items():
         spent = [f"{row[column]:,.0f}" for column in ("rollouts", "actor_rows", "actor_tokens")]
         ratios = [ratio_text(row["steps_ratio_to_grpo"][metric]) if row["steps_ratio_to_grpo"] else "" for metric in CURVES]
-        table.add_row(name, *spent, f"{row['all_zero_expected']:.4f}", *ratios)
-    return table
+        rows.append((name, *spent, f"{row['all_zero_expected']:.4f}", *ratios))
+    columns = ("", "rollouts", "actor rows", "actor tokens", "all-zero expected, validation")
+    title = f"{label}: what was spent, and steps to reach grpo's final validation score over grpo's"
+    return Table(title, (*columns, *(f"steps ratio, {metric}" for metric in CURVES)), rows)
 
 
 def _rate(row: dict[str, Any]) -> str:
@@ -232,3 +82,51 @@ def _cell(row: dict[str, Any], is_start: bool) -> str:
     if is_start or change is None:
         return value
     return f"{value} ({100 * change['value']:+.1f} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}])"
+
+
+def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
+    """One row of panels for each starting point."""
+    found = StudyTables.read(root)
+    apply_style()
+    height = max(4.0, 0.42 * len(summary["methods"]))
+    figure, grid = plt.subplots(
+        len(summary["settings"]), 4, figsize=(19, height * len(summary["settings"])), width_ratios=(1.5, 1, 1, 1), squeeze=False
+    )
+    shades = colours(summary["methods"])
+    for row, (label, setting) in zip(grid, summary["settings"].items(), strict=True):
+        _changes(row[0], label, setting, shades)
+        for axes, metric in zip(row[1:], ("pass_at_1_sampled", "ndcg@10", "all_zero_expected"), strict=True):
+            _curves(axes, found, label, metric, shades)
+    grid[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0))
+    figure.tight_layout()
+    words = f"{summary['seeds']} seeds. Dots: test prompts, 95 % interval over seeds and users. "
+    words += "Curves: mean over seeds on validation prompts, band: 95 % bootstrap interval over seeds."
+    return Drawn("figure", "Changes from the starting points, curves and all-zero shares", figure, words)
+
+
+def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, str]) -> None:
+    names = list(setting["methods"])
+    for shift, (metric, marker) in enumerate(zip(_DOTS, "osD", strict=True)):
+        for place, name in enumerate(names):
+            change = setting["metrics"][metric][name]["versus_start"]
+            if change is None:
+                continue
+            reach = [[max(0.0, change["value"] - change["low"])], [max(0.0, change["high"] - change["value"])]]
+            at = place + 0.22 * (shift - 1)
+            key = {"label": metric} if place == 0 else {}
+            style: dict[str, Any] = {"fmt": marker, "markersize": 4, "capsize": 2, "color": shades[name], **key}
+            axes.errorbar(100 * change["value"], at, xerr=100 * np.array(reach), **style)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="change from the starting point (%)")
+    axes.set_title(f"{label}: test prompts")
+    axes.invert_yaxis()
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7, ncols=len(_DOTS), loc="lower center", bbox_to_anchor=(0.4, -0.3))
+
+
+def _curves(axes: Axes, found: StudyTables, label: str, metric: str, shades: dict[str, str]) -> None:
+    for name in found.methods:
+        curves = found.curves(label, name, metric)
+        draw_band(axes, curves.spent["optimiser_steps"].mean(0), curves.scores_SE, shades[name], name)
+    axes.set(xlabel="optimiser steps", ylabel=metric)
+    axes.set_title(f"{label}: {metric}, validation")

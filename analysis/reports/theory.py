@@ -1,4 +1,4 @@
-"""Tables and figure of the closed forms that `recast-sim theory` computed, from its run folder alone."""
+"""Report of the closed forms that `recast-sim theory` computed, from its folder alone."""
 
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,10 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from analysis.drawing.panels import same_curves
 from analysis.drawing.style import INK, Drawn, apply_style, colours
+from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError, read_run
 
 _PAPER_GROUP = 32
@@ -28,27 +25,28 @@ _NOTE = (
 )
 
 
-def print_theory(summary: dict[str, Any], console: Console) -> None:
-    """Regimes, learnable fractions over G, weights, dapo's cost and the best group size, as Markdown tables."""
-    for table in (_regimes(summary), _learnable(summary), _weights(summary), _costs(summary)):
-        console.print(table)
-    console.print(_NOTE, highlight=False, markup=False)
-
-
-def theory_figure(root: Path) -> Drawn:
-    """The three-panel figure of a theory run.
+def report(root: Path) -> Report:
+    """Regimes, learnable fractions over G, weights, dapo's cost and the best group size, and the three-panel figure.
 
     Raises:
-        RunError: no run folder, one of another kind, or one without its curves.
+        RunError: no run folder, or one of another kind; when the figure is drawn, one without its curves.
     """
     manifest = read_run(root).manifest
+    if manifest["kind"] != "theory":
+        raise RunError(f"{root}: holds no run of `recast-sim theory`, its kind is {manifest['kind']!r}")
+    summary = manifest["summary"]
+    tables = (_regimes(summary), _learnable(summary), _weights(summary), _costs(summary))
+    return Report(summary, (*tables, _NOTE), lambda: [_figure(root, manifest["config"], summary)])
+
+
+def _figure(root: Path, config: dict[str, Any], summary: dict[str, Any]) -> Drawn:
     file = root / "curves.parquet"
-    if manifest["kind"] != "theory" or not file.exists():
-        raise RunError(f"{root}: holds no curves.parquet of a `recast-sim theory` run, its kind is {manifest['kind']!r}")
-    curves, config = pl.read_parquet(file), manifest["config"]
+    if not file.exists():
+        raise RunError(f"{root}: holds no curves.parquet; run `recast-sim theory` again")
+    curves = pl.read_parquet(file)
     apply_style()
     figure, axes = plt.subplots(1, 3, figsize=(16, 6.6), layout="constrained", width_ratios=(1.3, 1, 1))
-    per = {name: row["per"] for name, row in manifest["summary"]["weights"].items()}
+    per = {name: row["per"] for name, row in summary["weights"].items()}
     _draw_weights(axes[0], curves, config, per)
     _draw_learnable(axes[1], curves, config)
     _draw_costs(axes[2], curves, config)
@@ -63,47 +61,34 @@ def _labels(config: dict[str, Any]) -> dict[str, str]:
     return {"homogeneous": f"all prompts p = {config['hit_rate']:.3g}", "beta": mixed}
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(box=MARKDOWN, title=title)
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
 def _regimes(summary: dict[str, Any]) -> Table:
-    title = f"regimes at G = {summary['group_size']}"
-    table = _table(title, "prompts", "all-zero", "single-hit", "multi-hit", "all-hit")
-    for kind, label in _labels(summary).items():
-        table.add_row(label, *(f"{100 * share:.1f} %" for share in summary["regimes"][kind].values()))
-    return table
+    header = ("prompts", "all-zero", "single-hit", "multi-hit", "all-hit")
+    rows = [
+        (label, *(f"{100 * share:.1f} %" for share in summary["regimes"][kind].values()))
+        for kind, label in _labels(summary).items()
+    ]
+    return Table(f"regimes at G = {summary['group_size']}", header, rows)
 
 
 def _learnable(summary: dict[str, Any]) -> Table:
-    rows = summary["learnable"]
-    table = _table("learnable groups, no repair", "prompts", *(f"G = {row['group_size']}" for row in rows))
-    for kind, label in _labels(summary).items():
-        table.add_row(label, *(f"{100 * row[kind]:.1f} %" for row in rows))
-    return table
+    sizes = summary["learnable"]
+    rows = [(label, *(f"{100 * row[kind]:.1f} %" for row in sizes)) for kind, label in _labels(summary).items()]
+    return Table("learnable groups, no repair", ("prompts", *(f"G = {row['group_size']}" for row in sizes)), rows)
 
 
 def _weights(summary: dict[str, Any]) -> Table:
+    rows = [(name, f"{row['weight']:.4g}", row["per"], row["formula"]) for name, row in summary["weights"].items()]
     title = f"gradient weights at p = {summary['hit_rate']:.4g}, G = {summary['group_size']}"
-    table = _table(title, "constructor", "w(p)")
-    table.add_column("per")
-    table.add_column("closed form")
-    for name, row in summary["weights"].items():
-        table.add_row(name, f"{row['weight']:.4g}", row["per"], escape(row["formula"]))
-    return table
+    words = ("constructor", "per", "closed form")
+    return Table(title, ("constructor", "w(p)", "per", "closed form"), rows, words)
 
 
 def _costs(summary: dict[str, Any]) -> Table:
+    cost, best = summary["rollouts_per_kept_group"], summary["best_group_size"]
+    rows = [(label, f"{cost[kind]:.1f}", str(best[kind])) for kind, label in _labels(summary).items()]
     title = f"budgets (a group costs its rollouts + {summary['prompt_cost']:g})"
-    cost = f"dapo: rollouts per kept group, G = {summary['group_size']}"
-    table = _table(title, "prompts", cost, "best G for learnable groups")
-    for kind, label in _labels(summary).items():
-        table.add_row(label, f"{summary['rollouts_per_kept_group'][kind]:.1f}", str(summary["best_group_size"][kind]))
-    return table
+    column = f"dapo: rollouts per kept group, G = {summary['group_size']}"
+    return Table(title, ("prompts", column, "best G for learnable groups"), rows)
 
 
 def _draw_weights(axis: Axes, curves: pl.DataFrame, config: dict[str, Any], per: dict[str, str]) -> None:

@@ -57,8 +57,7 @@ class Budget(Sweeping):
 
 
 def budget(command: Budget) -> None:
-    from analysis.drawing.style import save_figure
-    from analysis.reports.budget import budget_figure, print_budget, summarise_budget
+    from analysis.reports.budget import report as budget_report
 
     begun, config = time.perf_counter(), command.config
     settings = named_settings(config.setting, config.points)
@@ -68,13 +67,11 @@ def budget(command: Budget) -> None:
         run_protocol(settings, config.protocol, command.seed, root / "methods", submit)
         if config.control_rates:
             run_protocol(_with_sgd(settings), _controls(config), command.seed, root / "controls", submit)
-    summary = summarise_budget(root)
-    summary |= {
-        "figure": str(save_figure(budget_figure(root, summary), root)),
-        "seconds": round(time.perf_counter() - begun, 1),
-    }
+    found = budget_report(root)
+    (figure,) = found.save_figures(root)
+    summary = found.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary)
-    finish(command, summary, lambda console: print_budget(summary, console))
+    finish(command, summary, found)
 
 
 def _with_sgd(settings: Mapping[str, Setting]) -> dict[str, Setting]:

@@ -35,4 +35,4 @@ def calibrate_world(command: Calibrate) -> None:
     if command.out is not None:
         command.out.mkdir(parents=True, exist_ok=True)
         write_json(command.out / "calibration.json", result)
-    finish(command, result, lambda console: console.print(result))
+    finish(command, result)

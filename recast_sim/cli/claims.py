@@ -55,7 +55,7 @@ class Claims(Sweeping):
 
 
 def claims(command: Claims) -> None:
-    from analysis.claims import print_claims, summarise_claims
+    from analysis.claims.simulated import report as claims_report
 
     begun, config = time.perf_counter(), command.config
     root = folder(command, "claims")
@@ -67,9 +67,9 @@ def claims(command: Claims) -> None:
         if config.ladder:
             two = replace(config.protocol, methods=_CONSTRUCTORS)
             run_protocol(_ladder(config, command.seed, submit), two, command.seed, root / "ladder", submit)
-    found = summarise_claims(root)
-    writer.close(summary={"claims": found, "seconds": round(time.perf_counter() - begun, 1)})
-    finish(command, found, lambda console: print_claims(found, console))
+    found = claims_report(root)
+    writer.close(summary=found.summary | {"seconds": round(time.perf_counter() - begun, 1)})
+    finish(command, found.summary["claims"], found)
 
 
 def _ladder(config: ClaimsConfig, seed: int, submit: Submit) -> dict[str, Setting]:

@@ -2,10 +2,6 @@
 
 from dataclasses import dataclass
 
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
-
 from recast_sim.cli.shared import finish
 from recast_sim.configio import Common
 from recast_sim.signal import Constructor, list_constructors
@@ -17,8 +13,13 @@ class Constructors(Common):
 
 
 def constructors(command: Constructors) -> None:
+    from analysis.reports.report import Report, Table
+
     rows = [_row(constructor) for constructor in list_constructors()]
-    finish(command, rows, lambda console: _print(rows, console))
+    header = [column.replace("_", " ") for column in rows[0]]
+    title = "constructors; off policy: rows that no policy sampled may reach the actor"
+    table = Table(title, header, [list(row.values()) for row in rows], words=header)
+    finish(command, rows, Report({"constructors": rows}, [table]))
 
 
 def _row(constructor: Constructor) -> dict[str, str]:
@@ -32,12 +33,3 @@ def _row(constructor: Constructor) -> dict[str, str]:
         "source": constructor.source,
         "summary": (constructor.apply.__doc__ or "").strip().splitlines()[0],
     }
-
-
-def _print(rows: list[dict[str, str]], console: Console) -> None:
-    table = Table(box=MARKDOWN, title="constructors; off policy: rows that no policy sampled may reach the actor")
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "))
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)

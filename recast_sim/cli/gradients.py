@@ -91,8 +91,7 @@ class Gradients(Common):
 
 
 def compare_gradients(command: Gradients) -> None:
-    from analysis.drawing.style import save_figure
-    from analysis.reports.gradients import gradients_figure, print_gradients
+    from analysis.reports.gradients import report as gradients_report
 
     torch.set_num_threads(1)  # tensors this small only lose by more
     begun, config = time.perf_counter(), command.config
@@ -110,9 +109,11 @@ def compare_gradients(command: Gradients) -> None:
     }
     write_json(root / "gradients.json", result)
     pl.json_normalize(rows, separator=".", infer_schema_length=None).write_parquet(root / "gradients.parquet")
-    result |= {"figure": str(save_figure(gradients_figure(root), root)), "seconds": round(time.perf_counter() - begun, 1)}
+    found = gradients_report(root)
+    (figure,) = found.save_figures(root)
+    result |= {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary={name: result[name] for name in ("group_size", "sampler", "prompts", "figure", "seconds")})
-    finish(command, result, lambda console: print_gradients(root, console))
+    finish(command, result, found)
 
 
 def _world(config: GradientsConfig, seed: int, calibrated: bool) -> tuple[Environment, TreePolicy]:

@@ -59,8 +59,7 @@ class Map(Sweeping):
 
 
 def draw_the_map(command: Map) -> None:
-    from analysis.drawing.style import save_figure
-    from analysis.reports.map import map_figures, print_map, summarise_map
+    from analysis.reports.map import report as map_report
 
     begun, config = time.perf_counter(), command.config
     cells = map_cells(config.setting, config.axes, config.grids)
@@ -70,10 +69,8 @@ def draw_the_map(command: Map) -> None:
         pl.DataFrame([asdict(cell) for cell in cells.cells]).write_parquet(temporary)
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_protocol(cells.settings, config.protocol, command.seed, root / "methods", submit, skip_failed=True)
-    summary = summarise_map(root)
-    summary |= {
-        "figures": [str(save_figure(drawn, root)) for drawn in map_figures(summary)],
-        "seconds": round(time.perf_counter() - begun, 1),
-    }
+    found = map_report(root)
+    figures = found.save_figures(root)
+    summary = found.summary | {"figures": figures, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary={"seconds": summary["seconds"]})
-    finish(command, summary, lambda console: print_map(summary, console))
+    finish(command, summary, found)

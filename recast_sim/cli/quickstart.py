@@ -33,8 +33,7 @@ class Quickstart(Common):
 
 
 def quickstart(command: Quickstart) -> None:
-    from analysis.drawing.style import save_figure
-    from analysis.reports.quickstart import print_study, study_figure, summarise_study
+    from analysis.reports.quickstart import report as quickstart_report
 
     begun = time.perf_counter()
     training = TrainingConfig(steps=command.steps, group_size=command.group_size)
@@ -43,7 +42,8 @@ def quickstart(command: Quickstart) -> None:
     writer = RunWriter.open(root, "quickstart", asdict(config), command.seed, command.resume)
     with progress() as report:
         rates = run_study(config, command.seed, root, command.workers, report)
-    summary = summarise_study(root)
-    summary |= {"figure": str(save_figure(study_figure(root, summary), root)), "seconds": round(time.perf_counter() - begun, 1)}
+    found = quickstart_report(root)
+    (figure,) = found.save_figures(root)
+    summary = found.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary | {"learning_rates": rates})
-    finish(command, summary, lambda console: print_study(summary, console))
+    finish(command, summary, found)

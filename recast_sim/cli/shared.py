@@ -1,16 +1,18 @@
 """What every command does with its folder and its result."""
 
 import json
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from recast_sim.configio import Common
 
-WIDTH = 360  # of the widest table; a narrower terminal wraps its lines, a file keeps them whole
+if TYPE_CHECKING:
+    from analysis.reports.report import Report
+
+WIDTH = 360  # of a result on one line; a narrower terminal wraps it, a file keeps it whole
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
@@ -19,13 +21,17 @@ def folder(command: Common, name: str) -> Path:
     return command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def finish(command: Common, result: Any, show: Callable[[Console], None]) -> None:
-    """Print the result: as JSON on request, else `show`, then where run and figure lie."""
+def finish(command: Common, result: Any, report: "Report | None" = None) -> None:
+    """Print the result as JSON on request; else its report, itself where it has none, then where run and figure lie."""
+    from analysis.terminal import print_report
+
     if command.json:
         print(json.dumps(result, allow_nan=False))
         return
-    console = Console(width=max(WIDTH, Console().width))
-    show(console)
+    if report is None:
+        Console(width=max(WIDTH, Console().width)).print(result)
+    else:
+        print_report(report)
     for key in ("run", "figure", "seconds"):
         if isinstance(result, dict) and key in result:
-            console.print(f"{key}: {result[key]}", highlight=False, soft_wrap=True)
+            print(f"{key}: {result[key]}")

@@ -41,8 +41,7 @@ class Theory(Common):
 
 
 def theory(command: Theory) -> None:
-    from analysis.drawing.style import save_figure
-    from analysis.reports.theory import print_theory, theory_figure
+    from analysis.reports.theory import report as theory_report
 
     hit_rate, beta = _rates(command)
     names = _checked(command)
@@ -57,8 +56,9 @@ def theory(command: Theory) -> None:
     with atomic_file(root / "curves.parquet") as temporary:
         curves.write_parquet(temporary)
     writer.close(summary=summary)
-    summary |= {"run": str(root), "figure": str(save_figure(theory_figure(root), root))}
-    finish(command, summary, lambda console: print_theory(summary, console))
+    found = theory_report(root)
+    (figure,) = found.save_figures(root)
+    finish(command, found.summary | {"run": str(root), "figure": figure}, found)
 
 
 def _rates(command: Theory) -> tuple[float, tuple[float, float]]:

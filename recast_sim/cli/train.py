@@ -54,4 +54,4 @@ def train_one(command: Train) -> None:
         train(policy, base, environment, config.training, command.seed, writer, lambda step: report("training", step, steps))
     writer.close()
     final = {**read_run(root).steps.tail(1).to_dicts()[0], **read_run(root).evals.tail(1).to_dicts()[0], "run": str(root)}
-    finish(command, final, lambda console: console.print(final))
+    finish(command, final)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
 from recast_train.pipeline.recipe import RealConfig
 
@@ -27,18 +25,19 @@ class RunRecipe(Common):
 
 
 def run(command: RunRecipe) -> None:
-    from analysis.drawing.style import save_figure
-    from analysis.reports.run import print_real, real_figure
+    from analysis.reports.run import report as run_report
+    from analysis.terminal import print_report
     from recast_train.pipeline.whole_run import run_real
 
     name = command.file.stem if command.file else "default"
     root = command.out or Path("runs") / f"real-{name}-{command.seed}"
     with progress() as report:
-        results = run_real(command.config, command.seed, root, command.resume, report)
+        run_real(command.config, command.seed, root, command.resume, report)
     if int(os.environ.get("RANK", "0")):  # of several processes one prints and draws
         return
-    results |= {"run": str(root), "figure": str(save_figure(real_figure(root), root))}
+    found = run_report(root)
+    (figure,) = found.save_figures(root)
     if command.json:
-        print(json.dumps(results, allow_nan=False))
+        print(json.dumps(found.summary | {"run": str(root), "figure": figure}, allow_nan=False))
     else:
-        print_real(root, Console(width=max(165, Console().width)))
+        print_report(found)

@@ -7,8 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from recast_sim.configio import Nested, OptionalFile, Sweeping, progress
 from recast_sim.runs import RunWriter
 from recast_sim.runs.sweep import open_sweep
@@ -29,9 +27,8 @@ class Study(Sweeping):
 
 
 def study(command: Study) -> None:
-    from analysis.drawing.style import save_figure
-    from analysis.reports.study import print_real_study, summarise_real_study
-    from analysis.reports.study_figure import real_study_figure
+    from analysis.reports.study import report as study_report
+    from analysis.terminal import print_report
 
     begun = time.perf_counter()
     name = command.file.stem if command.file else "study"
@@ -41,13 +38,12 @@ def study(command: Study) -> None:
     writer = RunWriter.open(root, "real-study", asdict(command.config), command.seed, command.resume)
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_study(command.config, command.seed, root, submit)
-    summary = summarise_real_study(root)
-    summary |= {
-        "figure": str(save_figure(real_study_figure(root, summary), root)),
-        "seconds": round(time.perf_counter() - begun, 1),
-    }
+    found = study_report(root)
+    (figure,) = found.save_figures(root)
+    summary = found.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary)
     if command.json:
         print(json.dumps(summary, allow_nan=False))
     else:
-        print_real_study(summary, Console(width=max(260, Console().width)))
+        print_report(found)
+        print(f"figure: {figure}")

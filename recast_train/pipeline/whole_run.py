@@ -3,22 +3,24 @@
 Every stage leaves its result in the run's folder and is skipped when it is there; a stage that was killed goes on from its
 last checkpoint. Layout, where sft and rl/METHOD are run folders with `model/` and `evaluation/` beside their tables:
 
-    manifest.json  sids/  references.json  sft/  rl/METHOD/  seconds.json  results.json
+    manifest.json  sids/  references.json  sft/  rl/METHOD/  seconds.json  scores.parquet  results.json
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
-from recast_sim.runs import write_json
+from recast_sim.runs import atomic_file, write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import load_source
 from recast_train.data.references import choose_neighbours, references
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
-from recast_train.pipeline.paired_bootstrap import differences
+from recast_train.evaluate import PromptScores
 from recast_train.pipeline.recipe import RealConfig
 from recast_train.pipeline.run_task import Report, Task, prepare, read_json, timed
 from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, reinforced, supervised
@@ -30,6 +32,9 @@ PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 
 
 def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Report = lambda *_: None) -> dict[str, Any]:
     """Run what is not yet done below `root` and return the results, which are also left in results.json.
+
+    scores.parquet keeps the metrics of each test prompt, a row for each model and prompt: intervals are made of them in the
+    report.
 
     Under a launcher every process calls it; rank 0 reads and writes the folder, all get the results.
 
@@ -89,17 +94,14 @@ def rl_folder(task: Task, method: Method) -> Path:
 
 def _results(task: Task, config: RealConfig) -> dict[str, Any]:
     started, seconds = read_evaluation(task.root / "sft"), read_json(task.root / "seconds.json")
-    start_rows, known = started[0].metric_rows(), read_json(task.root / "references.json")
-    supervised = read_manifest(task.root / "sft")["summary"]
-    entries = {}
+    known, supervised = read_json(task.root / "references.json"), read_manifest(task.root / "sft")["summary"]
+    entries, scored = {}, {"start": started[0]}
     for method in map(parse_method, config.methods):
         folder = rl_folder(task, method)
-        scores, shares = read_evaluation(folder)
-        budget, versus = (
-            read_manifest(folder)["summary"],
-            differences(scores.metric_rows(), start_rows, scores.user_N, task.seed),
-        )
-        entries[method.name] = {**scores.summary(), **shares, **budget, "folder": folder.name, "versus_start": versus}
+        scored[method.name], shares = read_evaluation(folder)
+        budget = read_manifest(folder)["summary"]
+        entries[method.name] = {**scored[method.name].summary(), **shares, **budget, "folder": folder.name}
+    _write_scores(task.root / "scores.parquet", scored)
     return {
         "references": {name: _reference(row) for name, row in known["metrics"].items()},
         "item_knn_neighbours": known["neighbours"],
@@ -113,6 +115,13 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
         "seeds": 1,
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
+
+
+def _write_scores(file: Path, scored: Mapping[str, PromptScores]) -> None:
+    columns = {name: {"user": scores.user_N, **scores.metric_rows()} for name, scores in scored.items()}
+    rows = [pl.DataFrame(own).select(pl.lit(name).alias("model"), pl.all()) for name, own in columns.items()]
+    with atomic_file(file) as temporary:
+        pl.concat(rows).write_parquet(temporary)
 
 
 def _reference(row: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from analysis.measures.actor_cost import Corners, read_corners
 from analysis.measures.statistics import bootstrap, mean, mean_band
 from analysis.measures.trajectories import Trajectory, read_trajectories
 from analysis.reports.mechanism import MECHANISMS, mechanism_figure
+from analysis.reports.run_kinds import find_report
 from recast_sim.runs import RunError
 
 TRAINED = ["regimes", "repair", "gradients", "budget", "pass-at-k"]
@@ -36,7 +37,7 @@ REGIMES = next(mechanism for mechanism in MECHANISMS if mechanism.name == "regim
 def test_a_run_gives_the_figures_it_has_data_for(
     run_folders: dict[str, Path], kind: str, names: list[str], words: list[str]
 ) -> None:
-    drawn, left_out = run_figures(run_folders[kind])
+    drawn, left_out = run_figures(run_folders[kind], find_report(run_folders[kind]))
     plt.close("all")
     assert [one.name for one in drawn] == names
     assert left_out == words
@@ -44,7 +45,7 @@ def test_a_run_gives_the_figures_it_has_data_for(
 
 
 def test_a_comparison_draws_what_its_evaluations_hold(run_folders: dict[str, Path]) -> None:
-    drawn, left_out = run_figures(run_folders["budget"])
+    drawn, left_out = run_figures(run_folders["budget"], find_report(run_folders["budget"]))
     plt.close("all")
     assert [one.name for one in drawn] == ["figure", "regimes", "repair"]  # its own figure holds the budget curves
     assert "Gradient norm and variance over training: no run logged any of gradient_norm, gradient_variance" in left_out
@@ -154,4 +155,4 @@ def test_figures_are_written_as_png_and_pdf_and_their_svg_takes_the_pages_ink(
 
 def test_no_run_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"manifest\.json is missing"):
-        run_figures(tmp_path)
+        run_figures(tmp_path, find_report(tmp_path))

@@ -14,7 +14,6 @@ from recast_train.data import prompts
 from recast_train.engine import Engine, Recorder
 from recast_train.evaluate import target_logprobs
 from recast_train.model import BOS_TOKEN, TrainError
-from recast_train.pipeline.paired_bootstrap import paired_difference
 from recast_train.sft import SftConfig, draw_windows, learning_rate, train_sft, window_loss
 
 FAST = SftConfig(steps=60, batch=16, window=5, learning_rate=0.01, warm_up=5, evaluate_every=10, validation_prompts=20)
@@ -97,28 +96,6 @@ def test_the_best_state_is_kept_where_later_ones_are_worse(engine: Engine, tmp_p
 def test_bad_settings_are_refused(field: str, value: float) -> None:
     with pytest.raises(TrainError, match=rf"SftConfig\.{field}: {value} must"):
         SftConfig(**{field: value})
-
-
-def test_difference_by_hand_and_its_interval_over_users() -> None:
-    user, zero = np.array([0, 0, 0, 1]), np.zeros(4)
-    found = paired_difference(np.array([1.0, 1.0, 1.0, 0.0]), zero, user, seed=0)
-    assert found["difference"] == pytest.approx(0.75)
-    assert (found["low"], found["high"]) == (0.0, 1.0)
-    # two users drawn twice: means 1 and 0 a quarter of the time each, 3/4 half of it
-    outcomes = np.array([1.0, 0.0, 0.75, 0.75])
-    assert found["standard_error"] == pytest.approx(outcomes.std(), abs=0.02)
-    assert found["smallest_effect"] == pytest.approx(2.8 * found["standard_error"])
-    assert paired_difference(zero, zero, user, 0)["high"] == 0.0
-    with pytest.raises(ValueError, match="give the same"):
-        paired_difference(zero[:3], zero, user, 0)
-
-
-def test_users_not_prompts_are_drawn() -> None:
-    rng = np.random.default_rng(0)
-    per_user = rng.normal(size=200)
-    values, users = np.repeat(per_user, 10), np.repeat(np.arange(200), 10)
-    error = paired_difference(values, np.zeros(2000), users, 0)["standard_error"]
-    assert error == pytest.approx(per_user.std() / np.sqrt(200), rel=0.1)
 
 
 def _recorder(engine: Engine, folder: Path) -> Recorder:

@@ -13,7 +13,7 @@ from audit_dumps import FIXTURES, rollouts, write
 from analysis.audit.actor_corners import actor_corners
 from analysis.audit.audit_error import AuditError
 from analysis.audit.dump_groups import read_groups
-from analysis.audit.figures_of_audit import steps_table, summarise_audit
+from analysis.audit.figures_of_audit import audit_summary, steps_table
 from analysis.audit.sid_text import find_rules
 from analysis.cli import main
 
@@ -27,7 +27,7 @@ def by_hand(tmp_path: Path, groups: list[list[float]], **columns: Any) -> pl.Dat
 
 
 def summary_of(table: pl.DataFrame, folder: Path, hit_above: float = 0.5, **options: Any) -> dict[str, Any]:
-    return summarise_audit(read_groups([write(table, folder / "a.parquet")], hit_above, **options))
+    return audit_summary(read_groups([write(table, folder / "a.parquet")], hit_above, **options))
 
 
 def test_regimes_learnable_waste_and_duplicates(tmp_path: Path) -> None:

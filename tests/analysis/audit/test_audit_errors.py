@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.audit.audit_error import AuditError
 from analysis.audit.dump_groups import read_groups
-from analysis.audit.figures_of_audit import summarise_audit
+from analysis.audit.figures_of_audit import audit_summary
 
 TABLE = rollouts(6)  # 48 rows
 LINES = as_verl(TABLE).write_ndjson().encode().splitlines(keepends=True)
@@ -21,7 +21,7 @@ CSV = TABLE.write_csv().encode().splitlines(keepends=True)
 
 
 def audit(*paths: Path, **options: object) -> None:
-    summarise_audit(read_groups(list(paths), 0.5, **options))  # type: ignore[arg-type]
+    audit_summary(read_groups(list(paths), 0.5, **options))  # type: ignore[arg-type]
 
 
 def changed(lines: list[bytes], number: int, change: Callable[[bytes], bytes]) -> bytes:

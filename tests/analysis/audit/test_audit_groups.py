@@ -15,7 +15,7 @@ from audit_trl import GROUP, PROMPTS_A_STEP, train
 
 from analysis.audit import csv_file, json_lines, parquet_file
 from analysis.audit.dump_groups import DumpGroups, read_groups
-from analysis.audit.figures_of_audit import steps_table, summarise_audit
+from analysis.audit.figures_of_audit import audit_summary, steps_table
 
 
 def oracle(rows: list[dict[str, Any]], group: str, completion: str, reward: str) -> set[tuple[int, ...]]:
@@ -75,7 +75,7 @@ def test_uids_tell_groups_of_one_prompt_apart(tmp_path: Path) -> None:
     uids = table.with_columns(uid=pl.Series([f"id_{i // 8}_{i % 8}_0" for i in range(48)]))
     assert read_groups([write(uids, tmp_path / "v1.jsonl")], 0.5).table["rows"].to_list() == [8] * 6
     merged = read_groups([write(pl.concat([table, as_verl(rollouts(6))]), tmp_path / "v0.jsonl")], 0.5)
-    summary = summarise_audit(merged)
+    summary = audit_summary(merged)
     assert (summary["dump"]["group_size"], summary["dump"]["merged_groups"]) == (8, 1)
     assert any("'input' stands in one step more than once" in words for words in summary["warnings"])
 
@@ -87,7 +87,7 @@ def test_trls_own_dump_counts_each_generation_once() -> None:
     rows = pl.concat([frames[0], frames[2]]).to_dicts()
     assert as_set(groups) == oracle(rows, "prompt", "completion", "liked")
     assert (groups.repeated_steps, groups.form) == (2, "trl, parquet")
-    assert any("2 steps hold the rows of the step before" in words for words in summarise_audit(groups)["warnings"])
+    assert any("2 steps hold the rows of the step before" in words for words in audit_summary(groups)["warnings"])
 
 
 @pytest.mark.slow

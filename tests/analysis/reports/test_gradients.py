@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from analysis.drawing.style import save_figure
-from analysis.reports.gradients import gradients_figure, load_gradients, print_gradients
+from analysis.reports.gradients import report
+from analysis.terminal import print_report
 from recast_sim.cli.gradients import COMPARED, Gradients, GradientsConfig, compare_gradients
 from recast_sim.configio import load_config
 from recast_sim.runs import RunError, read_run, write_json
@@ -35,7 +35,7 @@ SMALL = GradientsConfig(
 
 def printed(root: Path) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
-    print_gradients(root, console)
+    print_report(report(root), console)
     return console.export_text()
 
 
@@ -48,7 +48,7 @@ def test_the_command_saves_prints_and_draws(tmp_path: Path, capsys: pytest.Captu
     assert set(methods) == {(name, size) for name in SMALL.constructors for size in (2, 4, 8)}
     assert {methods["grpo", size] for size in (2, 4, 8)} == {"exact"}
     assert methods["recast", 8] == "monte_carlo"  # an annealed anchor depends on the batch
-    assert load_gradients(root)["reports"] == result["reports"]
+    assert report(root).summary["reports"] == result["reports"]
     run = read_run(root)
     assert (run.manifest["kind"], run.status) == ("gradients", "complete")
     assert run.manifest["config"]["environment"]["items"] == 40
@@ -95,12 +95,13 @@ def test_unknown_figures_are_said_to_be_unknown(tmp_path: Path) -> None:
     assert "0.5000 +- 0.1" in text
     assert "-0.0" not in text
     assert "150.0 % / unknown / 25.0 %" in text
-    assert save_figure(gradients_figure(tmp_path), tmp_path).stat().st_size > 10_000
+    (figure,) = report(tmp_path).save_figures(tmp_path)
+    assert Path(figure).stat().st_size > 10_000
 
 
 def test_a_folder_without_gradients_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"gradients\.json is missing"):
-        load_gradients(tmp_path)
+        report(tmp_path)
 
 
 def test_a_training_file_is_a_gradients_file(tmp_path: Path) -> None:

@@ -8,26 +8,30 @@ import pytest
 from comparisons import METRICS, write_comparison
 from rich.console import Console
 
-from analysis.claims import print_claims, summarise_claims
+from analysis.claims import simulated as claims
 from analysis.drawing.words import interval_text, ratio_text
-from analysis.reports.budget import PARTS, print_budget, summarise_budget
-from analysis.reports.map import print_map, summarise_map
+from analysis.reports import budget
+from analysis.reports import map as heat_map
+from analysis.reports.budget import PARTS
+from analysis.reports.report import Report
+from analysis.terminal import print_report
 from recast_sim.runs import RunWriter
 
 SLOW, FAST = (0.1, 0.2, 0.3, 0.3, 0.3), (0.1, 0.4, 0.4, 0.4, 0.4)
 FALLS = (0.2, 0.1, 0.1, 0.1, 0.1)
 
 
-def shown(printer, summary) -> str:
+def shown(report: Report) -> str:
     console = Console(width=330, file=io.StringIO(), record=True)
-    printer(summary, console)
+    print_report(report, console)
     return console.export_text()
 
 
 def test_budget_ratios_of_known_curves(tmp_path: Path) -> None:
     curves = {"grpo": SLOW, "recast": FAST, "sft": FAST, "sft_hard_negative": SLOW, "falls": FALLS}
     write_comparison(tmp_path / "methods", {"one": curves})
-    summary = summarise_budget(tmp_path)
+    report = budget.report(tmp_path)
+    summary = report.summary
     rows = summary["metrics"][METRICS[0]]
     ratio = rows["recast"]["budget"]["grpo"]["rollouts"]
     assert ratio["value"] == pytest.approx((2 / 3) * 100 / 400)  # 0.3 lies two thirds of the way to the first evaluation
@@ -38,7 +42,7 @@ def test_budget_ratios_of_known_curves(tmp_path: Path) -> None:
     assert rows["recast"]["relative_final"]["value"] == pytest.approx(4)
     assert len(rows["falls"]["budget"]["grpo"]["rollouts"]["censored"]) == 5
     assert summary["reported_worlds"] == 5
-    text = shown(print_budget, summary)
+    text = shown(report)
     assert "0.17 [0.17, 0.17]" in text
     assert ">1 [>1, >1] (5/5)" in text
     assert "the parts of recast's gain" not in text
@@ -49,7 +53,7 @@ def test_parts_of_the_gain_are_one_controlled_change_each(tmp_path: Path) -> Non
     curves = {name: FAST if name.startswith("recast rate_of") else SLOW for name in methods}
     write_comparison(tmp_path / "methods", {"one": {"grpo": SLOW}})
     write_comparison(tmp_path / "controls", {"one": curves})
-    parts = summarise_budget(tmp_path)["parts"][METRICS[0]]
+    parts = budget.report(tmp_path).summary["parts"][METRICS[0]]
     assert parts["groups"]["relative_difference"]["value"] == 0
     assert parts["weight"]["relative_difference"]["value"] == pytest.approx(1 / 3)
     assert parts["direction"]["log10_budget_ratio"]["value"] == 0
@@ -67,7 +71,8 @@ def test_map_cells_know_who_wins_and_when_nobody_gains(tmp_path: Path) -> None:
     }
     write_comparison(tmp_path / "methods", curves)
     writer.close()
-    summary = summarise_map(tmp_path)
+    report = heat_map.report(tmp_path)
+    summary = report.summary
     assert summary["missing"] == ["gone"]
     rows = {(row["x_label"], row["against"]): row for row in summary["cells"] if row["metric"] == METRICS[0]}
     assert rows["wins", "grpo"]["log10_budget_ratio"]["value"] < -0.3
@@ -77,7 +82,7 @@ def test_map_cells_know_who_wins_and_when_nobody_gains(tmp_path: Path) -> None:
     assert rows["wins", "grpo"]["significant"]
     assert not rows["wins", "sft"]["significant"]
     assert not rows["nobody", "grpo"]["someone_gains"]
-    text = shown(print_map, summary)
+    text = shown(report)
     assert "equal" in text
     assert "(-)" in text
     assert "left out: gone" in text
@@ -97,7 +102,8 @@ def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:
         for name, variance in (("grpo", 900.0), ("recast", 500.0))
     ]
     pl.DataFrame(gradients).write_parquet(tmp_path / "gradients.parquet")
-    rows = summarise_claims(tmp_path)
+    report = claims.report(tmp_path)
+    rows = report.summary["claims"]
     verdicts = {(row["claim"], row["setting"].split(" ")[0], row["paper"]): row["verdict"] for row in rows}
     by_claim = {claim: {row["verdict"] for row in rows if row["claim"] == claim} for claim in (1, 2, 3, 4, 9, 10, 11, 12)}
     assert by_claim[1] == {"holds"}
@@ -111,7 +117,7 @@ def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:
     strong = next(row for row in rows if row["claim"] == 3 and row["setting"].startswith("strong"))
     assert strong["ours"] is None
     assert "censored in 5 of 5" in strong["setting"]
-    assert "does not hold" in shown(print_claims, rows)
+    assert "does not hold" in shown(report)
 
 
 def test_numbers_as_words() -> None:

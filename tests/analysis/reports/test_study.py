@@ -15,10 +15,10 @@ from rich.console import Console
 from study_tables import METHODS, SHARES, user_table, write_study
 
 import analysis.cli
-from analysis.drawing.style import save_figure
-from analysis.measures.agreement import PAIRS, print_agreement, summarise_agreement
-from analysis.reports.study import START, Resampled, StudyTables, print_real_study, summarise_real_study
-from analysis.reports.study_figure import real_study_figure
+from analysis.measures.real_study import START, Resampled, StudyTables, measure_study
+from analysis.reports import agreement, study
+from analysis.reports.agreement import PAIRS
+from analysis.terminal import print_report
 from recast_sim.runs import RunError
 
 
@@ -28,7 +28,7 @@ def changing(method: str, seed: int, user: int) -> float:
 
 def test_values_and_changes_are_the_plain_means_and_ratios(tmp_path: Path) -> None:
     write_study(tmp_path, user_table(changing, seeds=3, users=5))
-    found = summarise_real_study(tmp_path)
+    found = measure_study(tmp_path)
     prompts = np.array([1, 2, 3, 1, 2])
     of_user = (prompts * (1 + 0.1 * np.arange(5))).sum() / prompts.sum()
     row = found["settings"]["one"]["metrics"]["hr@10"]
@@ -46,13 +46,14 @@ def test_values_and_changes_are_the_plain_means_and_ratios(tmp_path: Path) -> No
 
 def test_one_seed_and_one_user_give_points_and_a_figure(tmp_path: Path) -> None:
     write_study(tmp_path, user_table(lambda method, seed, user: changing(method, seed, user) / 7, seeds=1, users=1))
-    found = summarise_real_study(tmp_path)
-    for row in found["settings"]["one"]["metrics"]["ndcg@10"].values():
+    report = study.report(tmp_path)
+    for row in report.summary["settings"]["one"]["metrics"]["ndcg@10"].values():
         assert row["seed_sd"] is None
         change = row["versus_start"]
         assert change["low"] == pytest.approx(change["value"]) == change["high"]
         change["low"] = np.nextafter(change["value"], np.inf)  # as rounding may leave a point
-    assert save_figure(real_study_figure(tmp_path, found), tmp_path).stat().st_size > 10_000
+    (figure,) = report.save_figures(tmp_path)
+    assert Path(figure).stat().st_size > 10_000
 
 
 def looped_means(users: pl.DataFrame, seed_weights: NDArray[Any], user_weights: NDArray[Any]) -> list[float]:
@@ -121,30 +122,31 @@ def test_intervals_cover_seed_and_user_effects(seeds: int, users: int, seed_sd: 
 
 def test_no_change_is_given_over_a_start_of_zero(tmp_path: Path) -> None:
     write_study(tmp_path, user_table(lambda method, seed, user: 0.1 * (method != START), seeds=2, users=4))
-    found = summarise_real_study(tmp_path)
-    row = found["settings"]["one"]["metrics"]["pass@10"]
+    report = study.report(tmp_path)
+    row = report.summary["settings"]["one"]["metrics"]["pass@10"]
     assert row["recast"]["versus_start"] is None
     assert row["recast"]["versus_grpo"]["value"] == 0
-    json.dumps(found, allow_nan=False)
+    json.dumps(report.summary, allow_nan=False)
     console = Console(width=250, file=io.StringIO(), record=True)
-    print_real_study(found, console)
+    print_report(report, console)
     assert "0.1000 |" in console.export_text()
-    assert save_figure(real_study_figure(tmp_path, found), tmp_path).exists()
+    assert all(Path(figure).exists() for figure in report.save_figures(tmp_path))
 
 
 def test_a_start_that_some_resample_sees_at_zero_has_no_change(tmp_path: Path) -> None:
     write_study(tmp_path, user_table(lambda method, seed, user: 0.1 * (user == 0 or method != START), seeds=2, users=4))
-    row = summarise_real_study(tmp_path)["settings"]["one"]["metrics"]["pass@10"]
+    row = measure_study(tmp_path)["settings"]["one"]["metrics"]["pass@10"]
     assert row[START]["value"] > 0
     assert row["recast"]["versus_start"] is None
 
 
 def test_studies_without_grpo_have_no_ratios(tmp_path: Path) -> None:
     write_study(tmp_path, user_table(changing, seeds=2, users=4, methods=("recast", "sft")))
-    found = summarise_real_study(tmp_path)
+    report = study.report(tmp_path)
+    found = report.summary
     assert found["settings"]["one"]["metrics"]["hr@10"]["recast"]["versus_grpo"] is None
     assert found["settings"]["one"]["methods"]["recast"]["steps_ratio_to_grpo"] == {}
-    print_real_study(found, Console(width=250, file=io.StringIO()))
+    print_report(report, Console(width=250, file=io.StringIO()))
 
 
 @pytest.mark.parametrize("name", ["starts", "rates", "evals", "users"])
@@ -155,10 +157,10 @@ def test_a_missing_or_damaged_table_is_an_unfinished_study(tmp_path: Path, name:
         StudyTables.read(tmp_path)
     (tmp_path / f"{name}.parquet").unlink()
     with pytest.raises(RunError, match=r"no finished study \(.*; go on with --resume"):
-        summarise_real_study(tmp_path)
+        measure_study(tmp_path)
 
 
-def report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["recast-report", *arguments])
     with pytest.raises(SystemExit) as stop:
         analysis.cli.main()
@@ -170,7 +172,7 @@ def test_the_report_prints_the_tables(
 ) -> None:
     both = [user_table(changing, seeds=2, users=6, setting=label) for label in ("low", "high")]
     write_study(tmp_path, pl.concat(both))
-    assert report(monkeypatch, "tables", str(tmp_path)) == 0
+    assert command(monkeypatch, "tables", str(tmp_path)) == 0
     out = capsys.readouterr().out
     for words in (
         "low: test scores",
@@ -182,7 +184,7 @@ def test_the_report_prints_the_tables(
     ):
         assert words in out
     (tmp_path / "users.parquet").unlink()
-    assert report(monkeypatch, "tables", str(tmp_path)) == 2
+    assert command(monkeypatch, "tables", str(tmp_path)) == 2
     assert "no finished study" in capsys.readouterr().err
 
 
@@ -198,7 +200,7 @@ def write_both(folder: Path, finals: dict[str, tuple[float, float]], start: floa
 
 def test_agreement_has_both_changes_their_rank_correlation_and_signs(tmp_path: Path) -> None:
     finals = {"grpo": (1.2, 1.1), "recast": (1.4, 1.5), "sft": (1.3, 1.6), "rloo": (1.1, 1.3), "dapo": (1.2, 1.4)}
-    found = summarise_agreement(*write_both(tmp_path, finals))
+    found = agreement.report(*write_both(tmp_path, finals)).summary
     assert list(found["settings"]) == ["one"]
     for part in found["settings"]["one"]["metrics"].values():
         for name, (ours, theirs) in finals.items():
@@ -218,7 +220,7 @@ def test_agreement_is_one_in_the_same_order_and_minus_one_in_the_other(tmp_path:
     same = {"grpo": (1.1, 1.2), "recast": (1.2, 1.3), "sft": (1.3, 1.9)}
     other = {"grpo": (1.3, 1.2), "recast": (1.2, 1.3), "sft": (1.1, 1.9)}
     for finals, rank, agree in ((same, 1.0, 2), (other, -1.0, 0)):
-        part = summarise_agreement(*write_both(tmp_path / str(rank), finals))["settings"]["one"]["metrics"]["ndcg@10"]
+        part = agreement.report(*write_both(tmp_path / str(rank), finals)).summary["settings"]["one"]["metrics"]["ndcg@10"]
         assert (part["spearman"], part["versus_grpo"]) == (pytest.approx(rank), {"agree": agree, "of": 2})
 
 
@@ -226,15 +228,15 @@ def test_agreement_is_undefined_where_a_side_does_not_vary_or_starts_at_zero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flat = {name: (1.0 + place / 10, 1.0) for place, name in enumerate(METHODS)}
-    part = summarise_agreement(*write_both(tmp_path / "flat", flat))["settings"]["one"]["metrics"]["ndcg@10"]
+    part = agreement.report(*write_both(tmp_path / "flat", flat)).summary["settings"]["one"]["metrics"]["ndcg@10"]
     assert (part["spearman"], part["versus_grpo"]) == (None, {"agree": 0, "of": 0})
     real, simulated = write_both(tmp_path / "zero", flat, start=0.0)
-    found = summarise_agreement(real, simulated)["settings"]["one"]["metrics"]["ndcg@10"]
+    found = agreement.report(real, simulated).summary["settings"]["one"]["metrics"]["ndcg@10"]
     assert found["methods"]["recast"]["simulated"] is None
     assert found["spearman"] is None
-    assert report(monkeypatch, "agree", str(real), str(simulated), "--json") == 0
+    assert command(monkeypatch, "agree", str(real), str(simulated), "--json") == 0
     assert json.loads(capsys.readouterr().out)["settings"]["one"]["metrics"]["ndcg@10"] == found
-    assert report(monkeypatch, "agree", str(real), str(simulated)) == 0
+    assert command(monkeypatch, "agree", str(real), str(simulated)) == 0
     assert "Spearman's rank correlation over methods undefined" in capsys.readouterr().out
 
 
@@ -243,26 +245,25 @@ def test_runs_that_do_not_match_are_refused(tmp_path: Path) -> None:
     real, simulated = write_both(tmp_path, finals)
     curves = dict.fromkeys(METHODS, (0.1, 0.2, 0.2))
     with pytest.raises(RunError, match="no finished comparison"):
-        summarise_agreement(real, tmp_path / "nowhere")
+        agreement.report(real, tmp_path / "nowhere")
     with pytest.raises(RunError, match="no finished study"):
-        summarise_agreement(tmp_path / "nowhere", simulated)
+        agreement.report(tmp_path / "nowhere", simulated)
     write_comparison(tmp_path / "label" / "methods", {"two": curves}, metrics=tuple(PAIRS.values()))
     with pytest.raises(RunError, match=r"settings \['two'\] and methods .* do not match"):
-        summarise_agreement(real, tmp_path / "label")
+        agreement.report(real, tmp_path / "label")
     few = {"one": {name: curves[name] for name in METHODS[:2]}}
     write_comparison(tmp_path / "few" / "methods", few, metrics=tuple(PAIRS.values()))
     with pytest.raises(RunError, match=r"methods \['grpo', 'recast'\] do not match"):
-        summarise_agreement(real, tmp_path / "few")
+        agreement.report(real, tmp_path / "few")
     write_comparison(tmp_path / "metric" / "methods", {"one": curves})
     with pytest.raises(RunError, match=r"has no recall_at_k; run it with these among protocol\.metrics"):
-        summarise_agreement(real, tmp_path / "metric")
+        agreement.report(real, tmp_path / "metric")
 
 
 def test_agreement_is_printed(tmp_path: Path) -> None:
     console = Console(width=250, file=io.StringIO(), record=True)
-    print_agreement(
-        summarise_agreement(*write_both(tmp_path, {n: (1.1 + i / 10, 1.2 + i / 10) for i, n in enumerate(METHODS)})), console
-    )
+    finals = {n: (1.1 + i / 10, 1.2 + i / 10) for i, n in enumerate(METHODS)}
+    print_report(agreement.report(*write_both(tmp_path, finals)), console)
     text = console.export_text()
     assert "one: regime 80.0 / 15.0 / 5.0 real, 85.0 / 13.0 / 2.0 simulated" in text
     assert "+20.0 % [+20.0, +20.0]" in text

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from analysis.drawing.style import save_figure
-from analysis.reports.theory import print_theory, theory_figure
+from analysis.reports.theory import report
+from analysis.terminal import print_report
 from recast_sim.runs import RunError, RunWriter
 
 
@@ -53,15 +53,15 @@ def theory_run(root: Path, kind: str = "theory", curves: bool = True) -> Path:
 
 def test_the_figure_is_drawn_from_the_folder_alone(tmp_path: Path) -> None:
     root = theory_run(tmp_path / "run")
-    figure = save_figure(theory_figure(root), root)
+    figure = Path(*report(root).save_figures(root))
     assert figure == tmp_path / "run" / "figure.png"
     assert figure.stat().st_size > 20_000
     assert figure.with_suffix(".pdf").exists()
 
 
-def test_tables_keep_brackets_and_name_the_unit() -> None:
+def test_tables_keep_brackets_and_name_the_unit(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=165)
-    print_theory(summary(), console)
+    print_report(report(theory_run(tmp_path / "run")), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "| grpo        |  5.24 | rollout | E[sqrt(K)] " in text
     assert "| recast      | 185.2 | group " in text
@@ -72,6 +72,6 @@ def test_tables_keep_brackets_and_name_the_unit() -> None:
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"its kind is 'simulation'"):
-        theory_figure(theory_run(tmp_path / "other", kind="simulation"))
+        report(theory_run(tmp_path / "other", kind="simulation"))
     with pytest.raises(RunError, match=r"holds no curves\.parquet"):
-        theory_figure(theory_run(tmp_path / "bare", curves=False))
+        report(theory_run(tmp_path / "bare", curves=False)).figures()

@@ -14,7 +14,8 @@ from pipeline_world import STEPS, G, P, untimed, without_seconds, write_recipe
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from analysis.reports.run import print_real, read_results
+from analysis.reports.run import read_results, report
+from analysis.terminal import print_report
 from recast_sim.configio import load_config
 from recast_sim.runs import RunError, read_run
 from recast_sim.signal import SignalError
@@ -99,7 +100,10 @@ def test_methods_start_alike_and_see_the_same_prompts(whole: tuple[Path, dict[st
 
 
 def test_results_have_every_figure(whole: tuple[Path, dict[str, Any]]) -> None:
-    results = whole[1]
+    results = report(whole[0]).summary
+    for name, row in whole[1]["methods"].items():
+        assert "versus_start" not in row  # intervals are the report's
+        assert results["methods"][name] == row | {"versus_start": results["methods"][name]["versus_start"]}
     assert list(results["references"]) == ["popularity", "item_knn", "item_knn_recency", "sequential"]
     for row in (*results["references"].values(), results["sft"], *results["methods"].values()):
         assert {"hr@1", "hr@10", "ndcg@10", "unfiltered", "pass_at_1_sampled", "pass_at_1_greedy", "all_zero"} <= set(row)
@@ -168,10 +172,11 @@ def test_command_line_prints_one_json_object_and_draws(
     root = str(whole[0])
     assert command_line(monkeypatch, "run", str(recipe), "--seed", "3", "--out", root, "--resume", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert without_seconds(found) == without_seconds(whole[1]) | {"run": root, "figure": f"{root}/figure.png"}
+    expected = without_seconds(report(whole[0]).summary) | {"run": root, "figure": f"{root}/figure.png"}
+    assert without_seconds(found) == json.loads(json.dumps(expected))
     assert (whole[0] / "figure.png").stat().st_size > 10_000
     console = Console(width=200, record=True, file=io.StringIO())
-    print_real(whole[0], console)
+    print_report(report(whole[0]), console)
     text = console.export_text()
     assert "one seed" in text
     assert f"{found['methods']['recast']['hr@10']:.4f}" in text
@@ -234,3 +239,10 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         RealConfig(methods=("grpo", "grpo"))
     with pytest.raises(RunError, match=r"results\.json: not readable"):
         read_results(tmp_path)
+
+
+def test_a_report_needs_the_scores_of_the_test_prompts(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    for name in ("manifest.json", "results.json"):
+        (tmp_path / name).write_bytes((whole[0] / name).read_bytes())
+    with pytest.raises(RunError, match=r"scores\.parquet: not readable .*manifest\.json if the run is complete, then --resume"):
+        report(tmp_path)

@@ -18,7 +18,7 @@ import pytest
 from study_world import METHODS, POINTS, RATES, SEEDS, STEPS, TUNING_PROMPTS, TUNING_SEED, write_recipe
 
 import analysis.cli
-from analysis.reports.study import summarise_real_study
+from analysis.measures.real_study import measure_study
 from recast_sim.configio import load_config
 from recast_sim.runs import RunError, RunWriter
 from recast_sim.runs.sweep import Job
@@ -124,7 +124,7 @@ def test_killed_and_resumed_by_two_workers_equals_unbroken_in_one_process(
     for name in TABLES:
         assert table(whole[0], name).equals(table(unbroken, name)), name
     of_a_run = dict.fromkeys(("run", "figure", "seconds"))
-    assert whole[1] | of_a_run == json.loads(json.dumps(summarise_real_study(unbroken))) | of_a_run
+    assert whole[1] | of_a_run == json.loads(json.dumps(measure_study(unbroken))) | of_a_run
 
 
 @pytest.mark.slow

@@ -9,27 +9,30 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import spearmanr
 
 from analysis.measures.budget_curves import Curves
 from analysis.measures.comparison import Comparison
+from analysis.measures.real_study import SHARES, measure_study
 from analysis.measures.statistics import bootstrap, mean
-from analysis.reports.study import summarise_real_study
+from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
 
 PAIRS = {"pass_at_1_sampled": "pass_at_1_sampled", "pass_at_1_greedy": "pass_at_1_greedy", "ndcg@10": "recall_at_k"}
 
 
-def summarise_agreement(real: Path, simulated: Path) -> dict[str, Any]:
+def report(real: Path, simulated: Path) -> Report:
     """For each starting point and metric: both changes of each method, their rank correlation, and the signs against grpo.
 
     Raises:
         RunError: a run is not finished, the two share no setting or fewer than three methods, or a metric was not simulated.
     """
-    study, lab = summarise_real_study(real), Comparison.read(simulated / "methods")
+    summary = _summary(real, simulated)
+    return Report(summary, [part for label, setting in summary["settings"].items() for part in _shown(label, setting)])
+
+
+def _summary(real: Path, simulated: Path) -> dict[str, Any]:
+    study, lab = measure_study(real), Comparison.read(simulated / "methods")
     labels = [label for label in study["settings"] if label in lab.settings]
     methods = [name for name in study["methods"] if name in lab.methods]
     if not labels or len(methods) < 3:
@@ -51,7 +54,7 @@ def summarise_agreement(real: Path, simulated: Path) -> dict[str, Any]:
 
 def _regime(lab: Comparison, label: str) -> dict[str, float]:
     worlds = lab.reported_worlds.filter(pl.col("setting") == label)
-    return {name: float(worlds[name].to_numpy().mean()) for name in ("all_zero", "single_hit", "multi_hit")}
+    return {name: float(worlds[name].to_numpy().mean()) for name in SHARES}
 
 
 def _metric(real: dict[str, Any], lab: Comparison, label: str, metric: str, methods: list[str]) -> dict[str, Any]:
@@ -104,29 +107,24 @@ def _sign(ours: dict[str, float] | None, grpo: dict[str, float] | None) -> int:
     return int(ours["low"] > grpo["high"]) - int(ours["high"] < grpo["low"])
 
 
-def print_agreement(summary: dict[str, Any], console: Console) -> None:
-    """A table for each starting point, then the rank correlations and signs."""
-    for label, setting in summary["settings"].items():
-        shares = {
-            side: " / ".join(f"{100 * setting['regime'][side][k]:.1f}" for k in ("all_zero", "single_hit", "multi_hit"))
-            for side in ("real", "simulated")
-        }
-        table = Table(box=MARKDOWN, title=f"{label}: regime {shares['real']} real, {shares['simulated']} simulated")
-        table.add_column("change from the start")
-        for metric in setting["metrics"]:
-            table.add_column(f"{metric}, real", justify="right")
-            table.add_column(f"{PAIRS[metric]}, simulated", justify="right")
-        for name in next(iter(setting["metrics"].values()))["methods"]:
-            rows = [part["methods"][name] for part in setting["metrics"].values()]
-            table.add_row(name, *(_percent(row[side]) for row in rows for side in ("real", "simulated")))
-        console.print(table)
-        for metric, part in setting["metrics"].items():
-            rank = "undefined" if part["spearman"] is None else f"{part['spearman']:+.2f}"
-            signs = part["versus_grpo"]
-            words = (
-                f"; sign against grpo equal for {signs['agree']} of {signs['of']} methods that both tell apart" if signs else ""
-            )
-            console.print(f"{label}, {metric}: Spearman's rank correlation over methods {rank}{words}", highlight=False)
+def _shown(label: str, setting: dict[str, Any]) -> list[Table | str]:
+    """A table of changes, then the rank correlation and signs of each metric."""
+    metrics = setting["metrics"]
+    rows = []
+    for name in next(iter(metrics.values()))["methods"]:
+        found = [part["methods"][name] for part in metrics.values()]
+        rows.append((name, *(_percent(row[side]) for row in found for side in ("real", "simulated"))))
+    real, lab = (" / ".join(f"{100 * setting['regime'][side][k]:.1f}" for k in SHARES) for side in ("real", "simulated"))
+    header = [column for metric in metrics for column in (f"{metric}, real", f"{PAIRS[metric]}, simulated")]
+    table = Table(f"{label}: regime {real} real, {lab} simulated", ("change from the start", *header), rows)
+    return [table, *(_correlation(f"{label}, {metric}", part) for metric, part in metrics.items())]
+
+
+def _correlation(where: str, part: dict[str, Any]) -> str:
+    rank = "undefined" if part["spearman"] is None else f"{part['spearman']:+.2f}"
+    signs = part["versus_grpo"]
+    words = f"; sign against grpo equal for {signs['agree']} of {signs['of']} methods that both tell apart" if signs else ""
+    return f"{where}: Spearman's rank correlation over methods {rank}{words}"
 
 
 def _percent(row: dict[str, float] | None) -> str:
