@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from worlds import small_base, small_environment
 
+from recast_sim.exact import class_counts
 from recast_sim.exact.class_counts import Counted, ExactError, count_moments, count_vectors, leaf_classes, traits_of
 from recast_sim.exact.gram import expected_estimate, pass_at_1_gradient
-from recast_sim.exact.instrument import class_counts as expectation
 from recast_sim.signal import (
     SignalConfig,
     SignalError,
@@ -165,7 +165,7 @@ def test_count_vectors_are_all_and_distinct() -> None:
 def test_chunks_do_not_change_the_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     environment, policy = tiny_world(1)
     whole = counted(environment, policy, "recast", SignalConfig())
-    monkeypatch.setattr(expectation, "_CHUNK", 50)
+    monkeypatch.setattr(class_counts, "_CHUNK", 50)
     parts = counted(environment, policy, "recast", SignalConfig())
     for name, value in vars(whole).items():
         torch.testing.assert_close(getattr(parts, name), value)
