@@ -16,6 +16,8 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from recast_sim.runs import atomic_file
+
 INK = "#1f2328"  # of text, axes and reference lines; `as_svg` makes it the page's own text colour
 REGIME_COLOURS = {"all_zero": "#bbbbbb", "single_hit": "#ee9944", "multi_hit": "#4477aa", "all_hit": "#228833"}
 _FIXED = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative", "base", "item_knn", "popularity")
@@ -64,8 +66,9 @@ def save_figure(drawn: Drawn, folder: Path) -> Path:
     width = int(12 * drawn.figure.get_figwidth())  # letters of a caption's line
     drawn.figure.text(0.01, -0.01, textwrap.fill(drawn.caption, width), fontsize=8, verticalalignment="top")
     path = folder / f"{drawn.name}.png"
-    drawn.figure.savefig(path, dpi=150, bbox_inches="tight")
-    drawn.figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight")
+    for kind in ("png", "pdf"):
+        with atomic_file(path.with_suffix(f".{kind}")) as temporary:
+            drawn.figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight")
     plt.close(drawn.figure)
     return path
 

@@ -10,7 +10,7 @@ import torch
 from recast_sim.cli.shared import finish, folder
 from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
 from recast_sim.exact.instrument import BATCHES, GradientReport, gradient_reports
-from recast_sim.runs import RunWriter, write_json
+from recast_sim.runs import RunWriter, atomic_file, write_json
 from recast_sim.signal import get_constructor
 from recast_sim.training.loop import TrainingConfig, TrainingError
 from recast_sim.world.calibration import calibrate
@@ -108,7 +108,8 @@ def compare_gradients(command: Gradients) -> None:
         "run": str(root),
     }
     write_json(root / "gradients.json", result)
-    pl.json_normalize(rows, separator=".", infer_schema_length=None).write_parquet(root / "gradients.parquet")
+    with atomic_file(root / "gradients.parquet") as temporary:
+        pl.json_normalize(rows, separator=".", infer_schema_length=None).write_parquet(temporary)
     found = gradients_report(root)
     (figure,) = found.save_figures(root)
     result |= {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}

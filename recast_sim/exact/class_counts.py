@@ -187,7 +187,7 @@ def traits_of(constructor: str, config: SignalConfig, group_size: int, scores_C:
             raise ExactError(f"{constructor}: depends on {what}")
     if not _equal(whole, run(class_NG, scores_C, (0, 1, 0)).coefficients()):
         raise ExactError(f"{constructor}: depends on chance beyond ties within a class")
-    if not _equal(whole[: _PROBES // 3], sums(class_NG[: _PROBES // 3], scores_C)):
+    if not all(_equal(whole[part], sums(class_NG[part], scores_C)) for part in _other_batches(class_NG, generator)):
         raise ExactError(f"{constructor}: depends on the other groups of the batch")
     last_slot = not _equal(whole, sums(_shuffled(class_NG, generator), scores_C))
     if last_slot:
@@ -432,6 +432,13 @@ def _probe_groups(group_size: int, classes: int, generator: torch.Generator) -> 
     draw = torch.randint(classes - 1, (_PROBES, group_size), generator=generator)
     miss = 1 + (start + draw % kinds) % (classes - 1)
     return _shuffled(torch.where(torch.arange(group_size) < hits[:, None], 0, miss), generator)
+
+
+def _other_batches(class_NG: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Indices of some of the groups, for each of several batches that differ in share of hits, spread and size."""
+    hit_N = (class_NG == 0).any(1)
+    half = torch.randperm(len(class_NG), generator=generator)[: len(class_NG) // 2]
+    return [hit_N.nonzero()[:, 0], (~hit_N).nonzero()[:, 0], half, *hit_N.nonzero()[:4]]
 
 
 def _shuffled(rows_NG: Tensor, generator: torch.Generator) -> Tensor:

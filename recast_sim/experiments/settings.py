@@ -7,10 +7,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
 from recast_sim.runs import atomic_directory, write_json
+from recast_sim.runs.model_state import save_tensors
 from recast_sim.training.loop import TrainingConfig, TrainingError
 from recast_sim.world.calibration import calibrate, calibrate_hit_rate, hit_rates
 from recast_sim.world.environment import Environment, EnvironmentConfig, best_possible, make_environment
@@ -101,7 +102,7 @@ def draw_world(folder: Path, setting: Setting, knobs: dict[str, Any], seed: int)
         "beta_fit": fit_beta(rates) if rates.std() > 1e-6 * rates.mean() else None,
     }
     with atomic_directory(folder / f"seed-{seed}") as temporary:
-        save_file(base.policy.state_dict(), temporary / "base.safetensors")
+        save_tensors(temporary / "base.safetensors", base.policy.state_dict())
         write_json(temporary / "world.json", info)
     return info
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from recast_sim.runs.model_state import save_tensors
 from recast_sim.signal import Constructor
 from recast_sim.signal.groups import ScoredGroups, level_codes
 from recast_sim.world.environment import Environment
@@ -50,7 +51,7 @@ class ConstructorInputs:
     def save(self, folder: Path) -> None:
         """Write the baselines into a checkpoint folder, where the constructor has any."""
         if "baseline_P" in self.names:
-            save_file({"reward": self.reward_N, "count": self.count_N}, folder / "baseline.safetensors")
+            save_tensors(folder / "baseline.safetensors", {"reward": self.reward_N, "count": self.count_N})
 
     def load(self, folder: Path | None) -> None:
         """Read what `save` wrote; nothing where there is no checkpoint."""

@@ -12,18 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, embedding_bag, pad
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from recast_sim.catalog import Catalog
 
 _SMALL_TREE = 4096  # nodes up to which tables over all levels at once are kept
 _FEW = 2**18  # logits so few that scoring nodes nobody asked for costs less than the calls that pick out the others
 _SAFE_LOGIT = 80.0  # exp neither overflows nor underflows in float32 below it, so no maximum has to be taken out
-# Numbers gathered at once when children are packed (28 MiB): bounds the memory on the side. Once a block of this size has been
-# freed, glibc keeps up to twice as much for reuse (its own limit is 32 MiB); below that the sampler's tables would go back to
-# the kernel at each step and be faulted in anew, which doubles its cost.
-_GATHERED = 7 * 2**20
-_PROBE = torch.randn(4096, generator=torch.Generator().manual_seed(0))
 
 
 class PolicyError(ValueError):
@@ -71,7 +65,6 @@ class TreePolicy(nn.Module):
             self._constant("flat_children", children_WB)
             self._constant("flat_parent", parent_YL)
             self._constant("flat_slot", slot_YL)
-        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
 
     def encode(self, x_PD: Tensor) -> Tensor:
         """h(x), (P, H)."""
@@ -128,29 +121,6 @@ class TreePolicy(nn.Module):
             )
         return total_NP.T
 
-    @torch.no_grad()
-    def child_table(self, level: int) -> Tensor:
-        """`pack_children` of all nodes of `level`, kept until the level's parameters change."""
-        mark = torch.cat([_mark(self.vectors[level]), _mark(self.biases[level])])
-        if level not in self._tables or not self._tables[level][0].equal(mark):
-            self._tables[level] = mark, self.pack_children(level, torch.arange(len(self.child_nodes(level))))
-        return self._tables[level][1]
-
-    @torch.no_grad()
-    def pack_children(self, level: int, node_N: Tensor) -> Tensor:
-        """Child vectors dimension by dimension, then the biases (-inf where padded): (N * (H + 1), B).
-
-        The logits of a node's children are then a weighted sum of H + 1 consecutive rows, the weights being h and 1.
-        """
-        vectors, bias, child_NB = self.vectors[level], self.biases[level], self.child_nodes(level)
-        table = vectors.new_empty(len(node_N), vectors.shape[1] + 1, child_NB.shape[1])
-        step = max(1, _GATHERED // (vectors.shape[1] * child_NB.shape[1]))
-        for part, of in zip(table.split(step), node_N.split(step), strict=True):
-            child = child_NB[of]
-            part[:, :-1] = vectors[child.clamp(min=0)].transpose(1, 2)
-            part[:, -1] = bias[child.clamp(min=0)].masked_fill(child < 0, -torch.inf)
-        return table.flatten(0, 1)
-
     def _flat_path_logprobs(self, h_PH: Tensor, leaf_PR: Tensor) -> Tensor:
         """`path_logprobs` of a small tree: all nodes of all levels scored at once, then the siblings of each step."""
         logits_PV = _with_padding(torch.addmm(torch.cat(list(self.biases)), h_PH, torch.cat(list(self.vectors)).T))
@@ -164,29 +134,6 @@ class TreePolicy(nn.Module):
 
     def _constant(self, name: str, array: Any) -> None:
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
-
-
-_STEPS = [0]  # of any optimiser: a fused one leaves autograd's version of a parameter as it was (torch 2.13)
-
-
-def _count_step(*_: Any) -> None:
-    _STEPS[0] += 1
-
-
-register_optimizer_step_post_hook(_count_step)
-
-
-def _mark(parameter: Tensor) -> Tensor:
-    """Tells whether a parameter has changed: autograd's version, optimiser steps, and random projections of some values.
-
-    The projections are for writes through `.data`, which neither of the others sees. They read one row of 4096 values in 16,
-    since reading all of a large tree costs as much as sampling from it: a write through `.data` into a few entries escapes.
-    """
-    values = parameter.detach().flatten()
-    whole = len(values) // len(_PROBE) * len(_PROBE)
-    rest = values[whole:] * _PROBE[: len(values) - whole].to(values)
-    seen = values.new_tensor([parameter._version, _STEPS[0]])
-    return torch.cat([seen, values[:whole].view(-1, len(_PROBE))[::16] @ _PROBE.to(values), rest])
 
 
 class _ChildLogSoftmax(torch.autograd.Function):

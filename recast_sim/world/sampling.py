@@ -1,29 +1,21 @@
 """Rollouts from a tree policy: i.i.d., beam and stochastic beam (Gumbel top-k), level by level.
 
-Only i.i.d. draws from a small tree enumerate its leaves, where that is less work. Axes: P prompts, G rollouts, B children of a
-node, Y leaves, L levels, H dimension of h, N the rollouts of a chunk of prompts one after the other.
+Only i.i.d. draws from a small tree enumerate its leaves, where that is less work. Axes: P prompts, G rollouts, R rows of a
+prompt at a level, B children of a node, Y leaves, L levels, H dimension of h.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from threading import Barrier
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag, pad
+from torch.nn.functional import pad
 
 from recast_sim.world.policy import TreePolicy
 
-T = TypeVar("T")
-R = TypeVar("R")
 Sampler = Literal["iid", "beam", "stochastic_beam"]
 
-# numbers in a chunk's table of children (4 MiB): larger leaves the cache, smaller reads the same vectors more often
-_CHUNK = 2**20
-_CACHED = 2**18  # numbers of a table that any order of reading finds in the cache
+_CHUNK = 2**22  # numbers in the vectors of a chunk's children (16 MiB)
 
 
 @dataclass(frozen=True)
@@ -73,103 +65,27 @@ def _from_leaves(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: t
 def _down_the_tree(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """In chunks of prompts. All uniforms are drawn first, prompt by prompt, so the chunks' size changes no draw."""
     uniform_PLG = torch.rand(len(h_PH), policy.levels, group_size, generator=generator)
-    chunk = min(_CHUNK // (group_size * max(policy.widths)), -(-len(h_PH) // torch.get_num_threads()))
-    chunk = max(1, chunk)
-    below = range(1, policy.levels)
-    crowded = [len(policy.child_nodes(level)) <= len(h_PH) * group_size for level in below]
-    tables = [policy.child_table(level) if most else None for level, most in zip(below, crowded, strict=True)]
-    chunks = list(zip(h_PH.split(chunk), uniform_PLG.split(chunk), strict=True))
-    leaf, logprob = zip(*_in_threads(lambda part: _chunk_down(policy, tables, *part), chunks), strict=True)
+    chunk = max(1, _CHUNK // (group_size * max(policy.widths) * h_PH.shape[1]))
+    chunks = zip(h_PH.split(chunk), uniform_PLG.split(chunk), strict=True)
+    leaf, logprob = zip(*(_chunk_down(policy, *part) for part in chunks), strict=True)
     return torch.cat(leaf), torch.cat(logprob)
 
 
-def _in_threads(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """`function` of each part: a part a thread, as many at once as torch may use, each on one core.
-
-    Operations this small lose more by splitting each one over the cores than by running side by side.
-    """
-    threads = torch.get_num_threads()
-    if min(threads, len(parts)) == 1:
-        return [function(part) for part in parts]
-    return list(_pool(threads).map(torch.no_grad()(function), parts))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Kept, since new threads would fault in all their memory anew at each call."""
-    ready = Barrier(threads + 1)
-
-    def start() -> None:
-        torch.set_num_threads(1)
-        ready.wait()
-
-    pool = ThreadPoolExecutor(threads, initializer=start)
-    for _ in range(threads):
-        pool.submit(int)
-    ready.wait()
-    torch.set_num_threads(threads)  # what a thread of the pool sets is also the default of threads to come
-    return pool
-
-
-def _chunk_down(policy: TreePolicy, tables: list[Tensor | None], h_PH: Tensor, uniform_PLG: Tensor) -> tuple[Tensor, Tensor]:
-    """Leaves and their log-probabilities, (P, G); `tables` of levels 1, 2 ..., None where few of the nodes are visited."""
-    prob_PB = torch.addmm(policy.biases[0], h_PH, policy.vectors[0].T).softmax(1)  # one root for all rollouts of a prompt
-    node_PG = _invert(prob_PB.cumsum(1), uniform_PLG[:, 0])
-    logprob_N, node_N = prob_PB.gather(1, node_PG).log().flatten(), node_PG.flatten()
-    weight_PH = pad(h_PH, (0, 1), value=1.0)
-    prompt_N = torch.arange(len(h_PH))[:, None].expand(node_PG.shape).reshape(-1)
-    for level, table in enumerate(tables, start=1):
-        first_N, place_N = policy.first_child(level)[node_N], node_N
-        if table is None:
-            visited, place_N = node_N.unique(return_inverse=True)
-            table = policy.pack_children(level, visited)
-        node_N, prob_N = _step(table, weight_PH, _Rows(first_N, place_N, prompt_N, uniform_PLG[:, level].reshape(-1)))
-        logprob_N = logprob_N + prob_N.log()
-    return node_N.view_as(node_PG), logprob_N.view_as(node_PG)
-
-
-class _Rows(NamedTuple):
-    """Rollouts at a level: the first child of each one's node, the node's place in the table, its prompt, its uniform."""
-
-    first_N: Tensor
-    place_N: Tensor
-    prompt_N: Tensor
-    uniform_N: Tensor
-
-
-def _step(table: Tensor, weight_PH: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
-    """A child of each rollout's node and its probability, (N,)."""
-    if table.numel() <= _CACHED:
-        return _choose(table, weight_PH, rows)
-    order = _reading_order(rows.place_N, len(table) // weight_PH.shape[1])
-    chosen = _choose(table, weight_PH, _Rows(*(column.index_select(0, order) for column in rows)))
-    child_N, prob_N = (torch.empty_like(value).scatter_(0, order, value) for value in chosen)
-    return child_N, prob_N
-
-
-def _choose(table: Tensor, weight_PH: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
-    logit_NB = _logits(table, weight_PH, rows)
-    prob_NB = logit_NB.softmax(1)
-    slot_N1 = _invert(torch.cumsum(prob_NB, 1, out=logit_NB), rows.uniform_N[:, None])
-    return rows.first_N + slot_N1[:, 0], prob_NB.gather(1, slot_N1)[:, 0]
-
-
-def _logits(table: Tensor, weight_PH: Tensor, rows: _Rows) -> Tensor:
-    """Logits of the children: an embedding bag multiplies vectors with h where they lie; copying them out costs far more."""
-    width = weight_PH.shape[1]
-    row_NH = rows.place_N.int()[:, None] * width + torch.arange(width, dtype=torch.int32)
-    return embedding_bag(row_NH, table, mode="sum", per_sample_weights=weight_PH.index_select(0, rows.prompt_N))
+def _chunk_down(policy: TreePolicy, h_PH: Tensor, uniform_PLG: Tensor) -> tuple[Tensor, Tensor]:
+    """Leaves and their log-probabilities, (P, G). All rollouts of a prompt start from one row, the root, so R is 1, then G."""
+    node_PR, logprob_PR = torch.zeros(len(h_PH), 1, dtype=torch.int64), torch.zeros(len(h_PH), 1)
+    for level in range(policy.levels):
+        local_PRB = policy.child_logprobs(h_PH, level, node_PR)
+        uniform_PRK = uniform_PLG[:, level].unflatten(1, (node_PR.shape[1], -1))  # K draws a row: G at the root, then 1
+        slot_PRK = _invert(local_PRB.exp().cumsum(2), uniform_PRK)
+        logprob_PR = (logprob_PR[..., None] + local_PRB.gather(2, slot_PRK)).flatten(1)
+        node_PR = (policy.first_child(level)[node_PR][..., None] + slot_PRK).flatten(1)
+    return node_PR, logprob_PR
 
 
 def _invert(cdf: Tensor, uniform: Tensor) -> Tensor:
     """First place in each row where the CDF (not normalised) exceeds uniform * its end: a place of positive probability."""
-    return torch.searchsorted(cdf, uniform * cdf[:, -1:], right=True)
-
-
-def _reading_order(node_N: Tensor, nodes: int) -> Tensor:
-    """Order in which rows of the same node lie together (roughly, beyond 2^15 nodes); a radix sort of 16 bits."""
-    key = (node_N >> max(0, (nodes - 1).bit_length() - 15)).short()
-    return torch.from_numpy(key.numpy().argsort(kind="stable"))
+    return torch.searchsorted(cdf, uniform * cdf[..., -1:], right=True)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recast_sim.runs import atomic_file
 from recast_train.data.data_error import DataError
 from recast_train.data.recbole import INTER_COLUMNS
 
@@ -28,7 +29,8 @@ def write_made_up(path: Path, users: int = 400, items: int = 400, length: int = 
     walks = [_walk(rng, items, length) for _ in range(users)]
     rows = [(f"u{user}", f"i{item}", "1", str(place)) for user, walk in enumerate(walks) for place, item in enumerate(walk)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame(rows, schema=list(INTER_COLUMNS), orient="row").write_csv(path, separator="\t")
+    with atomic_file(path) as temporary:
+        pl.DataFrame(rows, schema=list(INTER_COLUMNS), orient="row").write_csv(temporary, separator="\t")
     return path
 
 

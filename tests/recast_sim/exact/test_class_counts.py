@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from signal_cases import BATCHWISE, SHIPPED, WIDTH_TWO
 from torch import Tensor
 from worlds import small_base, small_environment
 
+from recast_sim.exact import class_counts
 from recast_sim.exact.class_counts import Counted, ExactError, count_moments, count_vectors, leaf_classes, traits_of
 from recast_sim.exact.gram import expected_estimate, pass_at_1_gradient
-from recast_sim.exact.instrument import class_counts as expectation
 from recast_sim.signal import (
     SignalConfig,
     SignalError,
@@ -165,7 +166,7 @@ def test_count_vectors_are_all_and_distinct() -> None:
 def test_chunks_do_not_change_the_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     environment, policy = tiny_world(1)
     whole = counted(environment, policy, "recast", SignalConfig())
-    monkeypatch.setattr(expectation, "_CHUNK", 50)
+    monkeypatch.setattr(class_counts, "_CHUNK", 50)
     parts = counted(environment, policy, "recast", SignalConfig())
     for name, value in vars(whole).items():
         torch.testing.assert_close(getattr(parts, name), value)
@@ -197,6 +198,26 @@ def test_what_counts_do_not_determine_is_refused(name: str, config: SignalConfig
             traits_of(name, config, 8, torch.tensor([1.0, 0.0, 0.1]).double())
     finally:
         unregister("positional")
+
+
+def refusal(name: str, group_size: int) -> str:
+    """Why class counts do not determine a constructor's estimate, "" where they do."""
+    try:
+        traits_of(name, WIDTH_TWO, group_size, torch.tensor([1.0, 0.0, 0.01, 0.1]).double())
+    except ExactError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", [name for name in BATCHWISE if name != "spo"])  # spo is refused for its baseline
+def test_dependence_on_the_batch_is_found_at_every_group_size(name: str) -> None:
+    missed = [size for size in range(2, 65) if "other groups of the batch" not in refusal(name, size)]
+    assert missed == []
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in BATCHWISE])
+def test_no_other_constructor_is_said_to_depend_on_the_batch(name: str) -> None:
+    assert not any("other groups" in refusal(name, size) for size in (3, 8, 15, 31))
 
 
 def test_a_random_anchor_of_several_targets_is_refused() -> None:

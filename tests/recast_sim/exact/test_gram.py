@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from worlds import small_base, small_environment
 
+from recast_sim.exact import gram as gram_module
 from recast_sim.exact.gram import (
     expected_estimate,
     expected_estimates,
@@ -17,7 +18,6 @@ from recast_sim.exact.gram import (
     pass_at_1_gradient,
     square_norms,
 )
-from recast_sim.exact.instrument import gram as gram_module
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
 

@@ -8,8 +8,8 @@ import pytest
 from worlds import small_base, small_environment
 
 from recast_sim.closed_forms import iid_groups as theory
+from recast_sim.exact import class_counts
 from recast_sim.exact.instrument import ExactError, GradientReport, exact_report, gradient_reports, monte_carlo_report
-from recast_sim.exact.instrument import class_counts as expectation
 from recast_sim.signal import (
     REGIMES,
     GroupState,
@@ -123,11 +123,11 @@ def test_reports_fall_back_to_sampling_and_say_so(monkeypatch: pytest.MonkeyPatc
     assert [r.method for r in gradient_reports(*arguments)] == ["exact", "exact"]
     annealed = SignalConfig(anchor_weighting="annealed")
     assert [r.method for r in gradient_reports(*arguments, annealed)] == ["exact", "monte_carlo"]
-    monkeypatch.setattr(expectation, "COUNT_LIMIT", 1000)  # enough for 9 counts of two classes, not for 165 of four
+    monkeypatch.setattr(class_counts, "COUNT_LIMIT", 1000)  # enough for 9 counts of two classes, not for 165 of four
     assert [r.method for r in gradient_reports(*arguments)] == ["exact", "monte_carlo"]
     with pytest.raises(ExactError, match="exceed the limit"):
         exact_report(small_base(), small_environment(), "recast", G, 16)
-    monkeypatch.setattr(expectation, "VECTOR_LIMIT", 164)
+    monkeypatch.setattr(class_counts, "VECTOR_LIMIT", 164)
     with pytest.raises(ExactError, match="exceed the limit"):
         exact_report(small_base(), small_environment(), "recast", G, 16)
     with pytest.raises(ValueError, match="groups_per_prompt: 12"):

@@ -1,9 +1,6 @@
 """Policies and samplers against enumeration of a small tree."""
 
 import copy
-from collections.abc import Callable
-from itertools import combinations, permutations
-from math import prod
 
 import pytest
 import torch
@@ -12,7 +9,6 @@ from worlds import small_base, small_environment
 
 import recast_sim.world.policy
 import recast_sim.world.sampling
-from recast_sim.exact.without_replacement import unordered_set_weights
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
 from recast_sim.world.sampling import beam_search, sample_iid, stochastic_beam
@@ -149,65 +145,28 @@ def test_large_trees_are_sampled_without_enumerating_leaves(monkeypatch) -> None
         sample_iid(policy, x, 32, torch_generator(0))
 
 
-def test_chunks_and_reading_order_change_no_draw(monkeypatch) -> None:
+@pytest.mark.parametrize("prompts", [1, 3, 40])
+def test_chunks_bound_the_vectors_read_at_once_and_change_no_draw(prompts: int, monkeypatch) -> None:
     policy, x = small_base(), small_environment().heldout.x_ND[:100]
     whole = sample_iid(policy, x, 3, torch_generator(5))
-    for chunk in (1, 40, 1000):  # 1, 3 and 83 prompts
-        for cached in (0, 2**18):
-            monkeypatch.setattr(recast_sim.world.sampling, "_CHUNK", chunk)
-            monkeypatch.setattr(recast_sim.world.sampling, "_CACHED", cached)
-            again = sample_iid(policy, x, 3, torch_generator(5))
-            assert again.leaf_PG.equal(whole.leaf_PG)
-            torch.testing.assert_close(again.logprob_PG, whole.logprob_PG)
+    plain, sizes = TreePolicy.child_logprobs, []
+
+    def recorded(policy: TreePolicy, h_PH: Tensor, level: int, node_PR: Tensor) -> Tensor:
+        sizes.append(len(h_PH))
+        return plain(policy, h_PH, level, node_PR)
+
+    monkeypatch.setattr(TreePolicy, "child_logprobs", recorded)
+    monkeypatch.setattr(recast_sim.world.sampling, "_CHUNK", prompts * 3 * max(policy.widths) * x.shape[1])
+    again = sample_iid(policy, x, 3, torch_generator(5))
+    assert max(sizes) == prompts
+    assert again.leaf_PG.equal(whole.leaf_PG)
+    torch.testing.assert_close(again.logprob_PG, whole.logprob_PG)
 
 
-def test_a_prompt_draws_the_same_alone_where_only_visited_nodes_are_packed(monkeypatch) -> None:
+def test_a_prompt_draws_the_same_alone() -> None:
     policy, x = small_base(), small_environment().heldout.x_ND[:100]
     first = sample_iid(policy, x, 3, torch_generator(6)).leaf_PG[:1]
-    monkeypatch.delattr(TreePolicy, "child_table")
     assert sample_iid(policy, x[:1], 3, torch_generator(6)).leaf_PG.equal(first)
-
-
-def _step_of(kind: str) -> Callable[[TreePolicy], object]:
-    def step(policy: TreePolicy) -> None:
-        kinds = {
-            "sgd": lambda p: torch.optim.SGD(p, lr=1.0),
-            "adam": lambda p: torch.optim.Adam(p, lr=0.5),
-            "foreach": lambda p: torch.optim.Adam(p, lr=0.5, foreach=True),
-            "fused": lambda p: torch.optim.Adam(p, lr=0.5, fused=True),
-        }
-        optimiser = kinds[kind](policy.parameters())
-        policy.leaf_logprobs(small_environment().heldout.x_ND[:9])[:, 0].sum().backward()
-        optimiser.step()
-        optimiser.zero_grad()
-
-    return step
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        *(pytest.param(_step_of(kind), id=kind) for kind in ("sgd", "adam", "foreach", "fused")),
-        pytest.param(lambda policy: policy.load_state_dict(small_base(convergence=0.1).state_dict()), id="load_state_dict"),
-        pytest.param(lambda policy: torch.nn.init.normal_(policy.vectors[2]), id="init"),
-        pytest.param(lambda policy: policy.vectors[2].data.mul_(-1), id="data"),
-        pytest.param(lambda policy: policy.biases[1].data.add_(torch.arange(len(policy.biases[1]))), id="data of a bias"),
-        pytest.param(
-            lambda policy: torch.nn.utils.vector_to_parameters(
-                2 * torch.nn.utils.parameters_to_vector(policy.parameters()), policy.parameters()
-            ),
-            id="vector_to_parameters",
-        ),
-    ],
-)
-def test_samples_follow_the_parameters(change: Callable[[TreePolicy], object]) -> None:
-    policy, x = copy.deepcopy(small_base()), small_environment().heldout.x_ND[:50]
-    before = sample_iid(policy, x, 3, torch_generator(7))  # packs the tables
-    assert policy.child_table(2) is policy.child_table(2)
-    change(policy)
-    after = sample_iid(policy, x, 3, torch_generator(7))
-    torch.testing.assert_close(after.logprob_PG, policy.leaf_logprobs(x).gather(1, after.leaf_PG))
-    assert not torch.allclose(after.logprob_PG, before.logprob_PG)
 
 
 @pytest.mark.parametrize("group_size", [3, 64])
@@ -266,70 +225,3 @@ def test_first_of_a_stochastic_beam_is_a_sample() -> None:
     prob = policy.leaf_logprobs(x[:1])[0].exp().double()
     share = torch.bincount(first, minlength=policy.leaves).double() / len(x)
     assert ((share - prob) / (prob * (1 - prob) / len(x)).sqrt()).abs().max() < 5
-
-
-def _sets(prob_Y: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Every set of `width` leaves, (sets, width), and its probability under sampling without replacement, by enumeration."""
-    sets = list(combinations(range(len(prob_Y)), width))
-
-    def of_order(order: tuple[int, ...]) -> float:
-        p = [float(prob_Y[i]) for i in order]
-        return prod(p[i] / (1 - sum(p[:i])) for i in range(len(p)))
-
-    return torch.tensor(sets), torch.tensor([sum(map(of_order, permutations(s))) for s in sets], dtype=torch.float64)
-
-
-SUPPORTS = {
-    "mixed": [0.5, 0.3, 0.1, 0.05, 0.03, 0.02],
-    "uniform": [1 / 6] * 6,
-    "nearly certain": [0.9999, 4e-5, 3e-5, 2e-5, 1e-5],
-    "three leaves": [0.3, 0.3, 0.4],
-}
-
-
-@pytest.mark.parametrize("width", [1, 2, 3])
-@pytest.mark.parametrize("prob", SUPPORTS.values(), ids=SUPPORTS)
-def test_unordered_set_weights_are_unbiased(prob: list[float], width: int) -> None:
-    prob_Y = torch.tensor(prob, dtype=torch.float64)
-    value_Y = torch.linspace(-1, 2, len(prob), dtype=torch.float64).square()
-    sets, chance = _sets(prob_Y, width)
-    weight = unordered_set_weights(prob_Y.log()[sets], torch.ones_like(sets, dtype=torch.bool))
-    assert chance.sum() == pytest.approx(1)
-    assert float(chance @ (weight * value_Y[sets]).sum(1)) == pytest.approx(float(prob_Y @ value_Y), abs=1e-9)
-    # the leave-one-out ratio itself: P(S - s) on D - s over P(S), both by enumeration
-    rest = torch.tensor([i for i in range(len(prob)) if i != sets[0, 0]])
-    smaller, chance_of = _sets(prob_Y[rest] / prob_Y[rest].sum(), width - 1) if width > 1 else (None, torch.ones(1))
-    at = 0 if smaller is None else [set(rest[s].tolist()) for s in smaller].index(set(sets[0, 1:].tolist()))
-    assert float(weight[0, 0]) == pytest.approx(float(prob_Y[sets[0, 0]] * chance_of[at] / chance[0]), rel=1e-8)
-
-
-def test_unordered_set_weights_at_the_ends() -> None:
-    everything = torch.tensor([[0.6, 0.3, 0.1, 1.0]]).log()
-    weight = unordered_set_weights(everything, torch.tensor([[True, True, True, False]]))
-    torch.testing.assert_close(weight, torch.tensor([[0.6, 0.3, 0.1, 0.0]]))  # the whole support: plain enumeration
-    for width in (2, 32, 128):  # leaves so unlikely that drawing them twice plays no part: a plain mean
-        rare = torch.full((1, width), -40.0)
-        torch.testing.assert_close(unordered_set_weights(rare, rare < 0), torch.full((1, width), 1 / width))
-
-
-def test_unordered_set_weights_on_stochastic_beams_are_unbiased_with_less_variance() -> None:
-    policy = small_base()
-    x = small_environment().heldout.x_ND[:1].expand(20_000, -1)
-    value = torch.linspace(-1, 2, policy.leaves).square()
-    rollouts = stochastic_beam(policy, x, 4, torch_generator(10))
-    assert rollouts.weight_PG is not None
-    weights = {"importance": rollouts.weight_PG, "set": unordered_set_weights(rollouts.logprob_PG, rollouts.valid_PG)}
-    estimate = {name: (weight * value[rollouts.leaf_PG]).sum(1).double() for name, weight in weights.items()}
-    exact = (policy.leaf_logprobs(x[:1]).exp() @ value).double()
-    assert abs(estimate["set"].mean() - exact) < 5 * estimate["set"].std() / len(x) ** 0.5
-    assert estimate["set"].var() < 0.9 * estimate["importance"].var()
-
-
-def test_the_top_of_a_deterministic_beam_is_biased() -> None:
-    prob_Y = torch.tensor(SUPPORTS["mixed"], dtype=torch.float64)
-    value_Y = torch.linspace(-1, 2, 6, dtype=torch.float64).square()
-    top = prob_Y.topk(3).indices[None]
-    weight = unordered_set_weights(prob_Y.log()[top], torch.ones(1, 3, dtype=torch.bool))
-    exact = float(prob_Y @ value_Y)
-    assert float((prob_Y * value_Y)[top].sum()) != pytest.approx(exact, rel=0.05)
-    assert float((weight * value_Y[top]).sum()) != pytest.approx(exact, rel=0.05)  # no weights can mend a set that is no sample
