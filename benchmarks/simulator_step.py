@@ -9,9 +9,10 @@ from harness import Entry, interleaved
 from torch import Tensor
 from world import GROUP
 
-from recast_sim.signal import ObjectiveConfig, SignalConfig
+from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor
+from recast_sim.signal.groups import ScoredGroups, signal_of
 from recast_sim.training.plan_update import update
-from recast_sim.training.world_groups import Batch, roll_out, signal_of
+from recast_sim.training.world_groups import roll_out
 from recast_sim.world.environment import Environment, EnvironmentConfig, make_environment
 from recast_sim.world.policy import PolicyConfig, TreePolicy
 
@@ -100,11 +101,11 @@ def _plain(policy: TreePolicy, environment: Environment) -> Callable[[], None]:
     return steps
 
 
-def _rolled_out(policy: TreePolicy, environment: Environment, generator: torch.Generator) -> Batch:
+def _rolled_out(policy: TreePolicy, environment: Environment, generator: torch.Generator) -> ScoredGroups:
     prompt_P = torch.randint(len(environment.train.x_ND), (PROMPTS,), generator=generator)
     return roll_out(policy, environment, prompt_P, GROUP, "iid", SignalConfig(), generator)
 
 
-def _update(policy: TreePolicy, environment: Environment, batch: Batch, optimiser: torch.optim.Optimizer) -> None:
-    signal = signal_of(batch, "recast", SignalConfig(), torch.Generator())
-    update(policy, policy, environment, batch, signal, optimiser, ObjectiveConfig())
+def _update(policy: TreePolicy, environment: Environment, groups: ScoredGroups, optimiser: torch.optim.Optimizer) -> None:
+    signal = signal_of(groups, get_constructor("recast"), SignalConfig(), torch.Generator())
+    update(policy, policy, environment, groups, signal, optimiser, ObjectiveConfig())

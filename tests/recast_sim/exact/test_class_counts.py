@@ -1,6 +1,7 @@
 """Counting against brute force over every group of a tiny tree, and against closed forms."""
 
 import copy
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -45,8 +46,9 @@ def tiny_world(targets: int, kind: str = "linear") -> tuple[Environment, TreePol
 
 def counted(environment: Environment, policy: TreePolicy, name: str, config: SignalConfig, group_size: int = G) -> Counted:
     every_score = leaf_classes(policy, environment, PROMPTS, config, structural=True).scores_C
-    traits = traits_of(name, config, group_size, every_score)
-    classes = leaf_classes(policy, environment, PROMPTS, config, traits.structural)
+    traits = traits_of(name, config, group_size, every_score, policy.levels)
+    structural = traits.structural or traits.level_wise
+    classes = leaf_classes(policy, environment, PROMPTS, config, structural, traits.level_wise)
     return count_moments(classes, name, config, group_size, traits.last_slot)
 
 
@@ -56,9 +58,11 @@ def brute_force(environment: Environment, policy: TreePolicy, name: str, config:
     groups = torch.tensor(list(itertools.product(range(policy.leaves), repeat=G)))
     parameters = list(policy.parameters())
     for x, target in zip(environment.train.x_ND.double(), environment.train.target_NT, strict=True):
-        logprob = policy.leaf_logprobs(x[None])[0]
-        gradients = [torch.autograd.grad(value, parameters, retain_graph=True) for value in logprob]
-        score_YD = torch.stack([torch.cat([part.flatten() for part in gradient]) for gradient in gradients])
+        logprob_YL = policy.path_logprobs(x[None], torch.arange(policy.leaves)[None])[0]
+        logprob, levels = logprob_YL.sum(1), range(policy.levels)
+        score_YLD = torch.stack(
+            [torch.stack([_flat_gradient(row[level], parameters) for level in levels]) for row in logprob_YL]
+        )
         rewards = exact_hit(codes[groups], codes[target].expand(len(groups), -1, -1)).double()
         signal = construct(
             name,
@@ -66,6 +70,9 @@ def brute_force(environment: Environment, policy: TreePolicy, name: str, config:
             structural_score(codes[groups], codes[target].expand(len(groups), -1, -1)),
             has_anchor_P=torch.ones(len(groups), dtype=torch.bool),
             anchor_logprob_P=logprob.detach()[target[0]].expand(len(groups)),
+            anchor_logprob_PL=logprob_YL.detach()[target[0]].expand(len(groups), -1),
+            sids_PGL=codes[groups],
+            targets_PTL=codes[target].expand(len(groups), -1, -1),
             logprob_PG=logprob.detach()[groups],
             config=config,
             generator=torch_generator(5),
@@ -73,11 +80,17 @@ def brute_force(environment: Environment, policy: TreePolicy, name: str, config:
         plan, group = signal.plan, signal.plan.rows_N // signal.group_size
         sampled = groups[group, (plan.rows_N % signal.group_size).clamp(max=G - 1)]
         leaf = torch.where(plan.anchor_N, target[0], sampled)
-        estimate = torch.zeros(len(groups), score_YD.shape[1]).double()
-        estimate.index_add_(0, group, (plan.weights_N * plan.advantages_N)[:, None] * score_YD[leaf])
+        estimate = torch.zeros(len(groups), score_YLD.shape[2]).double()
+        coefficient_NL = (plan.weights_N[:, None] * plan.advantages_NL).expand(-1, policy.levels)
+        estimate.index_add_(0, group, torch.einsum("nl,nld->nd", coefficient_NL, score_YLD[leaf]))
         pmf = logprob.detach()[groups].sum(1).exp()
         by_hits = [pmf[at] @ estimate[at] for at in (rewards.sum(1) == hits for hits in range(G + 1))]
-        yield torch.stack(by_hits), pmf @ estimate.square().sum(1), pmf @ signal.learnable_P.double(), score_YD
+        yield torch.stack(by_hits), pmf @ estimate.square().sum(1), pmf @ signal.learnable_P.double(), score_YLD
+
+
+def _flat_gradient(value: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor:
+    gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return torch.cat([part.flatten() for part in gradients])
 
 
 @pytest.mark.property
@@ -106,11 +119,33 @@ def test_counting_covers_the_other_constructors(name: str) -> None:
     _compare(name, SignalConfig(), *tiny_world(1))
 
 
+LEVELS = ("sapo", "recast_masked", "recast_diverging", "dft", "chord", "deepest_level", "grpo_sr", "exp_reward_sft")
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("kind", ["linear", "low_rank", "mlp"])
+def test_counting_covers_credit_by_level(name: str, kind: str) -> None:
+    _compare(name, SignalConfig(w_minus=0.3), *tiny_world(1, kind))
+
+
+@pytest.mark.parametrize("name", ["sibling", "sibling_grpo", "rl_zvp", "lens", "ada_grpo"])
+def test_what_classes_do_not_tell_is_not_counted(name: str) -> None:
+    with pytest.raises(ExactError, match=f"{name}: (depends on|needs entropy)"):
+        counted(*tiny_world(1), name, SignalConfig())
+
+
+def test_credit_by_level_on_several_targets_is_not_counted() -> None:
+    with pytest.raises(ExactError, match="targets: with several of them"):
+        counted(*tiny_world(2), "sapo", SignalConfig())
+
+
 def _compare(name: str, config: SignalConfig, environment: Environment, policy: TreePolicy) -> None:
     found = counted(environment, policy, name, config)
-    for p, (by_hits, square, learnable, score_YD) in enumerate(brute_force(environment, policy, name, config)):
+    for p, (by_hits, square, learnable, score_YLD) in enumerate(brute_force(environment, policy, name, config)):
         regimes = torch.stack([by_hits[0], by_hits[1], by_hits[2:G].sum(0), by_hits[G]])
-        expected = found.coefficient_RPY[:, p] @ score_YD
+        coefficient_RYL = found.coefficient_RPYW[:, p].expand(-1, -1, policy.levels)
+        expected = torch.einsum("ryl,yld->rd", coefficient_RYL, score_YLD)
         torch.testing.assert_close(expected, regimes, rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(found.square_RP[:, p].sum(), square, rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(found.mean_square_P[p], by_hits.sum(0).square().sum(), rtol=1e-9, atol=1e-11)
@@ -138,7 +173,7 @@ def test_expected_gradients_have_their_closed_weight(name: str, size: int) -> No
         x, target = world.train.x_ND[[p]].double(), world.train.target_NT[[p]]
         chance = policy.path_logprobs(x, target).sum().exp().item()
         expected = weight(name, chance, size) * pass_at_1_gradient(policy, x, target)
-        estimate = expected_estimate(policy, x, found.coefficient_RPY.sum(0)[[p]]) / size
+        estimate = expected_estimate(policy, x, found.coefficient_RPYW.sum(0)[[p], :, 0]) / size
         torch.testing.assert_close(estimate, expected, rtol=1e-6, atol=1e-9)
 
 
@@ -147,7 +182,7 @@ def test_the_positive_half_of_recast_is_the_supervised_gradient() -> None:
     """With repair, E[positive half] = w_plus (1 - p^G) grad log pi(target)."""
     world, policy = small_environment(), copy.deepcopy(small_base()).double()
     for size in (2, 8):
-        found = counted(world, policy, "recast", SignalConfig(w_plus=0.7), size).coefficient_RPY.sum(0)
+        found = counted(world, policy, "recast", SignalConfig(w_plus=0.7), size).coefficient_RPYW.sum(0)[..., 0]
         target = world.train.target_NT[:PROMPTS]
         chance = policy.path_logprobs(world.train.x_ND[:PROMPTS].double(), target).sum(2).exp().detach()
         torch.testing.assert_close(found.gather(1, target), 0.7 * (1 - chance**size), rtol=1e-9, atol=1e-12)
@@ -174,10 +209,10 @@ def test_chunks_do_not_change_the_moments(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_traits_are_found_by_trial() -> None:
     scores = torch.tensor([1.0, 0.0, 0.01, 0.1]).double()
-    found = {name: traits_of(name, SignalConfig(), 12, scores) for name in ("grpo", "pods", "add_gt", "sft", "recast")}
+    found = {name: traits_of(name, SignalConfig(), 12, scores, 3) for name in ("grpo", "pods", "add_gt", "sft", "recast")}
     assert {name for name, traits in found.items() if traits.structural} == {"recast"}
     assert {name for name, traits in found.items() if traits.last_slot} == {"add_gt"}
-    assert traits_of("recast", SignalConfig(tie_rule="random"), 12, scores) == found["recast"]
+    assert traits_of("recast", SignalConfig(tie_rule="random"), 12, scores, 3) == found["recast"]
 
 
 @pytest.mark.parametrize(
@@ -191,11 +226,11 @@ def test_traits_are_found_by_trial() -> None:
 def test_what_counts_do_not_determine_is_refused(name: str, config: SignalConfig, words: str) -> None:
     @register("positional", source="test")
     def positional(state):  # type: ignore[no-untyped-def]
-        return centred(state.with_(active_PG=state.active_PG & (torch.arange(8) != 2)))
+        return centred(dataclasses.replace(state, active_PG=state.active_PG & (torch.arange(8) != 2)))
 
     try:
         with pytest.raises(ExactError, match=words):
-            traits_of(name, config, 8, torch.tensor([1.0, 0.0, 0.1]).double())
+            traits_of(name, config, 8, torch.tensor([1.0, 0.0, 0.1]).double(), 3)
     finally:
         unregister("positional")
 
@@ -203,7 +238,7 @@ def test_what_counts_do_not_determine_is_refused(name: str, config: SignalConfig
 def refusal(name: str, group_size: int) -> str:
     """Why class counts do not determine a constructor's estimate, "" where they do."""
     try:
-        traits_of(name, WIDTH_TWO, group_size, torch.tensor([1.0, 0.0, 0.01, 0.1]).double())
+        traits_of(name, WIDTH_TWO, group_size, torch.tensor([1.0, 0.0, 0.01, 0.1]).double(), 3)
     except ExactError as error:
         return str(error)
     return ""

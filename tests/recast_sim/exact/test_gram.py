@@ -12,7 +12,7 @@ from recast_sim.exact.gram import (
     expected_estimate,
     expected_estimates,
     gram,
-    leaf_square_norms,
+    leaf_products,
     part_names,
     part_of_parameter,
     pass_at_1_gradient,
@@ -58,7 +58,7 @@ def test_gram_by_part_equals_materialised_gradients(kind: str, chunk: int, monke
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_of_leaves_and_rows_equal_materialised_gradients(kind: str) -> None:
     policy, x = double_base(kind), small_environment().train.x_ND[:4].double()
-    leaves, part_D = leaf_square_norms(policy, x), part_of_parameter(policy)
+    products_PYLL, part_D = leaf_products(policy, x), part_of_parameter(policy)
     leaf = torch.randint(policy.leaves, (4, 6), generator=torch_generator(1))
     leaf[:, 5] = leaf[:, 0]  # a leaf may be drawn twice
     coefficient = torch.randn(4, 6, generator=torch_generator(2), dtype=torch.float64)
@@ -67,8 +67,11 @@ def test_norms_of_leaves_and_rows_equal_materialised_gradients(kind: str) -> Non
     double = square_norms(policy, x, leaf, coefficient)
     for p in range(4):
         every = materialised(policy, x[p], torch.eye(policy.leaves, dtype=torch.float64))
-        for part in range(len(leaves)):
-            torch.testing.assert_close(leaves[part, p], every[:, part_D == part].square().sum(1), rtol=1e-9, atol=1e-12)
+        whole_Y = products_PYLL[p].sum((1, 2))
+        torch.testing.assert_close(whole_Y, every.square().sum(1), rtol=1e-9, atol=1e-12)
+        if kind == "linear":  # then a level's gradient is in its own head
+            heads_YL = torch.stack([every[:, part_D == level].square().sum(1) for level in range(policy.levels)], 1)
+            torch.testing.assert_close(products_PYLL[p], torch.diag_embed(heads_YL), rtol=1e-9, atol=1e-12)
         expected = (dense[p] @ every).square().sum()
         torch.testing.assert_close(double[p], expected, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(single[p].double(), expected, rtol=1e-5, atol=1e-6)
@@ -91,4 +94,4 @@ def test_exact_gradient_is_the_expectation_of_the_score_times_the_hit(kind: str)
     coefficient.scatter_(1, target, policy.path_logprobs(x, target).sum(2).exp().detach() / 9)
     exact = pass_at_1_gradient(policy, x, target)
     torch.testing.assert_close(exact, expected_estimate(policy, x, coefficient))
-    torch.testing.assert_close(expected_estimates(policy, x, torch.stack([coefficient, -coefficient]))[1], -exact)
+    torch.testing.assert_close(expected_estimates(policy, x, torch.stack([coefficient, -coefficient])[..., None])[1], -exact)

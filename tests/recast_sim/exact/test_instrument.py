@@ -1,5 +1,6 @@
 """Reports of the exact instrument against each other, against Monte Carlo, and against theory."""
 
+import dataclasses
 import json
 from dataclasses import asdict
 
@@ -105,7 +106,7 @@ def test_an_estimate_against_the_gradient_is_said_to_be() -> None:
     @register("pushed_down", source="test", anchors="always")
     def pushed_down(state: GroupState) -> GroupState:
         placed = anchor_alone(inject_target(state))
-        return keep_nonzero(placed.with_(advantages_PG=-placed.advantages_PG))
+        return keep_nonzero(dataclasses.replace(placed, advantages_PG=-placed.advantages_PG))
 
     try:
         down, up = report("pushed_down"), report("sft")

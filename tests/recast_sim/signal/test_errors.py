@@ -1,5 +1,6 @@
 """Bad input raises a SignalError that names the argument and, where there is one, the first bad prompt."""
 
+import dataclasses
 import math
 
 import pytest
@@ -323,7 +324,7 @@ def only_the_best():
 
     @register("only_the_best", source="test", width="1")
     def only_the_best(state):
-        return keep_nonzero(centred(state).with_(advantages_PG=centred(state).advantages_PG.clamp(min=0)))
+        return keep_nonzero(dataclasses.replace(centred(state), advantages_PG=centred(state).advantages_PG.clamp(min=0)))
 
     yield "only_the_best"
     unregister("only_the_best")

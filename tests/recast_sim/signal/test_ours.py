@@ -1,5 +1,7 @@
 """Our own constructors: tempered_anchor, hybrid, grpo_anchor, rloo_anchor, near_miss."""
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -60,7 +62,9 @@ def test_groups_with_a_hit_keep_their_numbers_and_the_others_get_the_anchor_alon
 
 
 def test_rescue_takes_back_a_negative_that_an_earlier_step_named():
-    state = group_state([[0.0, 0.0], [1.0, 0.0]], has_anchor_P=[True, True]).with_(negative_P=torch.tensor([1, 1]))
+    state = dataclasses.replace(
+        group_state([[0.0, 0.0], [1.0, 0.0]], has_anchor_P=[True, True]), negative_P=torch.tensor([1, 1])
+    )
     assert rescue_with_anchor(state).negative_P.tolist() == [-1, 1]
 
 

@@ -7,10 +7,11 @@ import torch
 from worlds import small_base, small_environment
 
 from recast_sim.runs import Run, RunWriter, read_run
-from recast_sim.signal import ObjectiveConfig, SignalConfig, list_constructors
+from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor, list_constructors
+from recast_sim.signal.groups import signal_of
 from recast_sim.training.loop import TrainingConfig, TrainingError, train
 from recast_sim.training.plan_update import UpdateError, plan_gradient_norm, update
-from recast_sim.training.world_groups import draw_batch, roll_out, signal_of
+from recast_sim.training.world_groups import draw_groups, roll_out
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
 
@@ -51,10 +52,10 @@ def test_redraws_keep_only_learnable_groups_and_stop_at_the_limit() -> None:
     def draw(attempt: int):
         return roll_out(policy, world, torch.arange(16), 4, "iid", config, torch_generator(attempt))
 
-    two = draw_batch(draw, "dapo", config, groups=1000, max_draws=2, seed=0)
-    assert two.rollouts_drawn == 2 * 16 * 4
-    assert signal_of(two, "dapo", config, torch_generator(0)).learnable_P.all()
-    few = draw_batch(draw, "dapo", config, groups=3, max_draws=10, seed=0)
+    two = draw_groups(draw, get_constructor("dapo"), config, groups=1000, max_draws=2, seed=0)
+    assert two.drawn == 2 * 16 * 4
+    assert signal_of(two, get_constructor("dapo"), config, torch_generator(0)).learnable_P.all()
+    few = draw_groups(draw, get_constructor("dapo"), config, groups=3, max_draws=10, seed=0)
     assert len(few.prompt_P) == 3
 
 
@@ -62,7 +63,7 @@ def test_only_kept_rows_reach_the_policy(monkeypatch: pytest.MonkeyPatch) -> Non
     world, policy, reference = small_environment(), copy.deepcopy(small_base()), copy.deepcopy(small_base())
     config = dataclasses.replace(CONFIG, objective=ObjectiveConfig(kl=0.1))
     batch = roll_out(policy, world, torch.arange(16), 8, "iid", config.signal, torch_generator(0))
-    signal = signal_of(batch, "recast", config.signal, torch_generator(0))
+    signal = signal_of(batch, get_constructor("recast"), config.signal, torch_generator(0))
     seen: list[int] = []
     original = TreePolicy.path_logprobs
 
@@ -82,8 +83,8 @@ def test_first_update_is_the_plan_times_the_score() -> None:
     world, policy = small_environment(), copy.deepcopy(small_base())
     config = dataclasses.replace(CONFIG, optimiser="sgd", learning_rate=1.0)
     batch = roll_out(policy, world, torch.arange(16), 8, "iid", config.signal, torch_generator(0))
-    signal = signal_of(batch, "grpo", config.signal, torch_generator(0))
-    prompt, leaf = batch.prompt_P[signal.plan.rows_N // 8], batch.rollouts.leaf_PG.reshape(-1)[signal.plan.rows_N]
+    signal = signal_of(batch, get_constructor("grpo"), config.signal, torch_generator(0))
+    prompt, leaf = batch.prompt_P[signal.plan.rows_N // 8], batch.leaf_PG.reshape(-1)[signal.plan.rows_N]
     logprob = policy.path_logprobs(world.train.x_ND[prompt], leaf[:, None]).sum((1, 2))
     expected = torch.autograd.grad((signal.plan.coefficients_N * logprob).sum(), list(policy.parameters()))
     before = [p.detach().clone() for p in policy.parameters()]
@@ -151,8 +152,8 @@ def test_a_borrowed_norm_is_the_norm_of_the_step() -> None:
     """Under SGD at rate 1 the step is as long as the gradient that grpo would have had on the same groups."""
     world, policy = small_environment(), copy.deepcopy(small_base())
     batch = roll_out(policy, world, torch.arange(16), 8, "iid", CONFIG.signal, torch_generator(0))
-    signal = signal_of(batch, "recast", CONFIG.signal, torch_generator(0))
-    wanted = plan_gradient_norm(policy, world, batch, "grpo", CONFIG.signal, 0)
+    signal = signal_of(batch, get_constructor("recast"), CONFIG.signal, torch_generator(0))
+    wanted = plan_gradient_norm(policy, world, batch, get_constructor("grpo"), CONFIG.signal, 0)
     before = torch.cat([p.detach().flatten().clone() for p in policy.parameters()])
     optimiser = torch.optim.SGD(policy.parameters(), lr=1.0)
     update(policy, policy, world, batch, signal, optimiser, CONFIG.objective, gradient_norm=wanted)
@@ -161,7 +162,7 @@ def test_a_borrowed_norm_is_the_norm_of_the_step() -> None:
     assert (after - before).norm().item() == pytest.approx(wanted, rel=1e-3)
     sure = roll_out(policy, world, torch.arange(16), 8, "iid", CONFIG.signal, torch_generator(0))
     nothing = dataclasses.replace(sure, rewards_PG=torch.zeros_like(sure.rewards_PG))
-    assert plan_gradient_norm(policy, world, nothing, "grpo", CONFIG.signal, 0) == 0
+    assert plan_gradient_norm(policy, world, nothing, get_constructor("grpo"), CONFIG.signal, 0) == 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:

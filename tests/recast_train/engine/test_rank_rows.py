@@ -78,7 +78,7 @@ def test_the_parts_add_up(case: tuple[str, tuple[int, int], int, float, int]) ->
 def test_fillers_take_the_empty_places_of_a_packed_pass() -> None:
     rows = torch.tensor([0, 1, 2, 8, 16, 17, 18, 19, 20, 21, 22, 23, 24])  # G 8: 3, 1 | 8, 1
     ones = torch.ones(len(rows))
-    plan = UpdatePlan(rows, ones, ones, torch.zeros(len(rows), dtype=torch.bool), 5.0)
+    plan = UpdatePlan(rows, ones[:, None], ones, torch.zeros(len(rows), dtype=torch.bool), 5.0)
     first, second = parts_of(plan, 8, 4, 2)
     assert first.plan.rows_N.tolist() == [0, 0, 0, 1, 2, 8, 8, 8, 8]
     assert first.own_N.tolist() == [True, False, False, True, True, True, False, False, False]
@@ -88,7 +88,7 @@ def test_fillers_take_the_empty_places_of_a_packed_pass() -> None:
 
 def test_a_rank_without_rows_spreads_fillers_over_its_prompts() -> None:
     rows = torch.arange(5)
-    plan = UpdatePlan(rows, rows + 1.0, rows + 1.0, rows < 0, 5.0)
+    plan = UpdatePlan(rows, rows[:, None] + 1.0, rows + 1.0, rows < 0, 5.0)
     _, idle = parts_of(plan, 8, 6, 2)
     assert idle.plan.rows_N.tolist() == [0, 0, 8, 8, 16]
     assert idle.count == 0

@@ -11,6 +11,7 @@ from recast_train.model import TrainError
 from recast_train.model.attention import whole_mask
 from recast_train.model.shared_prefixes import prefix_tree
 from recast_train.model.shared_prompts import packed_logprobs, repeated_logprobs, sid_prefixes
+from recast_train.rl import cost as throughput
 from recast_train.rl.cost import (
     attention_flops,
     causal_pairs,
@@ -21,7 +22,6 @@ from recast_train.rl.cost import (
     repeated_pairs,
     training_flops,
 )
-from recast_train.rl.rl_loop import cost as throughput
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 

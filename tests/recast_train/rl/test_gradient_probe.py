@@ -124,7 +124,7 @@ def test_two_groups_that_agree_or_oppose_each_other(sign: float, cosine: float) 
     model, prompts, plan, leaf_N = batch("sft", prompts=2)
     columns = {
         "rows_N": torch.tensor([0, G]),
-        "advantages_N": torch.tensor([1.0, sign]),
+        "advantages_NL": torch.tensor([[1.0], [sign]]),
         "weights_N": torch.ones(2),
         "anchor_N": torch.zeros(2, dtype=torch.bool),
     }

@@ -78,7 +78,7 @@ def test_a_loss_that_is_not_finite_is_refused_in_any_pass(engine: Engine) -> Non
     catalog = tiny_catalog()
     model, before = tiny_model(catalog), tiny_model(catalog)
     plan = construct("recast", np.eye(P, G), np.eye(P, G), has_anchor_P=torch.ones(P, dtype=torch.bool)).plan
-    broken = replace(plan, advantages_N=plan.advantages_N.index_fill(0, torch.tensor([0]), torch.inf))
+    broken = replace(plan, advantages_NL=plan.advantages_NL.index_fill(0, torch.tensor([0]), torch.inf))
     optimiser, leaf_N = torch.optim.SGD(model.parameters(), lr=1.0), torch.zeros_like(plan.rows_N)
     passes = Passes(ObjectiveConfig(), micro_batch_tokens=1)
     with pytest.raises(TrainError, match="lower learning_rate"):

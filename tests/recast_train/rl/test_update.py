@@ -251,7 +251,7 @@ def test_a_plan_without_rows_does_nothing(engine: Engine, monkeypatch: pytest.Mo
 def test_a_loss_that_is_not_finite_is_refused(engine: Engine) -> None:
     (model, prompts, leaves), (before, _, _) = world(), world()
     plan = signal("recast").plan
-    broken = own(replace(plan, advantages_N=plan.advantages_N * torch.inf))
+    broken = own(replace(plan, advantages_NL=plan.advantages_NL * torch.inf))
     with pytest.raises(TrainError, match="lower learning_rate"):
         update(engine, model, None, prompts, broken, leaves[plan.rows_N], G, sgd(model, 1.0), Passes(ObjectiveConfig()))
     assert same(model, before, 0.0)

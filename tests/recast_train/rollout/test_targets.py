@@ -10,13 +10,14 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_sim.signal import SignalConfig, get_constructor
+from recast_sim.signal.groups import ScoredGroups, kept_leaves, signal_of
 from recast_train import evaluate
 from recast_train.data import Prompts
 from recast_train.engine import Engine, EngineConfig
 from recast_train.evaluate import EvaluationConfig, expected_all_zero, sampled_regimes, score_prompts, target_logprobs
 from recast_train.model import SidModel, tokenise_histories
 from recast_train.rl.rl_loop import train_prompts
-from recast_train.rl.rollout_groups import Groups, TrainPrompts, draw_groups, kept_leaves, signal_of
+from recast_train.rl.rollout_groups import Groups, TrainPrompts, draw_groups
 from recast_train.rollout.targets import target_leaves
 
 ITEMS, SIZES, T = 60, (5, 4, 6), 3
@@ -125,7 +126,7 @@ def test_rewards_and_scores_are_those_of_the_best_target(world: tuple[Catalog, S
     groups = draw(model, train, "grpo", group=12)
     several = 0
     for prompt, leaves, hits, scores in zip(
-        groups.prompt_P, groups.leaf_PG, groups.rewards_PG, groups.structural_PG, strict=True
+        groups.scored.prompt_P, groups.scored.leaf_PG, groups.scored.rewards_PG, groups.scored.structural_PG, strict=True
     ):
         targets = [leaf for leaf in train.target_leaf_NT[prompt].tolist() if leaf >= 0]
         assert hits.tolist() == [float(leaf in targets) for leaf in leaves.tolist()]
@@ -145,30 +146,29 @@ def shared_prefix(ours: np.ndarray, theirs: np.ndarray) -> int:
 def test_the_anchor_is_the_chosen_target(choice: str, name: str, world: tuple[Catalog, SidModel, TrainPrompts]) -> None:
     _, model, train = world
     groups = draw(model, train, name, choice)
-    table_PY = torch.from_numpy(enumerated(model, train.tokens).sum(2))[groups.prompt_P]
+    table_PY = torch.from_numpy(enumerated(model, train.tokens).sum(2))[groups.scored.prompt_P]
     columns = []
-    for row, prompt in enumerate(groups.prompt_P.tolist()):
+    for row, prompt in enumerate(groups.scored.prompt_P.tolist()):
         targets = [leaf for leaf in train.target_leaf_NT[prompt].tolist() if leaf >= 0]
-        columns.append(targets.index(int(groups.anchor_leaf_P[row])))
+        columns.append(targets.index(int(groups.scored.anchor_leaf_P[row])))
         if choice == "most_likely":
-            assert table_PY[row, groups.anchor_leaf_P[row]] == table_PY[row, targets].max()
+            assert table_PY[row, groups.scored.anchor_leaf_P[row]] == table_PY[row, targets].max()
     assert (choice == "first") == (set(columns) == {0})
     if name == "luffy":
-        own_P = table_PY.gather(1, groups.anchor_leaf_P[:, None])[:, 0]
-        assert groups.anchor_logprob_P is not None
-        assert torch.allclose(groups.anchor_logprob_P, own_P.float(), atol=1e-3)
-    signal = signal_of(groups, name, SignalConfig(), 1)
-    leaves = kept_leaves(groups, signal.plan, signal.group_size, torch.arange(24))[signal.plan.anchor_N]
-    assert torch.equal(leaves, groups.anchor_leaf_P[signal.plan.rows_N[signal.plan.anchor_N] // signal.group_size])
+        own_P = table_PY.gather(1, groups.scored.anchor_leaf_P[:, None])[:, 0]
+        assert torch.allclose(groups.scored.extras["anchor_logprob_P"], own_P.float(), atol=1e-3)
+    signal = signal_of(groups.scored, get_constructor(name), SignalConfig(), torch.Generator().manual_seed(1))
+    leaves = kept_leaves(groups.scored, signal.plan, signal.group_size, torch.arange(24))[signal.plan.anchor_N]
+    assert torch.equal(leaves, groups.scored.anchor_leaf_P[signal.plan.rows_N[signal.plan.anchor_N] // signal.group_size])
 
 
 def test_the_choice_changes_no_rollout(world: tuple[Catalog, SidModel, TrainPrompts]) -> None:
     _, model, train = world
     first, *others = (draw(model, train, "recast", choice) for choice in ("first", "random", "most_likely"))
     for other in others:
-        assert not torch.equal(first.anchor_leaf_P, other.anchor_leaf_P)
-        assert torch.equal(first.leaf_PG, other.leaf_PG)
-        assert torch.equal(first.rewards_PG, other.rewards_PG)
+        assert not torch.equal(first.scored.anchor_leaf_P, other.scored.anchor_leaf_P)
+        assert torch.equal(first.scored.leaf_PG, other.scored.leaf_PG)
+        assert torch.equal(first.scored.rewards_PG, other.scored.rewards_PG)
 
 
 @pytest.mark.parametrize("choice", ["first", "random", "most_likely"])
@@ -177,8 +177,8 @@ def test_one_target_beside_padding_is_one_target(choice: str, world: tuple[Catal
     one = replace(train, target_leaf_NT=train.target_leaf_NT[:, :1])
     padded = replace(train, target_leaf_NT=torch.nn.functional.pad(one.target_leaf_NT, (0, 2), value=-1))
     plain, wide = draw(model, one, "luffy", choice), draw(model, padded, "luffy", choice)
-    for column in fields(Groups):
-        ours, theirs = getattr(plain, column.name), getattr(wide, column.name)
+    for column in fields(ScoredGroups):
+        ours, theirs = getattr(plain.scored, column.name), getattr(wide.scored, column.name)
         if isinstance(ours, Tensor):
             assert torch.equal(ours, theirs), column.name
 
