@@ -16,6 +16,7 @@ def test_the_examples_run_as_printed(capsys: pytest.CaptureFixture[str]) -> None
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(block, names)
     unregister("mine")
+    unregister("mine_by_level")
     assert names["signal"].plan.rows_N.tolist() == [0, 1, 3, 4]
     assert "tensor([ 1, -1])" in capsys.readouterr().out
 

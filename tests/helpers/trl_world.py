@@ -109,7 +109,11 @@ def config(folder: Path, **options: Any) -> GRPOConfig:
 
 def trainer(folder: Path, script: Script | None = one_hit, stock: bool = False, **options: Any) -> Any:
     """RecastGRPOTrainer, or the stock one, on the checkpoint under `folder`; our own arguments are taken out of `options`."""
-    ours = {name: options.pop(name) for name in ("constructor", "signal_config", "anchor", "structural") if name in options}
+    ours = {
+        name: options.pop(name)
+        for name in ("constructor", "signal_config", "anchor", "structural", "levels")
+        if name in options
+    }
     rollout = options.pop("rollout_func", None) or (scripted(script) if script else None)
     common = {
         "model": AutoModelForCausalLM.from_pretrained(folder / "model"),

@@ -21,7 +21,8 @@ def compute_score(
 ) -> dict[str, float]:
     """`score` 1.0 where the first SID after the thought is one of the ground truth's, else 0.0; `structural` in [0, 1].
 
-    The structural score is that of arXiv 2604.22169 over all SIDs of the answer. SIDs of another number of levels than the
+    The structural score is that of arXiv 2604.22169 over all SIDs of the answer; one that the answer repeats counts each time,
+    as in OpenOneRec's own score. SIDs of another number of levels than the
     ground truth's do not count. Where the data set says that rollouts think first (`extra_info["recast"]["thought_end"]`), one
     that did not finish its thought has no answer. verl decodes without special tokens: those of SIDs must not be special.
 
@@ -41,7 +42,7 @@ def compute_score(
     sids_1SL, targets_1TL = torch.tensor([found]), torch.tensor([targets])
     return {
         "score": float(exact_hit(sids_1SL[:, :1], targets_1TL)),
-        "structural": float(structural_score(sids_1SL[:, None], targets_1TL)),
+        "structural": float(structural_score(sids_1SL[:, None], targets_1TL, repeats="each")),
     }
 
 

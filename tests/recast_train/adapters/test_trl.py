@@ -12,6 +12,8 @@ import trl_world as world
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recast_sim.signal import Signal, SignalConfig, construct
+from recast_train.adapters.trl import SidLevels
+from recast_train.model import TrainError
 
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore::FutureWarning")]  # transformers on its own options
 
@@ -34,7 +36,10 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 
 def oracle_change(folder: Path, signal: Signal, script: world.Script, loss_type: str, rate: float = 0.1) -> dict[str, Any]:
-    """-rate times the gradient of the sum over a plan's rows of weight * advantage * token loss / normaliser, row by row."""
+    """-rate times the gradient of the sum over a plan's rows of weight * advantage * token loss / normaliser, row by row.
+
+    A completion ends with its SID; tokens before it have the first level's number.
+    """
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     tokenizer, plan, rows = AutoTokenizer.from_pretrained(folder / "model"), signal.plan, []
     for row, anchor in zip(plan.rows_N.tolist(), plan.anchor_N.tolist(), strict=True):
@@ -42,11 +47,12 @@ def oracle_change(folder: Path, signal: Signal, script: world.Script, loss_type:
         completion = world.SIDS.encode(world.CODES[p]) if anchor else script(p, g)
         rows.append((tokenizer(world.PROMPTS[p])["input_ids"], completion))
     N, tokens = len(rows), sum(len(completion) for _, completion in rows)
-    for (prompt, completion), A, w in zip(rows, plan.advantages_N.tolist(), plan.weights_N.tolist(), strict=True):
+    for (prompt, completion), A_L, w in zip(rows, plan.advantages_NL.expand(-1, 3), plan.weights_N.tolist(), strict=True):
+        A_S = torch.cat([A_L[:1].expand(len(completion) - 3), A_L])
         logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
         logprobs = logits.log_softmax(1)[torch.arange(len(completion)), completion]
         normaliser = {"grpo": N * len(completion), "dr_grpo": N * 8, "bnpo": tokens, "dapo": tokens}[loss_type]
-        (-w * A * logprobs.sum() / normaliser).backward()
+        (-w * (A_S * logprobs).sum() / normaliser).backward()
     gradients = {name: weight.grad for name, weight in model.named_parameters()}
     return {name: -rate * gradient for name, gradient in gradients.items() if gradient is not None}
 
@@ -59,7 +65,12 @@ def signal_of(constructor: str, script: world.Script, config: SignalConfig | Non
         shared.append([len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], row))) for row in pairs])
     structural = [[(0.0, 0.01, 0.1, 1.0)[levels] for levels in group] for group in shared]
     rewards = [[float(levels == 3) for levels in group] for group in shared]
-    return construct(constructor, rewards, structural, has_anchor_P=[p >= 4 - anchors for p in range(4)], config=config)
+    sids = [[script(p, g)[-3:] for g in range(G)] for p in range(4)]
+    targets = [[world.SIDS.encode(world.CODES[p])] for p in range(4)]
+    has_anchor = [p >= 4 - anchors for p in range(4)]
+    return construct(
+        constructor, rewards, structural, has_anchor_P=has_anchor, sids_PGL=sids, targets_PTL=targets, config=config
+    )
 
 
 @pytest.mark.parametrize("stock", [True, False], ids=["stock", "recast"])
@@ -114,6 +125,35 @@ def test_the_gradient_is_the_plans(folder: Path, loss_type: str) -> None:
 def test_the_gradient_of_other_constructors_and_weights(folder: Path, constructor: str, config: SignalConfig) -> None:
     run = world.trainer(folder, constructor=constructor, signal_config=config)
     assert_same(world.change(run), oracle_change(folder, signal_of(constructor, world.one_hit, config), world.one_hit, "dapo"))
+
+
+@pytest.mark.parametrize("script", [world.one_hit, world.uneven], ids=["alike", "uneven"])
+@pytest.mark.parametrize("constructor", ["recast_masked", "recast_diverging", "sapo", "sibling"])
+def test_the_gradient_of_credit_by_level(folder: Path, constructor: str, script: world.Script) -> None:
+    run = world.trainer(folder, script, constructor=constructor, levels=SidLevels(world.SIDS))
+    signal = signal_of(constructor, script)
+    assert signal.plan.level_wise
+    assert len(signal.plan.advantages_NL.unique(dim=1)[0]) > 1 or constructor == "sapo"
+    assert_same(world.change(run), oracle_change(folder, signal, script, "dapo"))
+
+
+def test_credit_by_level_needs_to_be_told_the_levels(folder: Path) -> None:
+    with pytest.raises(TrainError, match=r"levels: is missing, and sapo reads sids_PGL, targets_PTL; give a function"):
+        world.trainer(folder, constructor="sapo")
+
+
+def test_dft_in_trl_reads_the_anchors_codes(folder: Path) -> None:
+    """One step of supervision, each code weighed by its own probability: oracle by hand."""
+    run = world.trainer(folder, constructor="dft", levels=SidLevels(world.SIDS))
+    logprob_PL = []
+    for prompt, target in zip(world.PROMPTS[:4], world.CODES, strict=False):
+        ids, sid = run.processing_class(prompt)["input_ids"], world.SIDS.encode(target)
+        with torch.no_grad():
+            logits = run.model(input_ids=torch.tensor([[*ids, *sid]])).logits[0, len(ids) - 1 : -1]
+        logprob_PL.append(logits.log_softmax(1)[torch.arange(3), sid])
+    rewards = torch.zeros(4, G)
+    signal = construct("dft", rewards, has_anchor_P=[True] * 4, anchor_logprob_PL=torch.stack(logprob_PL))
+    assert_same(world.change(run), oracle_change(folder, signal, world.one_hit, "dapo"))
 
 
 def test_anchors_of_several_lengths_are_weighed_by_their_probability(folder: Path) -> None:
