@@ -19,7 +19,7 @@ from analysis.measures.agreement import print_agreement, summarise_agreement
 from analysis.page import make_page
 from analysis.reports.run_kinds import print_again
 from analysis.show import run_summary, runs_table
-from recast_sim.configio import Common, Paths, Positional, progress, run_command
+from recast_sim.commandline import Common, Paths, Positional, progress, run_command
 from recast_sim.runs import RunError, find_runs, read_run, write_text
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 
 from recast_sim.cli.shared import finish
-from recast_sim.configio import Common
+from recast_sim.commandline import Common
 from recast_sim.runs import write_json
 from recast_sim.world.calibration import calibrate
 from recast_sim.world.environment import EnvironmentConfig

@@ -3,12 +3,12 @@
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 
 from recast_sim.cli.shared import RECIPES, finish, folder
-from recast_sim.configio import Nested, OptionalFile, Sweeping, load_config, progress
+from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
 from recast_sim.experiments.settings import Setting, calibrate_setting, environment_config, load_world
@@ -40,7 +40,7 @@ class ClaimsConfig:
     protocol: Protocol = field(default_factory=Protocol)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claims(Sweeping):
     """The paper's claims 1 to 4 and 9 to 12 in simulation: its figure, ours with an interval, the setting, a verdict.
 
@@ -48,10 +48,8 @@ class Claims(Sweeping):
         file: TOML file with the keys of the options; default recipes/claims.toml.
     """
 
-    file: OptionalFile = None
-    config: Annotated[ClaimsConfig, Nested] = field(
-        default_factory=lambda: load_config(ClaimsConfig, RECIPES / "claims.toml"), metadata={"type": ClaimsConfig}
-    )
+    file: OptionalFile = RECIPES / "claims.toml"
+    config: ClaimsConfig
 
 
 def claims(command: Claims) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recast_sim.cli.shared import finish
-from recast_sim.configio import Common
+from recast_sim.commandline import Common
 from recast_sim.signal import Constructor, list_constructors
 
 

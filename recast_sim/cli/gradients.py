@@ -2,13 +2,13 @@
 
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 import torch
 
 from recast_sim.cli.shared import finish, folder
-from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
+from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.exact.instrument import BATCHES, GradientReport, gradient_reports
 from recast_sim.runs import RunWriter, write_json
 from recast_sim.signal import get_constructor
@@ -76,7 +76,7 @@ class GradientsConfig:
             raise TrainingError(f"GradientsConfig.groups_per_prompt: {self.groups_per_prompt} must be a multiple of {BATCHES}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gradients(Common):
     """Bias, variance and signal-to-noise of gradient estimates, exactly where they can be counted.
 
@@ -86,7 +86,7 @@ class Gradients(Common):
     """
 
     file: OptionalFile = None
-    config: Annotated[GradientsConfig, Nested] = field(default_factory=GradientsConfig, metadata={"type": GradientsConfig})
+    config: GradientsConfig
     no_calibrate: Flag = False
 
 

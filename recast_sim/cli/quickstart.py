@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from recast_sim.cli.shared import finish, folder
-from recast_sim.configio import Common, Flag, progress
+from recast_sim.commandline import Common, Flag, progress
 from recast_sim.experiments.quickstart import QuickstartConfig, run_study
 from recast_sim.runs import RunWriter
 from recast_sim.training.loop import TrainingConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recast_sim.configio import Common
+from recast_sim.commandline import Common
 
 WIDTH = 360  # of the widest table; a narrower terminal wraps its lines, a file keeps them whole
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"

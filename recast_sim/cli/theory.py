@@ -10,7 +10,8 @@ import polars as pl
 from recast_sim.cli.shared import finish, folder
 from recast_sim.closed_forms import gradient_weights as weights
 from recast_sim.closed_forms import iid_groups as forms
-from recast_sim.configio import Common, ConfigError
+from recast_sim.commandline import Common
+from recast_sim.configio import ConfigError
 from recast_sim.runs import RunWriter, atomic_file
 
 _PAPER_BETA = (1.235, 227.5)  # 85 / 13 / 2 at G = 32 (arXiv 2604.22169)

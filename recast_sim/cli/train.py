@@ -2,12 +2,12 @@
 
 import copy
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
 
 from recast_sim.cli.shared import finish, folder
-from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
+from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.runs import RunWriter, read_run
 from recast_sim.training.loop import TrainingConfig, train
 from recast_sim.world.environment import EnvironmentConfig, make_environment
@@ -27,7 +27,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Train(Common):
     """One constructor in one world, from a TOML file and options.
 
@@ -37,7 +37,7 @@ class Train(Common):
     """
 
     file: OptionalFile = None
-    config: Annotated[RunConfig, Nested] = field(default_factory=RunConfig, metadata={"type": RunConfig})
+    config: RunConfig
     resume: Flag = False
 
 

@@ -6,7 +6,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recast_sim.configio import ConfigError, dotted_keys, override, parse_line
+from recast_sim.comparing import dotted_keys, parse_line
+from recast_sim.configio import ConfigError, override
 from recast_sim.signal import get_constructor
 from recast_sim.training.loop import TrainingConfig
 

@@ -9,7 +9,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from recast_sim.configio import Common, Positional
+from recast_sim.commandline import Common, Positional
 from recast_train.data import DataConfig, DataError, Format, TableColumns, read_source, recognise
 
 _METRICS = ("hr@10", "ndcg@10")

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 
-from recast_sim.configio import FileOnly, override
+from recast_sim.configio import override
 from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
@@ -53,7 +53,7 @@ class StudyConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     setting: Recipe = field(default_factory=Recipe)
-    points: Annotated[tuple[Point, ...], FileOnly] = ()
+    points: tuple[Point, ...] = ()
     methods: tuple[str, ...] = ("grpo", "recast", "sft")
     learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3)
     seeds: int = 5

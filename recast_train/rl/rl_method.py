@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recast_sim.configio import ConfigError, dotted_keys, override, parse_line
+from recast_sim.comparing import dotted_keys, parse_line
+from recast_sim.configio import ConfigError, override
 from recast_sim.signal import Constructor, get_constructor
 from recast_train.rl.rl_config import RlConfig
 

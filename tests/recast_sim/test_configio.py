@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar
 
 import pytest
 
-from recast_sim.configio import Common, ConfigError, Flag, Nested, OptionalFile, load_config, progress, run_command
+from recast_sim.commandline import Common, Flag, OptionalFile, PartOf, progress, run_command
+from recast_sim.configio import ConfigError, load_config
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,23 @@ class Outer:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     steps: int = 1
     inner: Inner = field(default_factory=Inner)
+    widths: tuple[int, ...] = (1, 2)
+    first_name: str | None = "x"
+    sorted: bool = True
+    points: tuple[dict[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
+class Part:
+    inner: Inner = field(default_factory=Inner)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Command(Common):
     """Do it."""
 
     file: OptionalFile = None
-    config: Annotated[Outer, Nested] = field(default_factory=Outer, metadata={"type": Outer})
+    config: Outer
     loud: Flag = False
 
 
@@ -52,6 +62,37 @@ def test_file_then_dataclass_then_options(tmp_path: Path) -> None:
     assert seen[0].config == Outer(steps=5, inner=Inner(rate=0.7))
     assert (seen[0].seed, seen[0].loud, seen[0].json) == (3, True, False)
     assert call(["do", "--steps", "2"])[1][0].config == Outer(steps=2)
+
+
+def test_a_file_counts_wherever_it_stands(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.toml", "steps = 5\n")
+    for arguments in (["do", file, "--seed", "3"], ["do", "--seed", "3", file], ["do", "--loud", file, "--seed=3"]):
+        status, (command,) = call(arguments)
+        assert (status, command.config.steps, command.seed, command.file) == (0, 5, 3, Path(file))
+
+
+def test_options_take_tuples_none_and_either_spelling(tmp_path: Path) -> None:
+    status, (command,) = call(["do", "--widths", "3", "4", "--first_name", "None", "--no-sorted", "--out", str(tmp_path)])
+    assert status == 0
+    assert command.config == Outer(widths=(3, 4), first_name=None, sorted=False)
+    assert command.out == tmp_path
+    assert call(["do", "--widths"])[1][0].config == Outer(widths=())
+
+
+def test_a_part_of_a_file_is_read_from_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Piece(Common):
+        """Do a part."""
+
+        file: OptionalFile = None
+        config: Annotated[Part, PartOf(Outer)]
+
+    seen: list[Piece] = []
+    file = write(tmp_path / "a.toml", "steps = 5\n[inner]\nrate = 0.5\n")
+    assert run_command("prog", "about", {"do": (Piece, seen.append)}, (), ["do", file, "--inner.rate", "2"]) == 0
+    assert seen[0].config == Part(Inner(2.0))
+    assert run_command("prog", "about", {"do": (Piece, seen.append)}, (), ["do", file, "--steps", "2"]) == 2
+    assert "--steps: unknown" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -79,8 +120,11 @@ def test_bad_files_are_one_line_with_the_key(tmp_path: Path, text: str, words: s
     ("arguments", "words"),
     [
         (["dont"], "'dont' is unknown; choose from do"),
-        (["do", "--nope", "1"], "--nope"),
-        (["do", "--steps", "many"], "--steps"),
+        (["do", "--nope", "1"], "--nope: unknown; remove it or fix its name"),
+        (["do", "--stepz", "1"], "--stepz: unknown; did you mean --steps?"),
+        (["do", "--steps", "many"], "--steps: 'many' must be a whole number"),
+        (["do", "--steps"], "--steps: expected one argument"),
+        (["do", "--widths", "1", "x"], "--widths: 'x' must be a whole number"),
         (["do", "missing.toml"], "missing.toml: cannot be read"),
         (["do", "--inner.rate", "-2"], "Inner.rate: -2.0 must be positive"),
     ],

@@ -18,7 +18,7 @@ from recast_sim.cli.theory import Theory
 from recast_sim.cli.theory import theory as run_theory
 from recast_sim.closed_forms import gradient_weights as weights
 from recast_sim.closed_forms import iid_groups as theory
-from recast_sim.configio import run_command
+from recast_sim.commandline import run_command
 from recast_sim.runs import read_run
 from recast_sim.signal import SignalConfig, construct, get_constructor, list_constructors
 
@@ -346,7 +346,7 @@ def test_the_command_shows_tables(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--hit-rate", "0"], "hit_rate: 0"),
-        (["--hit-rate", "nan"], "hit_rate: nan"),
+        (["--hit-rate", "nan"], "--hit-rate: 'nan' must be finite"),
         (["--group", "1"], "group: 1"),
         (["--beta", "-1", "2"], "beta: a: -1.0"),
         (["--constructors", "magic"], "constructors: 'magic'"),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recast_sim.configio import ConfigError, parse_line
+from recast_sim.comparing import parse_line
+from recast_sim.configio import ConfigError
 from recast_sim.signal import ObjectiveConfig, SignalConfig, SignalError
 from recast_train.rl.rl_loop import RlConfig
 from recast_train.rl.rl_method import parse_method
