@@ -32,7 +32,7 @@ from rich.text import Text
 from recast_sim.configio import Checked, ConfigError, first_fault, load_config, replaced, words
 
 T = TypeVar("T")
-_WORKERS = min(2, os.cpu_count() or 1)
+WORKERS = min(2, os.cpu_count() or 1)
 
 
 class _Mark(Enum):
@@ -78,7 +78,7 @@ class Sweeping(Common):
         resume: go on with the sweep in --out.
     """
 
-    workers: PositiveInt = _WORKERS
+    workers: PositiveInt = WORKERS
     engine: Literal["local", "ray"] = "local"
     resume: Flag = False
 
@@ -231,11 +231,14 @@ class _Parser(argparse.ArgumentParser):
 
 def _unmarked(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     """A field's type without its marks and without None, and the marks."""
-    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    kind = get_args(hint)[0] if marks else hint
-    if get_origin(kind) in (Union, UnionType):
-        (kind,) = (part for part in get_args(kind) if part is not NoneType)
-    return kind, marks
+    marks: tuple[Any, ...] = ()
+    while get_origin(hint) in (Annotated, Union, UnionType):
+        parts = get_args(hint)
+        if get_origin(hint) is Annotated:
+            marks += parts[1:]
+            parts = parts[:1]
+        (hint,) = (part for part in parts if part is not NoneType)
+    return hint, marks
 
 
 def _is_optional(hint: Any) -> bool:

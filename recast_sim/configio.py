@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
+AtLeastOne = Annotated[tuple[T, ...], Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 _NUMBER, _WHOLE = "must be a number", "must be a whole number"
 _BOUNDS = {"ge", "gt", "le", "lt"}
 _FIXES = {
@@ -27,6 +29,7 @@ _FIXES = {
     "less_than": "must be below {lt:g}",
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be one of {expected}",
+    "multiple_of": "must be a multiple of {multiple_of}",
     "missing": "must hold at least one more",
     "too_long": "must hold {max_length} at most",
     "too_short": "must hold at least {min_length}",
@@ -79,7 +82,11 @@ def load_config(cls: type[T], path: Path) -> T:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_at_key(first_fault(error))}") from error
+        fault = first_fault(error)
+        where = ".".join(map(str, fault["loc"]))
+        if fault["type"] == "unexpected_keyword_argument":
+            raise ConfigError(f"{path}: unknown key {where!r}; remove it or fix its name") from error
+        raise ConfigError(f"{path}: key {where!r}: {words(fault)}" if where else f"{path}: {words(fault)}") from error
 
 
 def override(config: T, changes: Mapping[str, Any]) -> T:
@@ -91,7 +98,9 @@ def override(config: T, changes: Mapping[str, Any]) -> T:
     try:
         return replaced(config, changes)
     except ValidationError as error:
-        raise ConfigError(f"{type(config).__name__}: {_at_key(first_fault(error))}") from error
+        fault = first_fault(error)
+        where = ".".join(map(str, (type(config).__name__, *fault["loc"])))
+        raise ConfigError(words(fault) if fault["type"] == "value_error" else f"{where}: {words(fault)}") from error
 
 
 def replaced(config: T, changes: Mapping[str, Any]) -> T:
@@ -132,10 +141,3 @@ def _field_checks(cls: type[Any]) -> dict[str, TypeAdapter[Any]]:
     bare, hints = get_type_hints(cls), get_type_hints(cls, include_extras=True)
     names = [name for name in cls.__dataclass_fields__ if not is_dataclass(bare[name])]
     return {name: TypeAdapter(hints[name], config=ConfigDict(allow_inf_nan=False)) for name in names}
-
-
-def _at_key(fault: ErrorDetails) -> str:
-    where = ".".join(map(str, fault["loc"]))
-    if fault["type"] == "unexpected_keyword_argument":
-        return f"unknown key {where!r}; remove it or fix its name"
-    return f"key {where!r}: {words(fault)}" if where else words(fault)

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar
 
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
+from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Point, named_settings
 from recast_sim.experiments.protocol import Protocol, run_protocol
 from recast_sim.experiments.settings import Setting
@@ -24,7 +24,7 @@ CONTROLS = (
 
 
 @dataclass(frozen=True)
-class BudgetConfig:
+class BudgetConfig(Checked):
     """The keys of a budget file.
 
     Attributes:
@@ -33,8 +33,6 @@ class BudgetConfig:
         protocol: methods, grid, seeds.
         control_rates: learning rates (plain SGD) of the controls that split recast's gain; none leaves them out.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     setting: Setting = field(default_factory=Setting)
     points: tuple[Point, ...] = ()

@@ -3,12 +3,13 @@
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
+from recast_sim.configio import Checked
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
 from recast_sim.experiments.settings import Setting, calibrate_setting, environment_config, load_world
@@ -21,7 +22,7 @@ _PROMPTS, _GROUPS = 8192, 32
 
 
 @dataclass(frozen=True)
-class ClaimsConfig:
+class ClaimsConfig(Checked):
     """The keys of a claims file.
 
     Attributes:
@@ -30,8 +31,6 @@ class ClaimsConfig:
         ladder: capacities for the claim about model scale, smallest first, in one world calibrated for `setting.policy`.
         protocol: grid, seeds; its methods must hold grpo, recast and repair_only.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     setting: Setting = field(default_factory=Setting)
     weak: float = 0.5

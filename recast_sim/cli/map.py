@@ -2,12 +2,12 @@
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar
 
 import polars as pl
 
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
+from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Axis, map_cells
 from recast_sim.experiments.protocol import Protocol, run_protocol
 from recast_sim.experiments.settings import Setting
@@ -17,7 +17,7 @@ from recast_sim.training.loop import TrainingError
 
 
 @dataclass(frozen=True)
-class MapConfig:
+class MapConfig(Checked, error=TrainingError):
     """The keys of a map file.
 
     Attributes:
@@ -28,8 +28,6 @@ class MapConfig:
         method: the method whose place is mapped; against: what it is held against.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     setting: Setting = field(default_factory=Setting)
     axes: tuple[Axis, ...] = ()
     grids: tuple[tuple[str, str], ...] = ()
@@ -38,6 +36,7 @@ class MapConfig:
     against: tuple[str, ...] = ("grpo", "sft", "sft_hard_negative")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         compared = [method.name for method in self.protocol.parsed()]
         for name in (self.method, *self.against):
             if name not in compared:

@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import PositiveFloat, PositiveInt
 
+from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.experiments.settings import Setting, calibrate_setting, draw_world, load_world
 from recast_sim.experiments.simulated_method import Method, parse_method
 from recast_sim.runs import RunError, atomic_file
@@ -24,7 +26,8 @@ from recast_sim.training.loop import TrainingError, train
 from recast_sim.training.plan_update import UpdateError
 from recast_sim.world.calibration import CalibrationError
 
-METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k")
+Metric = Literal["pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k", "geometric_mean"]
+METRICS: tuple[Metric, ...] = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k")
 ALL_THREE = "geometric_mean"  # of the three: a method must not buy one with another
 FINAL = 3  # evaluations whose mean is a run's final score
 _WATCHED = (
@@ -39,7 +42,7 @@ _WATCHED = (
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(Checked, error=TrainingError):
     """What is compared and how.
 
     Attributes:
@@ -50,24 +53,14 @@ class Protocol:
         metrics: each gets its own tuned rate; "geometric_mean" is that of the three default ones.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    methods: tuple[str, ...] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
-    seeds: int = 20
-    tuning_seeds: int = 4
-    metrics: tuple[str, ...] = METRICS
+    methods: AtLeastOne[str] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
+    learning_rates: AtLeastOne[PositiveFloat] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    seeds: PositiveInt = 20
+    tuning_seeds: PositiveInt = 4
+    metrics: AtLeastOne[Metric] = METRICS
 
     def __post_init__(self) -> None:
-        for name in ("methods", "learning_rates", "metrics"):
-            if not getattr(self, name):
-                raise TrainingError(f"Protocol.{name}: empty; give at least one")
-        for name in ("seeds", "tuning_seeds"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"Protocol.{name}: {getattr(self, name)} must be at least 1")
-        for metric in self.metrics:
-            if metric not in (*METRICS, ALL_THREE):
-                raise TrainingError(f"Protocol.metrics: {metric!r} must be one of {', '.join((*METRICS, ALL_THREE))}")
+        super().__post_init__()
         names = [method.name for method in self.parsed()]
         for method in self.parsed():
             if method.rate_of and method.rate_of not in names:

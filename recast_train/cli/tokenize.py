@@ -3,13 +3,14 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
 from recast_sim.commandline import Common, OptionalFile, PartOf, progress
+from recast_sim.configio import Checked
 from recast_train.data import read_dataset
 from recast_train.pipeline.recipe import DataConfig, RealConfig
 from recast_train.semantic_id import SemanticIdError, SidConfig, SidTable, make_sids, save_sids
@@ -23,10 +24,8 @@ _ERROR = "reconstruction error: squared, from the levels so far, over the spread
 
 
 @dataclass(frozen=True)
-class TokenizeConfig:
+class TokenizeConfig(Checked):
     """The part of a recipe that semantic IDs are made of."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     data: DataConfig = field(default_factory=DataConfig)
     sids: SidConfig = field(default_factory=SidConfig)

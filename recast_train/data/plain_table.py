@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import polars as pl
 
+from recast_sim.configio import Checked
 from recast_train.data.data_error import DataError
 from recast_train.data.parquet_columns import parquet_errors, scan_parquet
 from recast_train.data.text_lines import csv_rows
@@ -17,22 +17,21 @@ _TIMES = (pl.Float32, pl.Float64, pl.Date, pl.Datetime, *_INTEGERS)
 
 
 @dataclass(frozen=True)
-class TableColumns:
+class TableColumns(Checked, error=DataError):
     """Names of a table's columns.
 
     Attributes:
         timestamp: "" for a table without one: the order of its rows is the time.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     user: str = "user"
     item: str = "item"
     timestamp: str = "timestamp"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.user or not self.item or len({self.user, self.item, self.timestamp}) < 3:
-            raise DataError(f"TableColumns: {self} must name different columns, and user and item at least; mend the names")
+            raise DataError(f"TableColumns: {self} must name different columns, and user and item at least; fix the names")
 
 
 def read_table(path: Path, columns: TableColumns | None = None) -> pl.DataFrame:

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import PositiveFloat, PositiveInt
 
-from recast_sim.configio import override
+from recast_sim.configio import AtLeastOne, Checked, override
 from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
@@ -38,7 +39,7 @@ Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(Checked, error=TrainError):
     """The keys of a study's recipe.
 
     Attributes:
@@ -50,28 +51,22 @@ class StudyConfig:
         tuning_prompts: validation prompts that judge a rate.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     setting: Recipe = field(default_factory=Recipe)
     points: tuple[Point, ...] = ()
-    methods: tuple[str, ...] = ("grpo", "recast", "sft")
-    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3)
-    seeds: int = 5
-    tuning_seeds: int = 1
-    tuning_prompts: int = 2000
+    methods: AtLeastOne[str] = ("grpo", "recast", "sft")
+    learning_rates: AtLeastOne[PositiveFloat] = (3e-5, 1e-4, 3e-4, 1e-3)
+    seeds: PositiveInt = 5
+    tuning_seeds: PositiveInt = 1
+    tuning_prompts: PositiveInt = 2000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_methods("StudyConfig.methods", self.methods)
         own = [line for line in self.methods if "learning_rate" in parse_method(line).changes]
         require(not own, "StudyConfig.methods", own, "must set no learning_rate; the study chooses it")
-        for name in ("methods", "learning_rates"):
-            require(len(getattr(self, name)) > 0, f"StudyConfig.{name}", "()", "must hold at least one")
         rates = self.learning_rates
-        require(all(0 < rate < np.inf for rate in rates), "StudyConfig.learning_rates", rates, "must be positive and finite")
         distinct = len({f"{rate:g}" for rate in rates})  # as folders name them
         require(distinct == len(rates), "StudyConfig.learning_rates", rates, "must not repeat a rate")
-        for name in ("seeds", "tuning_seeds", "tuning_prompts"):
-            require(getattr(self, name) >= 1, f"StudyConfig.{name}", getattr(self, name), "must be at least 1")
         self.settings()
 
     def settings(self) -> dict[str, Recipe]:

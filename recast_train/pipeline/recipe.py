@@ -1,13 +1,14 @@
 """The keys of a recipe: what a real run is made of."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Literal
 
+from recast_sim.configio import Checked
 from recast_train.data.data_config import DataConfig
 from recast_train.engine import EngineConfig
 from recast_train.engine.sinks import SinkName
 from recast_train.evaluate import EvaluationConfig
-from recast_train.model import ModelConfig, require
+from recast_train.model import ModelConfig, TrainError, require
 from recast_train.rl.rl_config import RlConfig
 from recast_train.rl.rl_method import parse_method
 from recast_train.semantic_id import SidConfig
@@ -17,14 +18,12 @@ METHODS = ("grpo", "recast", "sft", "sft_hard_negative")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked, error=TrainError):
     """What a method is trained on and from: data, semantic IDs, model, supervised start, loop, evaluation.
 
     Attributes:
         device: "cuda" fails where there is none.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     data: DataConfig = field(default_factory=DataConfig)
     sids: SidConfig = field(default_factory=SidConfig)
@@ -49,9 +48,8 @@ class RealConfig(Recipe):
     sink: SinkName = "none"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_methods("RealConfig.methods", self.methods)
-        sinks = get_args(SinkName)
-        require(self.sink in sinks, "RealConfig.sink", self.sink, f"must be one of {', '.join(sinks)}")
 
 
 def check_methods(field_name: str, lines: tuple[str, ...]) -> None:

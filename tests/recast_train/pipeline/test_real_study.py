@@ -300,8 +300,8 @@ def test_bad_studies_are_one_line_and_leave_nothing(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"methods": ()}, r"StudyConfig\.methods: \(\) must hold at least one"),
-        ({"learning_rates": ()}, r"StudyConfig\.learning_rates: \(\) must hold at least one"),
+        ({"methods": ()}, r"StudyConfig\.methods: \(\) must hold at least 1"),
+        ({"learning_rates": ()}, r"StudyConfig\.learning_rates: \(\) must hold at least 1"),
         ({"seeds": 0}, r"StudyConfig\.seeds: 0 must be at least 1"),
         ({"tuning_seeds": 0}, r"StudyConfig\.tuning_seeds: 0"),
         ({"tuning_prompts": 0}, r"StudyConfig\.tuning_prompts: 0"),
