@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
+from recast_sim.comparing import best_rates
 from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.settings import Setting, calibrate_setting, draw_world, load_world
@@ -68,7 +69,9 @@ def run_study(
         submit("calibrating worlds", worlds)
         grid = [(name, rate) for name in config.constructors for rate in config.learning_rates]
         trials = [Job(("tuning", *g), run_one, (root / "tuning", root, config, *g, tuning)) for g in grid]
-        rates = _best_rates(grid, [result["score"] for result in submit("tuning learning rates", trials)])
+        results = submit("tuning learning rates", trials)
+        scores = [(name, rate, result["score"]) for (name, rate), result in zip(grid, results, strict=True)]
+        rates = {name: rate for name, (rate, _) in best_rates(scores).items()}
         runs = [(name, rates[name], s) for name in config.constructors for s in seeds]
         submit("training", [Job(("run", *run), run_one, (root / "runs", root, config, *run)) for run in runs])
     return rates
@@ -98,10 +101,3 @@ def run_one(folder: Path, root: Path, config: QuickstartConfig, constructor: str
     train(copy.deepcopy(world.base), world.base, world.environment, training, seed, writer)
     writer.close()
     return {"score": float(read_run(path).evals["pass_at_1_sampled"][-1])}
-
-
-def _best_rates(grid: list[tuple[str, float]], scores: list[float]) -> dict[str, float]:
-    best: dict[str, tuple[float, float]] = {}
-    for (name, rate), score in zip(grid, scores, strict=True):
-        best[name] = max(best.get(name, (score, rate)), (score, rate))
-    return {name: rate for name, (_, rate) in best.items()}

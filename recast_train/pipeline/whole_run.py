@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from recast_sim.comparing import Method
 from recast_sim.runs import write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import load_source
@@ -19,10 +20,9 @@ from recast_train.data.references import choose_neighbours, references
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
 from recast_train.pipeline.paired_bootstrap import differences
-from recast_train.pipeline.recipe import RealConfig
+from recast_train.pipeline.recipe import RealConfig, parse_methods
 from recast_train.pipeline.run_task import Report, Task, prepare, read_json, timed
 from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, reinforced, supervised
-from recast_train.rl.rl_method import Method, parse_method
 from recast_train.semantic_id import load_sids
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
@@ -57,9 +57,9 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
             model = supervised(task)
         with timed(engine, root, "evaluation/start"):
             evaluated(task, "start", root / "sft", model)
-        for method in map(parse_method, config.methods):
+        for method in parse_methods(config.methods):
             with timed(engine, root, f"rl/{method.name}"):
-                model = reinforced(task, method, method.rl(config.rl), rl_folder(task, method))
+                model = reinforced(task, method, method.applied(config.rl), rl_folder(task, method))
             with timed(engine, root, f"evaluation/{method.name}"):
                 evaluated(task, method.name, rl_folder(task, method), model)
 
@@ -92,7 +92,7 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
     start_rows, known = started[0].metric_rows(), read_json(task.root / "references.json")
     supervised = read_manifest(task.root / "sft")["summary"]
     entries = {}
-    for method in map(parse_method, config.methods):
+    for method in parse_methods(config.methods):
         folder = rl_folder(task, method)
         scores, shares = read_evaluation(folder)
         budget, versus = (

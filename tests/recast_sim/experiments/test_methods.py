@@ -6,15 +6,14 @@ from recast_sim.configio import ConfigError
 from recast_sim.experiments.map_cells import Axis, map_cells, named_settings
 from recast_sim.experiments.protocol import Protocol
 from recast_sim.experiments.settings import Setting
-from recast_sim.experiments.simulated_method import parse_method
 from recast_sim.signal import SignalError
 from recast_sim.training.loop import TrainingConfig, TrainingError
 
 
 def test_a_line_sets_signal_objective_and_training() -> None:
     line = "recast  w_minus=0.3 tie_rule=random kl=0.1 sampler=beam norm_like=grpo rate_of=grpo"
-    method = parse_method(line)
-    config = method.training(TrainingConfig(steps=7), 0.5)
+    (method,) = Protocol(methods=("grpo", line)).parsed()[1:]
+    config = method.applied(TrainingConfig(steps=7), learning_rate=0.5)
     assert method.name == line.replace("  ", " ")
     assert method.rate_of == "grpo"
     assert (config.constructor, config.learning_rate, config.steps) == ("recast", 0.5, 7)
