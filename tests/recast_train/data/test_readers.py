@@ -241,7 +241,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         refused(lambda: read_table(path), path, "not a whole parquet file")
     path.write_bytes(b"PAR1PAR1")
-    refused(lambda: read_table(path), path, "not readable as parquet")
+    refused(lambda: read_table(path), path, "cannot be read .*is it damaged")
 
 
 @pytest.mark.parametrize(
