@@ -18,7 +18,7 @@ from analysis.reports.report import Report
 from analysis.reports.run_kinds import find_report, run_report
 from analysis.show import run_summary, runs_table
 from analysis.terminal import print_report
-from recast_sim.configio import Common, Paths, Positional, progress, run_command
+from recast_sim.commandline import Common, Paths, Positional, progress, run_command
 from recast_sim.runs import RunError, find_runs, read_run, write_text
 
 

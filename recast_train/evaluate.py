@@ -8,20 +8,22 @@ has fewer), G rollouts, W kept nodes, B children, I items, Y leaves, L levels.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from recast_sim.catalog import Catalog
+from recast_sim.configio import Checked
 from recast_sim.runs import derive_seed
 from recast_sim.signal import regime_shares
 from recast_train.data import Prompts
 from recast_train.data.references import best_target, metrics_from_rank
 from recast_train.engine import Engine
-from recast_train.model import PromptTokens, SidModel, TrainError, require
+from recast_train.model import PromptTokens, SidModel, TrainError
 from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout import sample_rollouts
 from recast_train.rollout.frontier import Children, Frontier
@@ -32,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Checked, error=TrainError):
     """What is measured at the end.
 
     Attributes:
@@ -43,18 +45,11 @@ class EvaluationConfig:
         batch: prompts searched at once.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    prompts: int = 0
-    train_prompts: int = 1000
-    group_size: int = 32
-    width: int = 48
-    batch: int = 128
-
-    def __post_init__(self) -> None:
-        for name in ("train_prompts", "group_size", "width", "batch"):
-            require(getattr(self, name) >= 1, f"EvaluationConfig.{name}", getattr(self, name), "must be at least 1")
-        require(self.prompts >= 0, "EvaluationConfig.prompts", self.prompts, "must be 0 (all) or more")
+    prompts: NonNegativeInt = 0
+    train_prompts: PositiveInt = 1000
+    group_size: PositiveInt = 32
+    width: PositiveInt = 48
+    batch: PositiveInt = 128
 
 
 @dataclass(frozen=True)

@@ -10,26 +10,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
+from recast_sim.configio import Checked, Share
 from recast_sim.runs import derive_seed
 from recast_sim.runs.model_state import load_tensors, save_tensors
 from recast_train.data import Dataset, Prompts, sample_prompts
 from recast_train.engine import Engine, Recorder, State
 from recast_train.evaluate import target_logprobs_over_ranks
-from recast_train.model import CHAT, SidModel, require
+from recast_train.model import CHAT, SidModel, TrainError, require
 
 BEST = "best.safetensors"  # the best state so far, beside the newest one in a checkpoint
 
 
 @dataclass(frozen=True)
-class SftConfig:
+class SftConfig(Checked, error=TrainError):
     """Supervised training.
 
     Attributes:
@@ -42,30 +44,17 @@ class SftConfig:
         max_norm: longer gradients are cut to this length.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    steps: int = 1200
-    batch: int = 64
-    window: int = 21
-    learning_rate: float = 0.001
-    warm_up: int = 100
-    weight_decay: float = 0.1
-    label_smoothing: float = 0.0
-    max_norm: float = 1.0
-    evaluate_every: int = 100
-    validation_prompts: int = 2000
-    patience: int = 3
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "evaluate_every", "validation_prompts", "patience"):
-            require(getattr(self, name) >= 1, f"SftConfig.{name}", getattr(self, name), "must be at least 1")
-        for name in ("steps", "warm_up", "weight_decay"):
-            require(getattr(self, name) >= 0, f"SftConfig.{name}", getattr(self, name), "must be 0 or more")
-        for name in ("learning_rate", "max_norm"):
-            require(getattr(self, name) > 0, f"SftConfig.{name}", getattr(self, name), "must be positive")
-        require(self.window >= 2, "SftConfig.window", self.window, "must be at least 2 items")
-        smoothing = self.label_smoothing
-        require(0 <= smoothing < 1, "SftConfig.label_smoothing", smoothing, "must lie in [0, 1)")
+    steps: NonNegativeInt = 1200
+    batch: PositiveInt = 64
+    window: Annotated[int, Field(ge=2)] = 21
+    learning_rate: PositiveFloat = 0.001
+    warm_up: NonNegativeInt = 100
+    weight_decay: NonNegativeFloat = 0.1
+    label_smoothing: Share = 0.0
+    max_norm: PositiveFloat = 1.0
+    evaluate_every: PositiveInt = 100
+    validation_prompts: PositiveInt = 2000
+    patience: PositiveInt = 3
 
 
 @dataclass

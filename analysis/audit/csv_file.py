@@ -1,6 +1,5 @@
-"""CSV with a header, by the standard library's strict reader: polars takes an unclosed quote for text."""
+"""CSV with a header, in pieces of bounded size."""
 
-import csv
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -8,12 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from analysis.audit.audit_error import AuditError, readable
+from analysis.audit.audit_error import AuditError
 from analysis.audit.columns import Columns
 from analysis.audit.piece import Piece
+from recast_sim.runs.table_files import check_width, csv_rows
 
 CHUNK = 1 << 18  # rows held as Python strings at once
-_FIELD = 1 << 27  # characters that a cell may have
 _Rows = list[tuple[int, list[str]]]
 
 
@@ -33,15 +32,12 @@ def pieces(path: Path, layout: Columns) -> Iterator[Piece]:
     rows = _rows(path)
     _, header = next(rows)
     places = {name: header.index(name) for name in layout.types}
-    last = 1
     while chunk := list(islice(rows, CHUNK)):
-        _check_widths(path, header, chunk)
-        last = chunk[-1][0]
+        for line, cells in chunk:
+            check_width(path, line, cells, header, AuditError)
         texts = {name: [cells[place] for _, cells in chunk] for name, place in places.items()}
         frame = pl.DataFrame(texts, schema=dict.fromkeys(places, pl.String))
         yield _piece(frame, chunk, places, layout)
-    if last == 1:
-        raise AuditError(f"{path}: line 2: missing, the file has a header and no rows; write it again")
 
 
 def _piece(frame: pl.DataFrame, chunk: _Rows, places: dict[str, int], layout: Columns) -> Piece:
@@ -59,20 +55,4 @@ def _piece(frame: pl.DataFrame, chunk: _Rows, places: dict[str, int], layout: Co
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(_FIELD)
-    with readable(path), path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, strict=True)
-        try:
-            yield from ((rows.line_num, cells) for cells in rows if cells)
-        except csv.Error as error:
-            raise AuditError(f"{path}: line {rows.line_num}: not CSV ({error}); is it cut off? write it again") from error
-        except UnicodeDecodeError as error:
-            where = f"after line {rows.line_num}"
-            raise AuditError(f"{path}: {where}: not readable as UTF-8 text ({error}); save it as UTF-8") from error
-
-
-def _check_widths(path: Path, header: list[str], chunk: _Rows) -> None:
-    for line, cells in chunk:
-        if len(cells) != len(header):
-            fault = f"column {header[len(cells)]!r} is missing" if len(cells) < len(header) else "too many cells"
-            raise AuditError(f"{path}: line {line}: {fault} in {cells} (header: {header}); is it cut off?")
+    return ((line, cells) for line, cells in csv_rows(path, AuditError) if cells)

@@ -11,12 +11,13 @@ from types import ModuleType
 import polars as pl
 
 from analysis.audit import csv_file, json_lines, parquet_file
-from analysis.audit.audit_error import AuditError, readable
+from analysis.audit.audit_error import AuditError
 from analysis.audit.columns import Columns, is_text, parse_columns, recognise
 from analysis.audit.files import file_format, find_files
 from analysis.audit.partial_groups import KEY, RowRules, partial_groups, text_of
 from analysis.audit.piece import SAMPLE
 from analysis.audit.sid_text import SidRules, find_rules
+from recast_sim.runs.table_files import file_faults
 
 _READERS: dict[str, ModuleType] = {"parquet": parquet_file, "jsonl": json_lines, "csv": csv_file}
 _WORDS = {"jsonl": "JSON lines", "csv": "CSV", "parquet": "parquet"}
@@ -76,7 +77,7 @@ def read_groups(
         if _signature(kind, layout) != first:
             raise AuditError(f"{path}: is {_signature(kind, layout)}, but {files[0]} is {first}; audit them apart")
         own = RowRules(layout, hit_above, sids)
-        with readable(path):
+        with file_faults(path, AuditError):
             parts += [partial_groups(piece, own, str(path)) for piece in _READERS[kind].pieces(path, layout)]
     report("files read", len(files), len(files))
     table, repeated = _without_repeats(_combined(parts), rules)
@@ -97,7 +98,7 @@ def _signature(kind: str, layout: Columns) -> str:
 def _sample(path: Path, kind: str, layout: Columns, items: Path | None) -> tuple[SidRules | None, bool | None]:
     """The SIDs' rules, and whether there are targets, by the first rows."""
     completion, target = layout.column("completion"), layout.column("target")
-    with readable(path):
+    with file_faults(path, AuditError):
         head = next(_READERS[kind].pieces(path, layout)).frame.head(SAMPLE)
         texts = head.select(text_of(layout, completion)).collect().to_series() if completion else pl.Series(dtype=pl.String)
         named = None if target is None else layout.types[target] != pl.Null

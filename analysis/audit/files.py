@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.audit.audit_error import AuditError
+from recast_sim.runs.table_files import MAGIC
 
 _MAGIC = {
     b"\x1f\x8b": "compressed by gzip; unpack it",
@@ -49,7 +50,7 @@ def file_format(path: Path) -> str:
         raise AuditError(f"{path}: cannot be read: {error.strerror}; mend the path or its rights") from error
     if not start:
         raise AuditError(f"{path}: the file is empty; fetch it again")
-    if start.startswith(b"PAR1"):
+    if start.startswith(MAGIC):
         return "parquet"
     for magic, words in _MAGIC.items():
         if start.startswith(magic):

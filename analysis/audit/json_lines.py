@@ -14,9 +14,10 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from analysis.audit.audit_error import AuditError, readable
+from analysis.audit.audit_error import AuditError
 from analysis.audit.columns import Columns
 from analysis.audit.piece import SAMPLE, Piece
+from recast_sim.runs.table_files import decoded, file_faults
 
 BLOCK = 32 << 20  # bytes parsed at once
 _BOM = b"\xef\xbb\xbf"
@@ -68,7 +69,7 @@ def _line_by_line(path: Path, block: bytes, before: int, types: dict[str, pl.Dat
             if value is not None and _type(value) != wanted and (wanted, _type(value)) != (pl.Float64, pl.Int64):
                 raise AuditError(f"{path}: line {number}, column {name}: found {value!r}; write it as {wanted}, as before")
             values[name].append(value)
-    with readable(path):
+    with file_faults(path, AuditError):
         return pl.DataFrame(values, schema=types)
 
 
@@ -85,10 +86,9 @@ def _filled(file: Iterable[bytes], before: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    text = decoded(path, number, line, AuditError)
     try:
-        row = json.loads(line.removeprefix(_BOM).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise AuditError(f"{path}: line {number}: not readable as UTF-8 text ({error}); save it as UTF-8") from error
+        row = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise AuditError(f"{path}: line {number}: not JSON ({error}); is it cut off? write the line again") from error
     if not isinstance(row, dict):

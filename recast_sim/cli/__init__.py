@@ -12,7 +12,7 @@ from recast_sim.cli.map import Map, draw_the_map
 from recast_sim.cli.quickstart import Quickstart, quickstart
 from recast_sim.cli.theory import Theory, theory
 from recast_sim.cli.train import Train, train_one
-from recast_sim.configio import run_command
+from recast_sim.commandline import run_command
 from recast_sim.runs import RunError
 from recast_sim.runs.sweep import SweepError
 from recast_sim.signal import SignalError

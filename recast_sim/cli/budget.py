@@ -3,10 +3,10 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, ClassVar
 
 from recast_sim.cli.shared import RECIPES, finish, folder
-from recast_sim.configio import FileOnly, Nested, OptionalFile, Sweeping, load_config, progress
+from recast_sim.commandline import OptionalFile, Sweeping, progress
+from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Point, named_settings
 from recast_sim.experiments.protocol import Protocol, run_protocol
 from recast_sim.experiments.settings import Setting
@@ -24,7 +24,7 @@ CONTROLS = (
 
 
 @dataclass(frozen=True)
-class BudgetConfig:
+class BudgetConfig(Checked):
     """The keys of a budget file.
 
     Attributes:
@@ -34,15 +34,13 @@ class BudgetConfig:
         control_rates: learning rates (plain SGD) of the controls that split recast's gain; none leaves them out.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     setting: Setting = field(default_factory=Setting)
-    points: Annotated[tuple[Point, ...], FileOnly] = ()
+    points: tuple[Point, ...] = ()
     protocol: Protocol = field(default_factory=Protocol)
     control_rates: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Budget(Sweeping):
     """Budget ratios with intervals, curves, and the gain split into its parts.
 
@@ -50,10 +48,8 @@ class Budget(Sweeping):
         file: TOML file with the keys of the options; default the calibrated 85/13/2 world of recipes/budget.toml.
     """
 
-    file: OptionalFile = None
-    config: Annotated[BudgetConfig, Nested] = field(
-        default_factory=lambda: load_config(BudgetConfig, RECIPES / "budget.toml"), metadata={"type": BudgetConfig}
-    )
+    file: OptionalFile = RECIPES / "budget.toml"
+    config: BudgetConfig
 
 
 def budget(command: Budget) -> None:

@@ -3,12 +3,13 @@
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import polars as pl
 
 from recast_sim.cli.shared import RECIPES, finish, folder
-from recast_sim.configio import Nested, OptionalFile, Sweeping, load_config, progress
+from recast_sim.commandline import OptionalFile, Sweeping, progress
+from recast_sim.configio import Checked
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
 from recast_sim.experiments.settings import Setting, calibrate_setting, environment_config, load_world
@@ -21,7 +22,7 @@ _PROMPTS, _GROUPS = 8192, 32
 
 
 @dataclass(frozen=True)
-class ClaimsConfig:
+class ClaimsConfig(Checked):
     """The keys of a claims file.
 
     Attributes:
@@ -31,8 +32,6 @@ class ClaimsConfig:
         protocol: grid, seeds; its methods must hold grpo, recast and repair_only.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     setting: Setting = field(default_factory=Setting)
     weak: float = 0.5
     strong: float = 1.0
@@ -40,7 +39,7 @@ class ClaimsConfig:
     protocol: Protocol = field(default_factory=Protocol)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claims(Sweeping):
     """The paper's claims 1 to 4 and 9 to 12 in simulation: its figure, ours with an interval, the setting, a verdict.
 
@@ -48,10 +47,8 @@ class Claims(Sweeping):
         file: TOML file with the keys of the options; default recipes/claims.toml.
     """
 
-    file: OptionalFile = None
-    config: Annotated[ClaimsConfig, Nested] = field(
-        default_factory=lambda: load_config(ClaimsConfig, RECIPES / "claims.toml"), metadata={"type": ClaimsConfig}
-    )
+    file: OptionalFile = RECIPES / "claims.toml"
+    config: ClaimsConfig
 
 
 def claims(command: Claims) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from recast_sim.cli.shared import finish
-from recast_sim.configio import Common
+from recast_sim.commandline import Common
 from recast_sim.signal import Constructor, list_constructors
 
 

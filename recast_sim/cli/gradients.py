@@ -2,13 +2,15 @@
 
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import polars as pl
 import torch
+from pydantic import Field, PositiveInt
 
 from recast_sim.cli.shared import finish, folder
-from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
+from recast_sim.commandline import Common, Flag, OptionalFile, progress
+from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.exact.instrument import BATCHES, GradientReport, gradient_reports
 from recast_sim.runs import RunWriter, atomic_file, write_json
 from recast_sim.signal import get_constructor
@@ -35,7 +37,7 @@ COMPARED = (
 
 
 @dataclass(frozen=True)
-class GradientsConfig:
+class GradientsConfig(Checked, error=TrainingError):
     """A world, a base policy, and what is compared there. A `recast-sim train` file is one of these too.
 
     Attributes:
@@ -50,33 +52,26 @@ class GradientsConfig:
         sampler: of the rollouts; default the training's.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     convergence: float = 1.0
     training: TrainingConfig = field(default_factory=TrainingConfig)
     regime: tuple[float, float, float] = (0.85, 0.13, 0.02)
-    constructors: tuple[str, ...] = COMPARED
+    constructors: AtLeastOne[str] = COMPARED
     group_sizes: tuple[int, ...] = (2, 8, 32)
-    prompts: int = 8192
-    groups_per_prompt: int = 64
+    prompts: PositiveInt = 8192
+    groups_per_prompt: Annotated[int, Field(gt=0, multiple_of=BATCHES)] = 64
     sampler: Sampler | None = None
 
     def __post_init__(self) -> None:
-        if not self.constructors:
-            raise TrainingError("GradientsConfig.constructors: none given")
+        super().__post_init__()
         smallest = 2 if any(get_constructor(name).rollouts for name in self.constructors) else 1
         for size in (*self.group_sizes, self.training.group_size):
             if size < smallest:
                 raise TrainingError(f"GradientsConfig.group_sizes: {size} must be at least {smallest} for these constructors")
-        if self.prompts < 1:
-            raise TrainingError(f"GradientsConfig.prompts: {self.prompts} must be at least 1")
-        if self.groups_per_prompt < 1 or self.groups_per_prompt % BATCHES:
-            raise TrainingError(f"GradientsConfig.groups_per_prompt: {self.groups_per_prompt} must be a multiple of {BATCHES}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gradients(Common):
     """Bias, variance and signal-to-noise of gradient estimates, exactly where they can be counted.
 
@@ -86,7 +81,7 @@ class Gradients(Common):
     """
 
     file: OptionalFile = None
-    config: Annotated[GradientsConfig, Nested] = field(default_factory=GradientsConfig, metadata={"type": GradientsConfig})
+    config: GradientsConfig
     no_calibrate: Flag = False
 
 

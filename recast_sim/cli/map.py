@@ -2,12 +2,12 @@
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, ClassVar
 
 import polars as pl
 
 from recast_sim.cli.shared import RECIPES, finish, folder
-from recast_sim.configio import FileOnly, Nested, OptionalFile, Sweeping, load_config, progress
+from recast_sim.commandline import OptionalFile, Sweeping, progress
+from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Axis, map_cells
 from recast_sim.experiments.protocol import Protocol, run_protocol
 from recast_sim.experiments.settings import Setting
@@ -17,7 +17,7 @@ from recast_sim.training.loop import TrainingError
 
 
 @dataclass(frozen=True)
-class MapConfig:
+class MapConfig(Checked, error=TrainingError):
     """The keys of a map file.
 
     Attributes:
@@ -28,23 +28,22 @@ class MapConfig:
         method: the method whose place is mapped; against: what it is held against.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     setting: Setting = field(default_factory=Setting)
-    axes: Annotated[tuple[Axis, ...], FileOnly] = ()
-    grids: Annotated[tuple[tuple[str, str], ...], FileOnly] = ()
+    axes: tuple[Axis, ...] = ()
+    grids: tuple[tuple[str, str], ...] = ()
     protocol: Protocol = field(default_factory=Protocol)
     method: str = "recast"
     against: tuple[str, ...] = ("grpo", "sft", "sft_hard_negative")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         compared = [method.name for method in self.protocol.parsed()]
         for name in (self.method, *self.against):
             if name not in compared:
                 raise TrainingError(f"MapConfig.against: {name!r} is not among protocol.methods; add it there")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Map(Sweeping):
     """A table and heat maps of the log budget ratio of a method to others, over a sweep of settings.
 
@@ -52,10 +51,8 @@ class Map(Sweeping):
         file: TOML file with the keys of the options; default recipes/map.toml.
     """
 
-    file: OptionalFile = None
-    config: Annotated[MapConfig, Nested] = field(
-        default_factory=lambda: load_config(MapConfig, RECIPES / "map.toml"), metadata={"type": MapConfig}
-    )
+    file: OptionalFile = RECIPES / "map.toml"
+    config: MapConfig
 
 
 def draw_the_map(command: Map) -> None:

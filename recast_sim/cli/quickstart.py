@@ -1,11 +1,12 @@
 """`recast-sim quickstart`: the laboratory in about two minutes."""
 
-import os
 import time
 from dataclasses import asdict, dataclass
 
+from pydantic import PositiveInt
+
 from recast_sim.cli.shared import finish, folder
-from recast_sim.configio import Common, Flag, progress
+from recast_sim.commandline import WORKERS, Common, Flag, progress
 from recast_sim.experiments.quickstart import QuickstartConfig, run_study
 from recast_sim.runs import RunWriter
 from recast_sim.training.loop import TrainingConfig
@@ -24,11 +25,11 @@ class Quickstart(Common):
         resume: go on with the study in --out.
     """
 
-    seeds: int = 5
-    steps: int = 100
+    seeds: PositiveInt = 5
+    steps: PositiveInt = 100
     convergence: float = 1.0
-    group_size: int = 32
-    workers: int = min(2, os.cpu_count() or 1)
+    group_size: PositiveInt = 32
+    workers: PositiveInt = WORKERS
     resume: Flag = False
 
 

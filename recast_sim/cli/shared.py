@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from recast_sim.configio import Common
+from recast_sim.commandline import Common
 
 if TYPE_CHECKING:
     from analysis.reports.report import Report

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+from pydantic import Field, NonNegativeFloat
 
 from recast_sim.cli.shared import finish, folder
 from recast_sim.closed_forms import gradient_weights as weights
 from recast_sim.closed_forms import iid_groups as forms
-from recast_sim.configio import Common, ConfigError
+from recast_sim.commandline import Common
+from recast_sim.configio import ConfigError
 from recast_sim.runs import RunWriter, atomic_file
 
 _PAPER_BETA = (1.235, 227.5)  # 85 / 13 / 2 at G = 32 (arXiv 2604.22169)
@@ -33,11 +35,11 @@ class Theory(Common):
         prompt_cost: what a group costs besides its rollouts, in rollouts, for the best group size.
     """
 
-    hit_rate: float | None = None
-    group: int = 32
+    hit_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    group: Annotated[int, Field(ge=2, le=_LARGEST)] = 32
     beta: tuple[float, float] | None = None
     constructors: tuple[str, ...] = ()
-    prompt_cost: float = 0.0
+    prompt_cost: NonNegativeFloat = 0.0
 
 
 def theory(command: Theory) -> None:
@@ -63,8 +65,6 @@ def theory(command: Theory) -> None:
 
 def _rates(command: Theory) -> tuple[float, tuple[float, float]]:
     p = command.hit_rate
-    if p is not None and not 0 < p < 1:
-        raise ConfigError(f"hit_rate: {p:g} must lie strictly between 0 and 1")
     if command.beta is None:
         return (0.0054, _PAPER_BETA) if p is None else (p, (_PAPER_BETA[0], _PAPER_BETA[0] * (1 - p) / p))
     a, b = command.beta
@@ -76,10 +76,6 @@ def _rates(command: Theory) -> tuple[float, tuple[float, float]]:
 
 
 def _checked(command: Theory) -> tuple[str, ...]:
-    if not 2 <= command.group <= _LARGEST:
-        raise ConfigError(f"group: {command.group} must be a whole number from 2 to {_LARGEST}")
-    if not 0 <= command.prompt_cost < np.inf:
-        raise ConfigError(f"prompt_cost: {command.prompt_cost:g} must be 0 or more, in rollouts")
     fit = tuple(name for name, form in weights.WEIGHTS.items() if form.least <= command.group)
     for name in command.constructors:
         if name not in fit:

@@ -2,12 +2,12 @@
 
 import copy
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, ClassVar
 
 import torch
 
 from recast_sim.cli.shared import finish, folder
-from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
+from recast_sim.commandline import Common, Flag, OptionalFile, progress
+from recast_sim.configio import Checked
 from recast_sim.runs import RunWriter, read_run
 from recast_sim.training.loop import TrainingConfig, train
 from recast_sim.world.environment import EnvironmentConfig, make_environment
@@ -16,10 +16,8 @@ from recast_sim.world.pretraining import train_base
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Checked):
     """A single run: a world, a base policy and a training run. The keys of a `recast-sim train` file."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -27,7 +25,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Train(Common):
     """One constructor in one world, from a TOML file and options.
 
@@ -37,7 +35,7 @@ class Train(Common):
     """
 
     file: OptionalFile = None
-    config: Annotated[RunConfig, Nested] = field(default_factory=RunConfig, metadata={"type": RunConfig})
+    config: RunConfig
     resume: Flag = False
 
 

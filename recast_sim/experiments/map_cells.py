@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any
 
-from recast_sim.configio import override
+from recast_sim.configio import AtLeastOne, Checked, override
 from recast_sim.experiments.settings import Setting
 from recast_sim.training.loop import TrainingError
 
@@ -13,17 +13,11 @@ Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Axis:
+class Axis(Checked, error=TrainingError):
     """One axis of a map: points are changes to the base setting by dotted key, with a `label` (default: their values)."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     name: str
-    points: tuple[Point, ...]
-
-    def __post_init__(self) -> None:
-        if not self.points:
-            raise TrainingError(f"Axis.points: axis {self.name!r} has none; give at least one")
+    points: AtLeastOne[Point]
 
 
 @dataclass(frozen=True)

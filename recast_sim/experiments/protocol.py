@@ -10,21 +10,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import PositiveFloat, PositiveInt
 
+from recast_sim.comparing import Method, best_rates, comparison_seeds, parse_method, rate_rows
+from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.experiments.settings import Setting, calibrate_setting, draw_world, load_world
-from recast_sim.experiments.simulated_method import Method, parse_method
 from recast_sim.runs import RunError, atomic_file
 from recast_sim.runs.sweep import Job, Submit
-from recast_sim.signal import get_constructor
-from recast_sim.training.loop import TrainingError, train
+from recast_sim.training.loop import TrainingConfig, TrainingError, train
 from recast_sim.training.plan_update import UpdateError
 from recast_sim.world.calibration import CalibrationError
 
-METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k")
+Metric = Literal["pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k", "geometric_mean"]
+METRICS: tuple[Metric, ...] = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k")
 ALL_THREE = "geometric_mean"  # of the three: a method must not buy one with another
 FINAL = 3  # evaluations whose mean is a run's final score
 _WATCHED = (
@@ -39,37 +41,28 @@ _WATCHED = (
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(Checked, error=TrainingError):
     """What is compared and how.
 
     Attributes:
-        methods: lines as `parse_method` reads them.
+        methods: lines as `parse_method` reads them; they set no learning rate, and may take that of another by `rate_of`.
         learning_rates: the grid of every method.
         seeds: reported worlds of a setting.
         tuning_seeds: worlds that only choose the learning rates.
         metrics: each gets its own tuned rate; "geometric_mean" is that of the three default ones.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    methods: tuple[str, ...] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
-    seeds: int = 20
-    tuning_seeds: int = 4
-    metrics: tuple[str, ...] = METRICS
+    methods: AtLeastOne[str] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
+    learning_rates: AtLeastOne[PositiveFloat] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    seeds: PositiveInt = 20
+    tuning_seeds: PositiveInt = 4
+    metrics: AtLeastOne[Metric] = METRICS
 
     def __post_init__(self) -> None:
-        for name in ("methods", "learning_rates", "metrics"):
-            if not getattr(self, name):
-                raise TrainingError(f"Protocol.{name}: empty; give at least one")
-        for name in ("seeds", "tuning_seeds"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"Protocol.{name}: {getattr(self, name)} must be at least 1")
-        for metric in self.metrics:
-            if metric not in (*METRICS, ALL_THREE):
-                raise TrainingError(f"Protocol.metrics: {metric!r} must be one of {', '.join((*METRICS, ALL_THREE))}")
-        names = [method.name for method in self.parsed()]
-        for method in self.parsed():
+        super().__post_init__()
+        parsed = self.parsed()
+        names = [method.name for method in parsed]
+        for method in parsed:
             if method.rate_of and method.rate_of not in names:
                 raise TrainingError(
                     f"Protocol.methods: {method.name!r} takes the rate of {method.rate_of!r}, which is not compared"
@@ -77,7 +70,7 @@ class Protocol:
 
     def parsed(self) -> list[Method]:
         """The methods, checked."""
-        return [parse_method(line) for line in self.methods]
+        return [parse_method(line, TrainingConfig(), without=("learning_rate",), may_follow=True) for line in self.methods]
 
 
 def run_protocol(
@@ -90,8 +83,7 @@ def run_protocol(
         submit: an open sweep.
         skip_failed: leave out a setting that cannot be calibrated instead of stopping (the map does).
     """
-    reported = range(seed, seed + protocol.seeds)
-    tuning = range(seed + 10_000, seed + 10_000 + protocol.tuning_seeds)
+    reported, tuning = comparison_seeds(seed, protocol.seeds, protocol.tuning_seeds)
     settings, knobs = _calibrated(settings, (*tuning, *reported), submit, skip_failed)
     worlds = [(name, s) for name in settings for s in (*tuning, *reported)]
     drawn = submit(f"{root.name}: worlds", [_world_job(root, settings[name], knobs[name, s], s) for name, s in worlds])
@@ -103,14 +95,21 @@ def run_protocol(
     tuned = [m for m in methods.values() if not m.rate_of]
     grid = [(name, m, lr, s) for name in settings for s in tuning for m in tuned for lr in protocol.learning_rates]
     trials = submit(f"{root.name}: tuning rates", [run_job(*run) for run in grid])
-    rates = _best_rates(grid, trials, protocol.metrics, methods)
+    scores = [
+        ((name, m.name, metric), lr, tuning_score(trial, metric))
+        for (name, m, lr, _), trial in zip(grid, trials, strict=True)
+        for metric in protocol.metrics
+    ]
+    rates = {key: rate for key, (rate, _) in best_rates(scores).items()}
+    followers = [m for m in methods.values() if m.rate_of]
+    rates |= {(n, m.name, k): rates[n, m.rate_of, k] for n in settings for m in followers for k in protocol.metrics}
     final = dict.fromkeys(
         (name, s, m, rates[name, m, k]) for name in settings for s in reported for m in methods for k in protocol.metrics
     )
     keys = [(name, methods[m], lr, s) for name, s, m, lr in final]
     runs = submit(f"{root.name}: reported runs", [run_job(*run) for run in keys])
     _write(root / "worlds.parquet", [_world_row(name, info) for (name, _), info in zip(worlds, drawn, strict=True)])
-    _write(root / "rates.parquet", _rate_rows(rates, methods, protocol.learning_rates))
+    _write(root / "rates.parquet", rate_rows(rates, list(methods.values()), protocol.learning_rates))
     _write(root / "runs.parquet", [row for run, result in zip(keys, runs, strict=True) for row in _run_rows(run, result)])
 
 
@@ -120,7 +119,7 @@ def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: i
     A run whose loss is not finite keeps the evaluations it has; its last scores count for the rest (a diverged rate loses).
     """
     world = load_world(worlds_folder(root, setting), setting.policy, seed)
-    config, log = method.training(setting.training, rate), EvaluationLog()
+    config, log = method.applied(setting.training, learning_rate=rate), EvaluationLog()
     try:
         train(copy.deepcopy(world.base), world.base, world.environment, config, seed, log)
     except UpdateError as error:
@@ -161,6 +160,11 @@ def final_score(evals: Sequence[Mapping[str, Any]], metric: str) -> float:
     return float(np.mean([row[metric] for row in evals[-FINAL:]]))
 
 
+def tuning_score(trial: Mapping[str, Any], metric: str) -> float:
+    """A trial's final score; a run that broke off loses to every other."""
+    return -1.0 if "failed" in trial else final_score(trial["evals"], metric)
+
+
 def _calibrated(
     settings: Mapping[str, Setting], seeds: Sequence[int], submit: Submit, skip_failed: bool
 ) -> tuple[dict[str, Setting], dict[tuple[str, int], dict[str, Any]]]:
@@ -194,37 +198,6 @@ def worlds_folder(root: Path, setting: Setting) -> Path:
 def _world_job(root: Path, setting: Setting, knobs: dict[str, Any], seed: int) -> Job:
     names = (root.name, "world", setting.world_name, seed)
     return Job(names, draw_world, (worlds_folder(root, setting), setting, knobs, seed))
-
-
-def _best_rates(
-    grid: list[tuple[str, Method, float, int]],
-    trials: list[dict[str, Any]],
-    metrics: Sequence[str],
-    methods: Mapping[str, Method],
-) -> dict[tuple[str, str, str], float]:
-    """Rate of each (setting, method, metric) with the best final score, mean over the tuning worlds."""
-    scores: dict[tuple[str, str, str], dict[float, list[float]]] = {}
-    for (name, method, rate, _), trial in zip(grid, trials, strict=True):
-        for metric in metrics:
-            by_rate = scores.setdefault((name, method.name, metric), {})
-            broken = "failed" in trial
-            by_rate.setdefault(rate, []).append(-1.0 if broken else final_score(trial["evals"], metric))
-    best = {key: max(by_rate, key=lambda rate: float(np.mean(by_rate[rate]))) for key, by_rate in scores.items()}
-    followers = [m for m in methods.values() if m.rate_of]
-    names = dict.fromkeys(name for name, *_ in grid)
-    return best | {(n, m.name, k): best[n, m.rate_of, k] for n in names for m in followers for k in metrics}
-
-
-def _rate_rows(
-    rates: Mapping[tuple[str, str, str], float], methods: Mapping[str, Method], grid: Sequence[float]
-) -> list[dict[str, Any]]:
-    """`at_edge`: the grid's end was chosen; `draws`: the method needs rollouts at all."""
-    edges = (min(grid), max(grid))
-    draws = {name: get_constructor(method.constructor).rollouts for name, method in methods.items()}
-    return [
-        {"setting": s, "method": m, "metric": k, "learning_rate": rate, "at_edge": rate in edges, "draws": draws[m]}
-        for (s, m, k), rate in rates.items()
-    ]
 
 
 def _run_rows(run: tuple[str, Method, float, int], result: dict[str, Any]) -> list[dict[str, Any]]:

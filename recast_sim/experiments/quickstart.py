@@ -8,8 +8,12 @@ import copy
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from pydantic import PositiveFloat, PositiveInt
+
+from recast_sim.comparing import best_rates
+from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.settings import Setting, calibrate_setting, draw_world, load_world
 from recast_sim.runs import RunWriter, read_run, write_json
@@ -22,7 +26,7 @@ COMPARED = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_n
 
 
 @dataclass(frozen=True)
-class QuickstartConfig:
+class QuickstartConfig(Checked, error=TrainingError):
     """What is compared, where, and how.
 
     Attributes:
@@ -34,22 +38,19 @@ class QuickstartConfig:
         gradient_prompts, gradient_groups: prompts, and groups of each, behind a gradient report.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    constructors: tuple[str, ...] = COMPARED
-    seeds: int = 5
+    constructors: AtLeastOne[str] = COMPARED
+    seeds: PositiveInt = 5
     regime: tuple[float, float, float] = (0.85, 0.13, 0.02)
     convergence: float = 1.0
-    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
+    learning_rates: AtLeastOne[PositiveFloat] = (0.01, 0.03, 0.1, 0.3)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    gradient_prompts: int = 8192
-    gradient_groups: int = 32
+    gradient_prompts: PositiveInt = 8192
+    gradient_groups: PositiveInt = 32
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or not self.learning_rates or not self.constructors:
-            raise TrainingError(f"StudyConfig: seeds {self.seeds}, learning_rates and constructors must not be empty")
+        super().__post_init__()
         for name in self.constructors:
             replace(self.training, constructor=name)  # an unknown name fails here, before hours of work
 
@@ -68,7 +69,9 @@ def run_study(
         submit("calibrating worlds", worlds)
         grid = [(name, rate) for name in config.constructors for rate in config.learning_rates]
         trials = [Job(("tuning", *g), run_one, (root / "tuning", root, config, *g, tuning)) for g in grid]
-        rates = _best_rates(grid, [result["score"] for result in submit("tuning learning rates", trials)])
+        results = submit("tuning learning rates", trials)
+        scores = [(name, rate, result["score"]) for (name, rate), result in zip(grid, results, strict=True)]
+        rates = {name: rate for name, (rate, _) in best_rates(scores).items()}
         runs = [(name, rates[name], s) for name in config.constructors for s in seeds]
         submit("training", [Job(("run", *run), run_one, (root / "runs", root, config, *run)) for run in runs])
     return rates
@@ -98,10 +101,3 @@ def run_one(folder: Path, root: Path, config: QuickstartConfig, constructor: str
     train(copy.deepcopy(world.base), world.base, world.environment, training, seed, writer)
     writer.close()
     return {"score": float(read_run(path).evals["pass_at_1_sampled"][-1])}
-
-
-def _best_rates(grid: list[tuple[str, float]], scores: list[float]) -> dict[str, float]:
-    best: dict[str, tuple[float, float]] = {}
-    for (name, rate), score in zip(grid, scores, strict=True):
-        best[name] = max(best.get(name, (score, rate)), (score, rate))
-    return {name: rate for name, (_, rate) in best.items()}

@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
+from pydantic import Field, PositiveInt
 from safetensors.torch import load_file
 
 from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
+from recast_sim.configio import Checked
 from recast_sim.runs import atomic_directory, write_json
 from recast_sim.runs.model_state import save_tensors
 from recast_sim.training.loop import TrainingConfig, TrainingError
@@ -22,7 +24,7 @@ from recast_sim.world.pretraining import train_base
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Checked, error=TrainingError):
     """Where methods are compared.
 
     Attributes:
@@ -34,18 +36,17 @@ class Setting:
         training: everything but constructor and learning rate, which the protocol sets.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     convergence: float = 1.0
     regime: tuple[float, ...] = (0.85, 0.13, 0.02)
-    regime_group_size: int = 32
-    hit_rate: float = 0.0
+    regime_group_size: PositiveInt = 32
+    hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     calibrate_each: bool = False
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.hit_rate and self.regime:
             raise TrainingError(f"Setting.hit_rate: {self.hit_rate} and a regime exclude each other; set regime to []")
 

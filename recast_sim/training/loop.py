@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from recast_sim.configio import Checked
 from recast_sim.runs import derive_seed
 from recast_sim.runs.model_state import latest_checkpoint, load_state, save_state
 from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor
@@ -23,7 +25,7 @@ from recast_sim.world.sampling import Sampler
 
 
 class TrainingError(ValueError):
-    """A bad training config; the message names the field, the value and the mend."""
+    """A bad training config; the message names the field, the value and the fix."""
 
 
 class TrainingLog(Protocol):
@@ -42,7 +44,7 @@ class TrainingLog(Protocol):
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Checked, error=TrainingError):
     """One run of the loop.
 
     Attributes:
@@ -57,35 +59,27 @@ class TrainingConfig:
         evaluate_every, checkpoint_every: in steps; 0 checkpoints never.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     constructor: str = "recast"
     signal: SignalConfig = field(default_factory=SignalConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    group_size: int = 32
-    prompts_per_step: int = 64
-    steps: int = 100
+    group_size: PositiveInt = 32
+    prompts_per_step: PositiveInt = 64
+    steps: PositiveInt = 100
     optimiser: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = 0.003
-    updates_per_batch: int = 1
+    learning_rate: PositiveFloat = 0.003
+    updates_per_batch: PositiveInt = 1
     sampler: Sampler = "iid"
-    max_draws: int = 10
+    max_draws: PositiveInt = 10
     norm_like: str = ""
-    evaluate_every: int = 10
-    checkpoint_every: int = 0
+    evaluate_every: PositiveInt = 10
+    checkpoint_every: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if get_constructor(self.constructor).compares and self.group_size == 1:
             raise TrainingError(f"TrainingConfig.group_size: 1 is too small for {self.constructor}, which compares rollouts")
         if self.norm_like:
             get_constructor(self.norm_like)
-        for name in ("group_size", "prompts_per_step", "steps", "updates_per_batch", "max_draws", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"TrainingConfig.{name}: {getattr(self, name)} must be at least 1")
-        if self.checkpoint_every < 0:
-            raise TrainingError(f"TrainingConfig.checkpoint_every: {self.checkpoint_every} must be 0 or more")
-        if not self.learning_rate > 0:
-            raise TrainingError(f"TrainingConfig.learning_rate: {self.learning_rate} must be positive")
 
 
 def train(

@@ -5,18 +5,24 @@ Every quantity is a parameter. Axes: I items, D context dimensions, N prompts, T
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from recast_sim.catalog import Catalog, synthetic_codes, zipf_popularity
+from recast_sim.configio import Checked
 from recast_sim.runs import derive_seed
 
 
+class WorldError(ValueError):
+    """A bad knob of the environment; the message names the field, the value and the fix."""
+
+
 @dataclass(frozen=True)
-class EnvironmentConfig:
+class EnvironmentConfig(Checked, error=WorldError):
     """Knobs of the generative model.
 
     Attributes:
@@ -31,37 +37,21 @@ class EnvironmentConfig:
         blur: standard deviation of the noise on what the policy sees of a context, relative to the context's own.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    items: int = 450
+    items: PositiveInt = 450
     sizes: tuple[int, ...] = (16, 16, 16)
-    dim: int = 16
+    dim: PositiveInt = 16
     alpha: float = 0.0
-    beta: float = 1.0
-    rho: float = 0.7
-    targets: int = 1
-    train_prompts: int = 8192
-    heldout_prompts: int = 2048
-    blur: float = 0.0
+    beta: NonNegativeFloat = 1.0
+    rho: Annotated[float, Field(ge=0, le=1)] = 0.7
+    targets: PositiveInt = 1
+    train_prompts: PositiveInt = 8192
+    heldout_prompts: PositiveInt = 2048
+    blur: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.items >= 1, "items", self.items, "must be at least 1")
-        _check(self.dim >= 1, "dim", self.dim, "must be at least 1")
-        _check(self.beta >= 0, "beta", self.beta, "must be 0 or more")
-        _check(0 <= self.rho <= 1, "rho", self.rho, "must lie in [0, 1]")
-        _check(1 <= self.targets <= self.items, "targets", self.targets, f"must lie in 1..{self.items} (items)")
-        _check(self.train_prompts >= 1, "train_prompts", self.train_prompts, "must be at least 1")
-        _check(self.heldout_prompts >= 1, "heldout_prompts", self.heldout_prompts, "must be at least 1")
-        _check(self.blur >= 0, "blur", self.blur, "must be 0 or more")
-
-
-class WorldError(ValueError):
-    """A bad knob of the environment; the message names the field, the value and the mend."""
-
-
-def _check(ok: bool, field: str, value: object, mend: str) -> None:
-    if not ok:
-        raise WorldError(f"EnvironmentConfig.{field}: {value} {mend}")
+        super().__post_init__()
+        if self.targets > self.items:
+            raise WorldError(f"EnvironmentConfig.targets: {self.targets} must be at most {self.items} (items)")
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ of h, Y leaves, V nodes of all levels 1..L one after the other, W nodes of all l
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, embedding_bag, pad
 
 from recast_sim.catalog import Catalog
+from recast_sim.configio import Checked
 
 _SMALL_TREE = 4096  # nodes up to which tables over all levels at once are kept
 _FEW = 2**18  # logits so few that scoring nodes nobody asked for costs less than the calls that pick out the others
@@ -25,17 +27,11 @@ class PolicyError(ValueError):
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
+class PolicyConfig(Checked, error=PolicyError):
     """Capacity of a policy. `width` is the rank of "low_rank" and the hidden width of "mlp"; "linear" ignores it."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     kind: Literal["linear", "low_rank", "mlp"] = "linear"
-    width: int = 32
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise PolicyError(f"PolicyConfig.width: {self.width} must be at least 1")
+    width: PositiveInt = 32
 
 
 class TreePolicy(nn.Module):

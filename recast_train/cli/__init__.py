@@ -3,7 +3,7 @@
 import sys
 
 from recast_sim.catalog import CatalogError
-from recast_sim.configio import run_command
+from recast_sim.commandline import run_command
 from recast_sim.runs import RunError
 from recast_sim.runs.sweep import SweepError
 from recast_sim.signal import SignalError

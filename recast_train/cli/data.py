@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import PositiveInt
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from recast_sim.configio import Common, Positional
-from recast_train.data import DataConfig, DataError, Format, TableColumns, read_source, recognise
+from recast_sim.commandline import Common, Positional
+from recast_train.data import DataConfig, Format, TableColumns, read_source, recognise
 
 _METRICS = ("hr@10", "ndcg@10")
 _POLICIES = ("seen_filtered", "unfiltered")
@@ -33,15 +34,13 @@ class Data(Common):
     path: Positional[Path | None] = None
     format: Format | None = None
     columns: TableColumns = field(default_factory=TableColumns)
-    core: int = 5
-    prompts: int = 2000
+    core: PositiveInt = 5
+    prompts: PositiveInt = 2000
 
 
 def data(command: Data) -> None:
     from recast_train.data.describe import describe
 
-    if command.prompts < 1:
-        raise DataError(f"--prompts: {command.prompts} must be at least 1")
     kind = command.format or ("ml-100k" if command.path is None else recognise(command.path))
     config = DataConfig(kind, command.path, columns=command.columns, core=command.core, seed=command.seed)
     found = {"path": str(command.path or kind), **describe(read_source(config), command.prompts, command.seed)}

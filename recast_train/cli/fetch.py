@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from recast_sim.configio import Common, Positional
+from recast_sim.commandline import Common, Positional
 from recast_train.data import fetch_ml100k
 
 

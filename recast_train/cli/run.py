@@ -2,15 +2,14 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from recast_sim.configio import Common, Flag, Nested, OptionalFile, progress
+from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_train.pipeline.recipe import RealConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRecipe(Common):
     """A whole real run from a recipe: data, semantic IDs, supervised start, RL methods, evaluation, table and figure.
 
@@ -20,7 +19,7 @@ class RunRecipe(Common):
     """
 
     file: OptionalFile = None
-    config: Annotated[RealConfig, Nested] = field(default_factory=RealConfig, metadata={"type": RealConfig})
+    config: RealConfig
     resume: Flag = False
 
 

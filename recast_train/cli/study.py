@@ -2,19 +2,18 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
-from recast_sim.configio import Nested, OptionalFile, Sweeping, progress
+from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.runs import RunWriter
 from recast_sim.runs.sweep import open_sweep
 from recast_train.data import load_source
 from recast_train.pipeline.real_study import StudyConfig, run_study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study(Sweeping):
     """Methods from several starting points over seeds, at rates chosen on validation: tables with intervals, and a figure.
 
@@ -23,7 +22,7 @@ class Study(Sweeping):
     """
 
     file: OptionalFile = None
-    config: Annotated[StudyConfig, Nested] = field(default_factory=StudyConfig, metadata={"type": StudyConfig})
+    config: StudyConfig
 
 
 def study(command: Study) -> None:

@@ -3,14 +3,14 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from recast_sim.configio import Common, Nested, OptionalFile, progress
+from recast_sim.commandline import Common, OptionalFile, PartOf, progress
+from recast_sim.configio import Checked
 from recast_train.data import read_dataset
 from recast_train.pipeline.recipe import DataConfig, RealConfig
 from recast_train.semantic_id import SemanticIdError, SidConfig, SidTable, make_sids, save_sids
@@ -24,20 +24,14 @@ _ERROR = "reconstruction error: squared, from the levels so far, over the spread
 
 
 @dataclass(frozen=True)
-class TokenizeConfig:
+class TokenizeConfig(Checked):
     """The part of a recipe that semantic IDs are made of."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     data: DataConfig = field(default_factory=DataConfig)
     sids: SidConfig = field(default_factory=SidConfig)
 
 
-def _of_recipe(recipe: RealConfig) -> TokenizeConfig:
-    return TokenizeConfig(recipe.data, recipe.sids)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tokenize(Common):
     """Semantic IDs of a recipe's data, with a report: sids.safetensors and sids.json in --out.
 
@@ -46,9 +40,7 @@ class Tokenize(Common):
     """
 
     file: OptionalFile = None
-    config: Annotated[TokenizeConfig, Nested] = field(
-        default_factory=TokenizeConfig, metadata={"type": Annotated[RealConfig, AfterValidator(_of_recipe)]}
-    )
+    config: Annotated[TokenizeConfig, PartOf(RealConfig)]
 
 
 def tokenize(command: Tokenize) -> None:

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
+from pydantic import PositiveInt
+
+from recast_sim.configio import Checked
 from recast_train.data.data_error import DataError
 from recast_train.data.plain_table import TableColumns
 
@@ -13,7 +16,7 @@ PROMPT_FORMATS = ("minionerec", "openonerec")  # they come as prompts, split and
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Checked, error=DataError):
     """Where the data comes from.
 
     Attributes:
@@ -27,22 +30,16 @@ class DataConfig:
         seed: of the order of ties in time; apart from the run's seed, so that all seeds are tested on the same prompts.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     format: Format = "ml-100k"
     path: Path | None = None
     wheel: Path | None = None
     columns: TableColumns = field(default_factory=TableColumns)
-    core: int = 5
-    max_history: int = 20
+    core: PositiveInt = 5
+    max_history: PositiveInt = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("core", "max_history"):
-            if getattr(self, name) < 1:
-                raise DataError(f"DataConfig.{name}: {getattr(self, name)} must be at least 1")
-        if self.format not in FORMATS:
-            raise DataError(f"DataConfig.format: {self.format!r} is unknown; choose from {', '.join(FORMATS)}")
+        super().__post_init__()
         if self.format == "ml-100k" and self.path is not None:
             others = ", ".join(FORMATS[1:])
             raise DataError(f"DataConfig.path: 'ml-100k' is fetched, so {str(self.path)!r} needs a format of {others}")

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import polars as pl
 
+from recast_sim.runs.table_files import file_faults, is_parquet, text_lines
 from recast_train.data.data_config import FORMATS, Format
 from recast_train.data.data_error import DataError
 from recast_train.data.interactions import Split
 from recast_train.data.minionerec import COLUMNS
-from recast_train.data.parquet_columns import is_parquet, parquet_errors
-from recast_train.data.text_lines import numbered_lines
 
 _NAMES: dict[str, Split] = {
     "train": "train",
@@ -65,11 +64,12 @@ def recognise(path: Path) -> Format:
         raise DataError(f"{path}: no *.index.json and no *.parquet in the folder; give a file, or --format of {_choices()}")
     try:
         if is_parquet(path):
-            with parquet_errors(path):
+            with file_faults(path, DataError):
                 return "openonerec" if "messages" in pl.scan_parquet(path, glob=False).collect_schema() else "table"
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a file or folder that is there") from error
-    _, first = next(numbered_lines(path), (0, ""))
+    _, line = next(text_lines(path, DataError), (0, ""))
+    first = line.rstrip("\r\n")
     if "user_id:token" in first.split("\t"):
         return "atomic"
     if "," in first:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recast_sim.runs.table_files import text_lines
 from recast_train.data.data_error import DataError
 from recast_train.data.given_sids import Codes, parse_levels
 from recast_train.data.prompt_table import PromptTable
-from recast_train.data.text_lines import csv_rows, numbered_lines
+from recast_train.data.wanted_columns import csv_columns
 
 COLUMNS = (
     "user_id",
@@ -31,7 +32,7 @@ def read_index(path: Path) -> dict[str, Codes]:
     Raises DataError with file and item for what is not such an object, an item that is there twice, an SID token that does
     not name its level, SIDs of different lengths, and two items with the same SID (ranks would not be defined).
     """
-    text = "\n".join(line for _, line in numbered_lines(path))
+    text = "".join(line for _, line in text_lines(path, DataError))
     try:
         pairs = json.loads(text, object_pairs_hook=lambda found: found)
     except (ValueError, RecursionError) as error:
@@ -61,12 +62,12 @@ def read_minionerec(path: Path, index: dict[str, Codes], titles: dict[str, str] 
     """Prompts of one CSV file (columns COLUMNS in any order; the history columns hold Python lists), items as in `index`.
 
     `titles` are known from other files, and grow by those of this one. Raises DataError with file, line and column for what
-    `csv_rows` refuses, a list that is none, lists of different length, an empty history or user, an item that the index
+    `csv_columns` refuses, a list that is none, lists of different length, an empty history or user, an item that the index
     lacks, an SID that is not the index's, and an item of two titles.
     """
     table = PromptTable(index, {} if titles is None else titles)
     number = {item: place for place, item in enumerate(index)}
-    for line, cells in csv_rows(path, COLUMNS):
+    for line, cells in csv_columns(path, COLUMNS):
         row: dict[str, str] = dict(zip(COLUMNS, cells, strict=True))
         history = {name: _parsed(path, line, name, row[name]) for name in COLUMNS if name.startswith("history")}
         count = len(history["history_item_id"])

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import polars as pl
 
+from recast_sim.configio import Checked
+from recast_sim.runs.table_files import file_faults
 from recast_train.data.data_error import DataError
-from recast_train.data.parquet_columns import parquet_errors, scan_parquet
-from recast_train.data.text_lines import csv_rows
+from recast_train.data.wanted_columns import csv_columns, parquet_columns
 
 CHUNK = 1 << 19  # CSV rows held as Python strings at once
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
@@ -17,22 +17,21 @@ _TIMES = (pl.Float32, pl.Float64, pl.Date, pl.Datetime, *_INTEGERS)
 
 
 @dataclass(frozen=True)
-class TableColumns:
+class TableColumns(Checked, error=DataError):
     """Names of a table's columns.
 
     Attributes:
         timestamp: "" for a table without one: the order of its rows is the time.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     user: str = "user"
     item: str = "item"
     timestamp: str = "timestamp"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.user or not self.item or len({self.user, self.item, self.timestamp}) < 3:
-            raise DataError(f"TableColumns: {self} must name different columns, and user and item at least; mend the names")
+            raise DataError(f"TableColumns: {self} must name different columns, and user and item at least; fix the names")
 
 
 def read_table(path: Path, columns: TableColumns | None = None) -> pl.DataFrame:
@@ -41,8 +40,8 @@ def read_table(path: Path, columns: TableColumns | None = None) -> pl.DataFrame:
     A name that ends in .parquet is read as parquet, any other as CSV with a header. Ids are strings or integers; a timestamp
     is a number, or in parquet a date or datetime, which becomes its integer count of days, or of its own unit, from 1970.
     Whole numbers stay integers: nanoseconds do not fit a float. Raises DataError with file, row (parquet, from 0) or line
-    (CSV) and column for an id that is missing or empty, a timestamp that is missing or not finite, and what `scan_parquet`
-    and `csv_rows` refuse. A CSV file cut inside its last cell cannot be told apart.
+    (CSV) and column for an id that is missing or empty, a timestamp that is missing or not finite, and what `parquet_columns`
+    and `csv_columns` refuse. A CSV file cut inside its last cell cannot be told apart.
     """
     columns = columns or TableColumns()
     names = {columns.user: "user", columns.item: "item"}
@@ -63,8 +62,8 @@ def read_table(path: Path, columns: TableColumns | None = None) -> pl.DataFrame:
 
 def _parquet(path: Path, names: dict[str, str]) -> pl.DataFrame:
     wanted = {column: _TIMES if name == "timestamp" else _IDS for column, name in names.items()}
-    lazy = scan_parquet(path, wanted)
-    with parquet_errors(path):
+    lazy = parquet_columns(path, wanted)
+    with file_faults(path, DataError):
         frame = lazy.rename(names).with_row_index("place").collect(engine="streaming")
     ids = [pl.col(name).cast(pl.String) for name in ("user", "item")]
     times = [_finite(frame["timestamp"].to_physical())] if "timestamp" in frame.columns else []
@@ -75,7 +74,7 @@ def _parquet(path: Path, names: dict[str, str]) -> pl.DataFrame:
 def _csv(path: Path, names: dict[str, str]) -> pl.DataFrame:
     parts: list[pl.DataFrame] = []
     rows: list[tuple[str | int, ...]] = []
-    for line, cells in csv_rows(path, list(names)):
+    for line, cells in csv_columns(path, list(names)):
         rows.append((line, *cells))
         if len(rows) == CHUNK:
             parts.append(_strings(rows, names))

@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
+from recast_sim.runs.table_files import file_faults
 from recast_train.data.data_error import DataError
 from recast_train.data.given_sids import Codes, parse_levels
-from recast_train.data.parquet_columns import parquet_errors, scan_parquet
 from recast_train.data.prompt_table import PromptTable
+from recast_train.data.wanted_columns import parquet_columns
 
 BATCH = 16384  # rows read at once
 _SID = re.compile(r"<\|sid_begin\|>(.*?)<\|sid_end\|>", re.DOTALL)
@@ -38,13 +39,13 @@ def scan_openonerec(path: Path, codes: dict[str, Codes]) -> Iterator[ChatRow]:
     A row's messages are a JSON string: a list of {"role", "content"}, content a string or a list of {"type": "text", "text"}.
     The last one is the assistant's answer; its SIDs after any `</think>` are the targets, in its order. The SIDs of the
     system's and the user's messages are the history, in the order of the text. Raises DataError with file, row (from 0) and
-    column for what `scan_parquet` refuses, a null, wrong JSON, other messages, an SID that is not whole or of another number
+    column for what `parquet_columns` refuses, a null, wrong JSON, other messages, an SID that is not whole or of another number
     of levels, no SID in the history, and none in the answer.
     """
-    lazy = scan_parquet(path, {"messages": (pl.String,)})
+    lazy = parquet_columns(path, {"messages": (pl.String,)})
     start = 0
     while True:
-        with parquet_errors(path):
+        with file_faults(path, DataError):
             texts = lazy.slice(start, BATCH).collect()["messages"].to_list()
         for number, text in enumerate(texts, start):
             yield _row(f"{path}: row {number}, column messages", number, text, codes)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recast_sim.runs.table_files import text_lines
 from recast_train.data.data_error import DataError
-from recast_train.data.text_lines import numbered_lines
 
 CHUNK = 1 << 20  # interactions held as Python strings at once
 
@@ -16,14 +16,14 @@ def read_sequences(path: Path) -> pl.DataFrame:
 
     There are no timestamps: the position is the time, so no tie has to be broken. Ids are parted by blanks or tabs. Raises
     DataError with file and line for an empty file, an empty line, a user without items, a user on two lines, and what
-    `numbered_lines` refuses. A plain file cut inside its last id, or after an item of it, cannot be told apart.
+    `text_lines` refuses. A plain file cut inside its last id, or after an item of it, cannot be told apart.
     """
     line_of: dict[str, int] = {}
     parts: list[pl.DataFrame] = []
     users: list[str] = []
     lengths: list[int] = []
     items: list[str] = []
-    for number, line in numbered_lines(path):
+    for number, line in text_lines(path, DataError):
         fields = line.split()
         if len(fields) < 2:
             found = f"user {fields[0]!r} has no item" if fields else "the line is empty"

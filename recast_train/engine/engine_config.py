@@ -2,13 +2,14 @@
 
 import os
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from recast_train.model import require
+from recast_sim.configio import Checked
+from recast_train.model import TrainError, require
 
 
 @dataclass(frozen=True)
-class EngineConfig:
+class EngineConfig(Checked, error=TrainError):
     """How the work is spread. World size and rank are the launcher's (`accelerate launch`, `torchrun`).
 
     Attributes:
@@ -17,15 +18,8 @@ class EngineConfig:
         precision: "bf16" computes in bfloat16 and keeps parameters and optimiser state in fp32.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     strategy: Literal["single", "ddp", "fsdp2"] = "single"
     precision: Literal["fp32", "bf16"] = "fp32"
-
-    def __post_init__(self) -> None:
-        strategies, precisions = ("single", "ddp", "fsdp2"), ("fp32", "bf16")
-        require(self.strategy in strategies, "EngineConfig.strategy", self.strategy, f"must be one of {strategies}")
-        require(self.precision in precisions, "EngineConfig.precision", self.precision, f"must be one of {precisions}")
 
 
 def launched_world(config: EngineConfig) -> int:

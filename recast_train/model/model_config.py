@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+
+from recast_sim.configio import Checked, Share
 
 Size = Literal["custom", "tiny", "small", "base", "qwen3-0.6b", "qwen3-1.7b", "qwen3-8b"]
 SLOT, CHAT = "{history}", "{chat}"
@@ -56,7 +60,7 @@ _WIDTHS = ("hidden", "layers", "heads", "kv_heads", "feed_forward")
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked, error=TrainError):
     """Which LM, its vocabulary, and how it is computed.
 
     Attributes:
@@ -80,33 +84,28 @@ class ModelConfig:
             padding, packed rows, branches of a cache) go through sdpa, since flash-attn takes no such mask.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     size: Size = "custom"
     checkpoint: Path | None = None
-    hidden: int = 128
-    layers: int = 3
-    heads: int = 4
-    kv_heads: int | None = None
-    feed_forward: int = 384
+    hidden: PositiveInt = 128
+    layers: PositiveInt = 3
+    heads: PositiveInt = 4
+    kv_heads: PositiveInt | None = None
+    feed_forward: PositiveInt = 384
     vocabulary: Literal["sid", "text"] = "sid"
     tokenizer: Path | None = None
     prompt: str = "Items that the user chose, the oldest first: {history}\nWhich item comes next?"
-    dropout: float = 0.2
-    attention_dropout: float = 0.1
+    dropout: Share = 0.2
+    attention_dropout: Share = 0.1
     precision: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = False
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "heads", "feed_forward"):
-            require(getattr(self, name) >= 1, f"ModelConfig.{name}", getattr(self, name), "must be at least 1")
+        super().__post_init__()
         fits = self.hidden % (2 * self.heads) == 0
         require(fits, "ModelConfig.hidden", self.hidden, f"must be a multiple of {2 * self.heads} (2 * heads)")
-        kv_fits = self.kv_heads is None or (self.kv_heads >= 1 and self.heads % self.kv_heads == 0)
+        kv_fits = self.kv_heads is None or self.heads % self.kv_heads == 0
         require(kv_fits, "ModelConfig.kv_heads", self.kv_heads, f"must divide heads ({self.heads})")
-        for name in ("dropout", "attention_dropout"):
-            require(0 <= getattr(self, name) < 1, f"ModelConfig.{name}", getattr(self, name), "must lie in [0, 1)")
         self._check_source()
         self._check_text()
 

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import PositiveFloat, PositiveInt
 
-from recast_sim.configio import FileOnly, override
+from recast_sim.comparing import Method, best_rates, comparison_seeds, rate_rows
+from recast_sim.configio import AtLeastOne, Checked, override
 from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
@@ -26,10 +28,9 @@ from recast_train.data.references import choose_neighbours, references
 from recast_train.engine import Engine
 from recast_train.evaluate import score_prompts
 from recast_train.model import SidModel, TrainError, require
-from recast_train.pipeline.recipe import Recipe, check_methods
+from recast_train.pipeline.recipe import Recipe, parse_methods
 from recast_train.pipeline.run_task import Task, prepare
 from recast_train.pipeline.stages import evaluated, read_evaluation, reinforced, supervised
-from recast_train.rl.rl_method import Method, parse_method
 
 TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
 START = "start"
@@ -38,40 +39,35 @@ Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(Checked, error=TrainError):
     """The keys of a study's recipe.
 
     Attributes:
         setting: what all points share.
         points: starting points or sizes: changes to the setting by dotted key, each with a `label`; none studies it as it is.
-        methods: lines as `parse_method` reads them.
+        methods: lines as `parse_methods` reads them; they set no learning rate.
         learning_rates: the grid of every method.
         seeds: reported seeds, counted from the run's; `tuning_seeds` choose the rates and are not reported.
         tuning_prompts: validation prompts that judge a rate.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     setting: Recipe = field(default_factory=Recipe)
-    points: Annotated[tuple[Point, ...], FileOnly] = ()
-    methods: tuple[str, ...] = ("grpo", "recast", "sft")
-    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3)
-    seeds: int = 5
-    tuning_seeds: int = 1
-    tuning_prompts: int = 2000
+    points: tuple[Point, ...] = ()
+    methods: AtLeastOne[str] = ("grpo", "recast", "sft")
+    learning_rates: AtLeastOne[PositiveFloat] = (3e-5, 1e-4, 3e-4, 1e-3)
+    seeds: PositiveInt = 5
+    tuning_seeds: PositiveInt = 1
+    tuning_prompts: PositiveInt = 2000
 
     def __post_init__(self) -> None:
-        check_methods("StudyConfig.methods", self.methods)
-        own = [line for line in self.methods if "learning_rate" in parse_method(line).changes]
+        super().__post_init__()
+        own = [
+            method.name for method in parse_methods(self.methods, "StudyConfig.methods") if "learning_rate" in method.changes
+        ]
         require(not own, "StudyConfig.methods", own, "must set no learning_rate; the study chooses it")
-        for name in ("methods", "learning_rates"):
-            require(len(getattr(self, name)) > 0, f"StudyConfig.{name}", "()", "must hold at least one")
         rates = self.learning_rates
-        require(all(0 < rate < np.inf for rate in rates), "StudyConfig.learning_rates", rates, "must be positive and finite")
         distinct = len({f"{rate:g}" for rate in rates})  # as folders name them
         require(distinct == len(rates), "StudyConfig.learning_rates", rates, "must not repeat a rate")
-        for name in ("seeds", "tuning_seeds", "tuning_prompts"):
-            require(getattr(self, name) >= 1, f"StudyConfig.{name}", getattr(self, name), "must be at least 1")
         self.settings()
 
     def settings(self) -> dict[str, Recipe]:
@@ -93,9 +89,8 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
     Raises:
         DataError, SemanticIdError, TrainError: see the stages. A rate that diverges in tuning is left out, not fatal.
     """
-    settings, methods = config.settings(), [parse_method(line) for line in config.methods]
-    reported = range(seed, seed + config.seeds)
-    tuning = range(seed + 10_000, seed + 10_000 + config.tuning_seeds)
+    settings, methods = config.settings(), parse_methods(config.methods)
+    reported, tuning = comparison_seeds(seed, config.seeds, config.tuning_seeds)
     both = [(label, s) for label in settings for s in (*tuning, *reported)]
 
     def job(kind: str, label: str, s: int, *more: Any) -> Job:
@@ -110,7 +105,7 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
     found = submit("methods", [job("final", *run) for run in final])
     started = [{"setting": label, "seed": s, **row} for (label, s), row in zip(both, starts, strict=True)]
     _write(root / "starts.parquet", [row for row in started if row["seed"] in reported])
-    _write(root / "rates.parquet", _rate_rows(rates, config.learning_rates, methods))
+    _write(root / "rates.parquet", rate_rows(rates, methods, config.learning_rates))
     evals = [
         {"setting": label, "seed": s, "method": m.name, "learning_rate": rate, **row}
         for (label, s, m, rate), result in zip(final, found, strict=True)
@@ -172,7 +167,7 @@ def _task(root: Path, setting: Recipe, seed: int) -> Iterator[Task]:
 
 
 def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:
-    return reinforced(task, method, method.rl(task.config.rl, learning_rate=rate), folder)
+    return reinforced(task, method, method.applied(task.config.rl, learning_rate=rate), folder)
 
 
 def _best_rates(
@@ -185,42 +180,22 @@ def _best_rates(
     Raises:
         RunError: no rate of a method is left.
     """
-    scores: dict[tuple[str, str], dict[float, list[float]]] = {}
-    failures: dict[tuple[str, str], str] = {}
-    for (label, _, method, rate), trial in zip(grid, trials, strict=True):
-        key = (label, method.name)
-        scores.setdefault(key, {}).setdefault(rate, []).append(_score(trial))
-        if "failed" in trial:
-            failures.setdefault(key, f" (rate {rate:g}: {trial['failed']})")
-    best = {}
-    for key, by_rate in scores.items():
-        means = {rate: float(np.mean(values)) for rate, values in by_rate.items()}
-        best[key] = max(means, key=means.__getitem__)
-        if means[best[key]] < np.log(10 * _NO_HIT):
-            label, name = key
-            why = failures.get(key, "")
+    tried = [((label, method.name), rate, trial) for (label, _, method, rate), trial in zip(grid, trials, strict=True)]
+    best = best_rates((key, rate, _score(trial)) for key, rate, trial in tried)
+    for (label, name), (_, score) in best.items():
+        if score < np.log(10 * _NO_HIT):
+            failed = [(rate, t["failed"]) for key, rate, t in tried if key == (label, name) and "failed" in t]
+            why = " (rate {:g}: {})".format(*failed[0]) if failed else ""
             raise RunError(
                 f"{name} in {label}: no learning rate of the grid gives a finite loss and a hit{why}; give smaller ones"
             )
-    return best
+    return {key: rate for key, (rate, _) in best.items()}
 
 
 def _score(trial: Mapping[str, Any]) -> float:
     if "failed" in trial:
         return -np.inf
     return float(np.log(np.maximum([trial["metrics"][name] for name in TUNED], _NO_HIT)).mean())
-
-
-def _rate_rows(
-    rates: Mapping[tuple[str, str], float], grid: Sequence[float], methods: Sequence[Method]
-) -> list[dict[str, Any]]:
-    """`at_edge`: the grid's end was chosen; `draws`: the method needs rollouts at all."""
-    draws = {method.name: method.constructor.rollouts for method in methods}
-    edges = (min(grid), max(grid))
-    return [
-        {"setting": label, "method": name, "learning_rate": rate, "at_edge": rate in edges, "draws": draws[name]}
-        for (label, name), rate in rates.items()
-    ]
 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> None:

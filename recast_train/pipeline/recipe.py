@@ -1,15 +1,17 @@
 """The keys of a recipe: what a real run is made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Literal
 
+from recast_sim.comparing import Method, parse_method
+from recast_sim.configio import Checked
 from recast_train.data.data_config import DataConfig
 from recast_train.engine import EngineConfig
 from recast_train.engine.sinks import SinkName
 from recast_train.evaluate import EvaluationConfig
-from recast_train.model import ModelConfig, require
+from recast_train.model import ModelConfig, TrainError, require
 from recast_train.rl.rl_config import RlConfig
-from recast_train.rl.rl_method import parse_method
 from recast_train.semantic_id import SidConfig
 from recast_train.sft import SftConfig
 
@@ -17,14 +19,12 @@ METHODS = ("grpo", "recast", "sft", "sft_hard_negative")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked, error=TrainError):
     """What a method is trained on and from: data, semantic IDs, model, supervised start, loop, evaluation.
 
     Attributes:
         device: "cuda" fails where there is none.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     data: DataConfig = field(default_factory=DataConfig)
     sids: SidConfig = field(default_factory=SidConfig)
@@ -41,7 +41,7 @@ class RealConfig(Recipe):
     """A real run, the keys of a recipe.
 
     Attributes:
-        methods: lines as `parse_method` reads them ("recast w_minus=0.3"), each trained from the same supervised start.
+        methods: lines as `parse_methods` reads them ("recast w_minus=0.3"), each trained from the same supervised start.
         sink: a library that gets the rows of steps and evaluations as well. It changes no number and may change on --resume.
     """
 
@@ -49,12 +49,18 @@ class RealConfig(Recipe):
     sink: SinkName = "none"
 
     def __post_init__(self) -> None:
-        check_methods("RealConfig.methods", self.methods)
-        sinks = get_args(SinkName)
-        require(self.sink in sinks, "RealConfig.sink", self.sink, f"must be one of {', '.join(sinks)}")
+        super().__post_init__()
+        parse_methods(self.methods, "RealConfig.methods")
 
 
-def check_methods(field_name: str, lines: tuple[str, ...]) -> None:
-    """Refuse an unknown constructor, key or value, or a line given twice, before any training."""
-    names = [parse_method(line).name for line in lines]
-    require(len(set(names)) == len(names), field_name, lines, "must not repeat a name")
+def parse_methods(lines: Sequence[str], field_name: str = "methods") -> list[Method]:
+    """Methods of a real run: keys of a line are fields of SignalConfig, ObjectiveConfig and RlConfig.
+
+    Raises:
+        ConfigError, SignalError: see `parse_method`.
+        TrainError: a line given twice.
+    """
+    methods = [parse_method(line, RlConfig()) for line in lines]
+    names = [method.name for method in methods]
+    require(len(set(names)) == len(names), field_name, tuple(lines), "must not repeat a name")
+    return methods

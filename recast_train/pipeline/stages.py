@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from recast_sim.comparing import Method
 from recast_sim.runs import RunError, RunWriter, atomic_directory, derive_seed, write_json
 from recast_sim.runs.model_state import read_tensors, save_tensors
 from recast_sim.runs.reader import read_manifest
@@ -30,7 +31,6 @@ from recast_train.model import SidModel, build_model
 from recast_train.pipeline.run_task import Task
 from recast_train.rl.rl_config import RlConfig
 from recast_train.rl.rl_loop import train_prompts, train_rl
-from recast_train.rl.rl_method import Method
 from recast_train.sft import train_sft
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recast_sim.comparing import Method
 from recast_sim.runs import atomic_file, write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import load_source
@@ -21,10 +22,9 @@ from recast_train.data.references import choose_neighbours, references
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
 from recast_train.evaluate import PromptScores
-from recast_train.pipeline.recipe import RealConfig
+from recast_train.pipeline.recipe import RealConfig, parse_methods
 from recast_train.pipeline.run_task import Report, Task, prepare, read_json, timed
 from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, reinforced, supervised
-from recast_train.rl.rl_method import Method, parse_method
 from recast_train.semantic_id import load_sids
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
@@ -62,9 +62,9 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
             model = supervised(task)
         with timed(engine, root, "evaluation/start"):
             evaluated(task, "start", root / "sft", model)
-        for method in map(parse_method, config.methods):
+        for method in parse_methods(config.methods):
             with timed(engine, root, f"rl/{method.name}"):
-                model = reinforced(task, method, method.rl(config.rl), rl_folder(task, method))
+                model = reinforced(task, method, method.applied(config.rl), rl_folder(task, method))
             with timed(engine, root, f"evaluation/{method.name}"):
                 evaluated(task, method.name, rl_folder(task, method), model)
 
@@ -96,7 +96,7 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
     started, seconds = read_evaluation(task.root / "sft"), read_json(task.root / "seconds.json")
     known, supervised = read_json(task.root / "references.json"), read_manifest(task.root / "sft")["summary"]
     entries, scored = {}, {"start": started[0]}
-    for method in map(parse_method, config.methods):
+    for method in parse_methods(config.methods):
         folder = rl_folder(task, method)
         scored[method.name], shares = read_evaluation(folder)
         budget = read_manifest(folder)["summary"]

@@ -1,15 +1,18 @@
 """The keys of a recipe's RL loop."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated
 
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recast_sim.configio import Checked
 from recast_sim.signal import ObjectiveConfig, SignalConfig
-from recast_train.model import require
+from recast_train.model import TrainError
 from recast_train.rollout import RolloutConfig
 
 
 @dataclass(frozen=True)
-class RlConfig:
+class RlConfig(Checked, error=TrainError):
     """The loop, the same for every method.
 
     Attributes:
@@ -28,32 +31,21 @@ class RlConfig:
         probe_every: steps between measurements of the gradient's noise (`probe_gradients`, on one process); 0 never.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     signal: SignalConfig = field(default_factory=SignalConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    group_size: int = 32
-    prompts_per_step: int = 32
-    steps: int = 200
-    learning_rate: float = 2e-4
-    warm_up: int = 10
-    weight_decay: float = 0.0
-    max_norm: float = 0.0
-    updates_per_batch: int = 1
-    mini_batches: int = 1
-    micro_batch_tokens: int = 0
-    max_draws: int = 10
-    evaluate_every: int = 50
-    validation_prompts: int = 500
-    checkpoint_every: int = 50
-    probe_every: int = 0
-
-    def __post_init__(self) -> None:
-        positive = ("prompts_per_step", "steps", "updates_per_batch", "mini_batches", "max_draws", "evaluate_every")
-        for name in (*positive, "validation_prompts"):
-            require(getattr(self, name) >= 1, f"RlConfig.{name}", getattr(self, name), "must be at least 1")
-        for name in ("warm_up", "weight_decay", "max_norm", "micro_batch_tokens", "checkpoint_every", "probe_every"):
-            require(getattr(self, name) >= 0, f"RlConfig.{name}", getattr(self, name), "must be 0 or more")
-        require(self.group_size >= 2, "RlConfig.group_size", self.group_size, "must be at least 2")
-        require(self.learning_rate > 0, "RlConfig.learning_rate", self.learning_rate, "must be positive")
+    group_size: Annotated[int, Field(ge=2)] = 32
+    prompts_per_step: PositiveInt = 32
+    steps: PositiveInt = 200
+    learning_rate: PositiveFloat = 2e-4
+    warm_up: NonNegativeInt = 10
+    weight_decay: NonNegativeFloat = 0.0
+    max_norm: NonNegativeFloat = 0.0
+    updates_per_batch: PositiveInt = 1
+    mini_batches: PositiveInt = 1
+    micro_batch_tokens: NonNegativeInt = 0
+    max_draws: PositiveInt = 10
+    evaluate_every: PositiveInt = 50
+    validation_prompts: PositiveInt = 500
+    checkpoint_every: NonNegativeInt = 50
+    probe_every: NonNegativeInt = 0

@@ -1,11 +1,13 @@
 """The keys of a recipe's `[sids]`: which embeddings, which quantiser, and what becomes of items with the same codes."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
-from recast_train.semantic_id.sid_error import require
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recast_sim.configio import AtLeastOne, Checked
+from recast_train.semantic_id.sid_error import SemanticIdError, require
 
 Method = Literal["residual_kmeans", "rqvae"]
 Collisions = Literal["level", "nearest"]
@@ -13,7 +15,7 @@ SVD_DIM = 32
 
 
 @dataclass(frozen=True)
-class RqVaeConfig:
+class RqVaeConfig(Checked, error=SemanticIdError):
     """RQ-VAE: widths of its MLPs, and how it is trained. The defaults are ours, beta is TIGER's (arXiv 2305.05065).
 
     Attributes:
@@ -26,28 +28,17 @@ class RqVaeConfig:
         revive_every: steps after which codes that no item used are drawn anew; 0 is never.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    hidden: tuple[int, ...] = (128, 64)
-    latent: int = 32
-    epochs: int = 300
-    batch: int = 256
-    learning_rate: float = 3e-3
-    beta: float = 0.25
-    revive_every: int = 50
-
-    def __post_init__(self) -> None:
-        require(min(self.hidden, default=1) >= 1, "RqVaeConfig.hidden", self.hidden, "must be widths of at least 1")
-        for name in ("latent", "epochs", "batch"):
-            require(getattr(self, name) >= 1, f"RqVaeConfig.{name}", getattr(self, name), "must be at least 1")
-        fits = self.learning_rate > 0 and math.isfinite(self.learning_rate)
-        require(fits, "RqVaeConfig.learning_rate", self.learning_rate, "must be finite and above 0")
-        require(self.beta >= 0 and math.isfinite(self.beta), "RqVaeConfig.beta", self.beta, "must be finite and 0 or more")
-        require(self.revive_every >= 0, "RqVaeConfig.revive_every", self.revive_every, "must be 0 (never) or more")
+    hidden: tuple[PositiveInt, ...] = (128, 64)
+    latent: PositiveInt = 32
+    epochs: PositiveInt = 300
+    batch: PositiveInt = 256
+    learning_rate: PositiveFloat = 3e-3
+    beta: NonNegativeFloat = 0.25
+    revive_every: NonNegativeInt = 50
 
 
 @dataclass(frozen=True)
-class SidConfig:
+class SidConfig(Checked, error=SemanticIdError):
     """Semantic IDs: item embeddings, quantised to `sizes` codes a level, all of them made different.
 
     A setting that the others leave without effect is an error.
@@ -63,21 +54,17 @@ class SidConfig:
             the nearest free code.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     embeddings: Literal["svd", "text", "file"] = "svd"
-    dim: int = SVD_DIM
+    dim: PositiveInt = SVD_DIM
     text_model: Path | None = None
     embeddings_file: Path | None = None
     method: Method = "residual_kmeans"
-    sizes: tuple[int, ...] = (32, 16)
+    sizes: AtLeastOne[Annotated[int, Field(ge=2)]] = (32, 16)
     collisions: Collisions = "level"
     rqvae: RqVaeConfig = field(default_factory=RqVaeConfig)
 
     def __post_init__(self) -> None:
-        require(self.dim >= 1, "SidConfig.dim", self.dim, "must be at least 1")
-        fits = len(self.sizes) > 0 and min(self.sizes, default=0) >= 2
-        require(fits, "SidConfig.sizes", self.sizes, "must be one or more levels of 2 or more codes")
+        super().__post_init__()
         given = self.embeddings == "file"
         mend = "is wanted where embeddings = 'file', and nowhere else"
         require((self.embeddings_file is not None) == given, "SidConfig.embeddings_file", self.embeddings_file, mend)

@@ -93,7 +93,7 @@ TEXT_FILES = {
     "csv reward NaN": (changed(CSV, 6, lambda line: line.rsplit(b",", 1)[0] + b",NaN\n"), "line 6, column reward: found 'NaN'"),
     "csv step": (changed(CSV, 6, cell(0, b"1.5")), "line 6, column step: found '1.5'"),
     "csv without an id": (changed(CSV, 6, cell(1, b"")), "line 6, column prompt_id: found ''"),
-    "csv not UTF-8": (changed(CSV, 6, cell(1, b"\xff")), "not readable as UTF-8"),
+    "csv not UTF-8": (changed(CSV, 6, cell(1, b"\xff")), "line 6: not readable as UTF-8"),
 }
 
 

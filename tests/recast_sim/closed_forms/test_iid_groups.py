@@ -18,7 +18,7 @@ from recast_sim.cli.theory import Theory
 from recast_sim.cli.theory import theory as run_theory
 from recast_sim.closed_forms import gradient_weights as weights
 from recast_sim.closed_forms import iid_groups as theory
-from recast_sim.configio import run_command
+from recast_sim.commandline import run_command
 from recast_sim.runs import read_run
 from recast_sim.signal import SignalConfig, construct, get_constructor, list_constructors
 
@@ -345,12 +345,12 @@ def test_the_command_shows_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--hit-rate", "0"], "hit_rate: 0"),
-        (["--hit-rate", "nan"], "hit_rate: nan"),
-        (["--group", "1"], "group: 1"),
+        (["--hit-rate", "0"], "--hit-rate: 0 must be above 0"),
+        (["--hit-rate", "nan"], "--hit-rate: 'nan' must be finite"),
+        (["--group", "1"], "--group: 1 must be at least 2"),
         (["--beta", "-1", "2"], "beta: a: -1.0"),
         (["--constructors", "magic"], "constructors: 'magic'"),
-        (["--prompt-cost", "-1"], "prompt_cost: -1"),
+        (["--prompt-cost", "-1"], "--prompt-cost: -1 must be at least 0"),
         (["--beta", "1e-300", "1"], "never yields a kept group"),
     ],
 )
@@ -369,4 +369,4 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 def test_bad_input_in_a_real_process(tmp_path: Path) -> None:
     done = call("--hit-rate", 0, "--out", tmp_path / "run")
     assert done.returncode == 2
-    assert done.stderr == "recast-sim: error: hit_rate: 0 must lie strictly between 0 and 1\n"
+    assert done.stderr == "recast-sim: error: --hit-rate: 0 must be above 0 (see recast-sim theory --help)\n"

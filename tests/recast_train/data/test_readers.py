@@ -241,7 +241,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         refused(lambda: read_table(path), path, "not a whole parquet file")
     path.write_bytes(b"PAR1PAR1")
-    refused(lambda: read_table(path), path, "not readable as parquet")
+    refused(lambda: read_table(path), path, "cannot be read .*is it damaged")
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_recognise_knows_each_format_and_says_when_it_does_not(tmp_path: Path) -
     [
         ({"path": Path("x")}, "path: 'ml-100k' is fetched"),
         ({"format": "table"}, "path: format 'table' needs"),
-        ({"format": "excel", "path": Path("x")}, "format: 'excel' is unknown"),
+        ({"format": "excel", "path": Path("x")}, "format: 'excel' must be one of"),
         ({"core": 0}, "core: 0 must be at least 1"),
         ({"max_history": 0}, "max_history: 0 must be at least 1"),
     ],

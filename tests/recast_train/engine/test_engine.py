@@ -215,7 +215,7 @@ def test_a_launcher_that_asks_for_something_else(
 
 @pytest.mark.parametrize(("field", "value"), [("strategy", "dp"), ("precision", "fp16")])
 def test_config_errors(field: str, value: str) -> None:
-    with pytest.raises(TrainError, match=rf"EngineConfig\.{field}: {value} must be one of"):
+    with pytest.raises(TrainError, match=rf"EngineConfig\.{field}: '{value}' must be one of"):
         EngineConfig(**{field: value})
 
 

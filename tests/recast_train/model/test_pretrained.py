@@ -39,7 +39,7 @@ def edited(folder: Path, **changes: Any) -> None:
         ({"size": "tiny", "hidden": 64}, "hidden: 64 is set beside size 'tiny', which sets it; remove it"),
         ({"checkpoint": Path("x"), "layers": 2}, "layers: 2 is set beside checkpoint x"),
         ({"kv_heads": 3}, r"kv_heads: 3 must divide heads \(4\)"),
-        ({"kv_heads": 0}, "kv_heads: 0 must divide"),
+        ({"kv_heads": 0}, "kv_heads: 0 must be at least 1"),
         ({"vocabulary": "text"}, "tokenizer: None must be a local folder where vocabulary is 'text'"),
         ({"tokenizer": Path("x")}, "tokenizer: x needs vocabulary 'text'"),
         ({"checkpoint": Path("x"), "vocabulary": "text", "prompt": "next?"}, r"prompt: 'next\?' must hold {history} once"),

@@ -276,9 +276,9 @@ def test_another_config_is_refused_by_name(
         ('label = "small start"', 'label = "long-start"', "must each have a label of their own"),
         ('label = "small start"', 'label = "../up"', "labels of letters, digits"),
         ('"sft.steps" = 24', '"sft.stepz" = 24', "key 'sft.stepz': Recipe has none"),
-        ('"sft.steps" = 24', '"sft.steps" = 2.5', "valid integer"),
+        ('"sft.steps" = 24', '"sft.steps" = 2.5', "Recipe.sft.steps: 2.5 must be a whole number"),
         ('"sft.steps" = 24', "sft.steps = 24", "key 'sft': is a table; set its keys one by one"),
-        ("learning_rates = [0.03, 0.003]", "learning_rates = [0.03, -1.0]", "StudyConfig.learning_rates: (0.03, -1.0)"),
+        ("learning_rates = [0.03, 0.003]", "learning_rates = [0.03, -1.0]", "'learning_rates.1': -1.0 must be above 0"),
         ("learning_rates = [0.03, 0.003]", "learning_rates = [0.03, 0.03]", "must not repeat a rate"),
         ("'grpo'", "'recast w_minus=0.3'", "must not repeat a name"),
         ("'grpo'", "'grpo learning_rate=1'", "must set no learning_rate"),
@@ -300,8 +300,8 @@ def test_bad_studies_are_one_line_and_leave_nothing(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"methods": ()}, r"StudyConfig\.methods: \(\) must hold at least one"),
-        ({"learning_rates": ()}, r"StudyConfig\.learning_rates: \(\) must hold at least one"),
+        ({"methods": ()}, r"StudyConfig\.methods: \(\) must hold at least 1"),
+        ({"learning_rates": ()}, r"StudyConfig\.learning_rates: \(\) must hold at least 1"),
         ({"seeds": 0}, r"StudyConfig\.seeds: 0 must be at least 1"),
         ({"tuning_seeds": 0}, r"StudyConfig\.tuning_seeds: 0"),
         ({"tuning_prompts": 0}, r"StudyConfig\.tuning_prompts: 0"),

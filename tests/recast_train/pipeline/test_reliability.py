@@ -378,5 +378,5 @@ def test_a_sink_that_is_not_installed(refused: Lines, monkeypatch: pytest.Monkey
 
 
 def test_a_recipe_may_not_name_another_sink() -> None:
-    with pytest.raises(TrainError, match=r"RealConfig\.sink: stdout must be one of none, wandb, trackio"):
+    with pytest.raises(TrainError, match=r"RealConfig\.sink: 'stdout' must be one of 'none', 'wandb' or 'trackio'"):
         RealConfig(sink="stdout")  # type: ignore[arg-type]

@@ -87,5 +87,5 @@ def test_a_loss_that_is_not_finite_is_refused_in_any_pass(engine: Engine) -> Non
 
 
 def test_a_negative_limit_is_refused() -> None:
-    with pytest.raises(TrainError, match=r"RlConfig\.micro_batch_tokens: -1 must be 0 or more"):
+    with pytest.raises(TrainError, match=r"RlConfig\.micro_batch_tokens: -1 must be at least 0"):
         RlConfig(micro_batch_tokens=-1)

@@ -6,15 +6,14 @@ from recast_sim.configio import ConfigError
 from recast_sim.experiments.map_cells import Axis, map_cells, named_settings
 from recast_sim.experiments.protocol import Protocol
 from recast_sim.experiments.settings import Setting
-from recast_sim.experiments.simulated_method import parse_method
 from recast_sim.signal import SignalError
 from recast_sim.training.loop import TrainingConfig, TrainingError
 
 
 def test_a_line_sets_signal_objective_and_training() -> None:
     line = "recast  w_minus=0.3 tie_rule=random kl=0.1 sampler=beam norm_like=grpo rate_of=grpo"
-    method = parse_method(line)
-    config = method.training(TrainingConfig(steps=7), 0.5)
+    (method,) = Protocol(methods=("grpo", line)).parsed()[1:]
+    config = method.applied(TrainingConfig(steps=7), learning_rate=0.5)
     assert method.name == line.replace("  ", " ")
     assert method.rate_of == "grpo"
     assert (config.constructor, config.learning_rate, config.steps) == ("recast", 0.5, 7)
@@ -43,8 +42,8 @@ def test_bad_lines_fail_before_anything_runs(line: str, error: type[Exception], 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"methods": ()}, "methods: empty"),
-        ({"learning_rates": ()}, "learning_rates: empty"),
+        ({"methods": ()}, r"methods: \(\) must hold at least 1"),
+        ({"learning_rates": ()}, r"learning_rates: \(\) must hold at least 1"),
         ({"seeds": 0}, "seeds: 0"),
         ({"metrics": ("luck",)}, "'luck' must be one of"),
         ({"methods": ("recast rate_of=grpo",)}, "takes the rate of 'grpo', which is not compared"),
@@ -85,5 +84,5 @@ def test_a_map_runs_equal_settings_once() -> None:
     assert found.settings[crossed.setting].training.signal.w_minus == 0.3
     with pytest.raises(TrainingError, match="'z' is no axis"):
         map_cells(Setting(), axes, [("c", "z")])
-    with pytest.raises(TrainingError, match="axis 'empty' has none"):
+    with pytest.raises(TrainingError, match=r"Axis.points: \(\) must hold at least 1"):
         Axis("empty", ())
