@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recast_sim.signal.reductions import is_everywhere
 from recast_sim.signal.signal_config import SignalError
 
 
@@ -63,13 +62,11 @@ def codes(value: Any, name: str, shape: Sequence[int | None], device: torch.devi
     return shaped(tensor, name, shape).long()
 
 
-def valid_rows(value: Any, everywhere_PG: Tensor) -> Tensor:
-    """The mask of valid rows: `everywhere_PG` itself where it leaves no row out. Raises SignalError for a group without one."""
+def valid_rows(value: Any, like_PG: Tensor) -> Tensor:
+    """The mask of valid rows, of the shape and device of `like_PG`. Raises SignalError for a group without one."""
     if value is None:
-        return everywhere_PG
-    valid = bools(value, "valid_PG", everywhere_PG.shape, everywhere_PG.device)
-    if int(torch.count_nonzero(valid)) == valid.numel():
-        return everywhere_PG
+        return torch.ones_like(like_PG, dtype=torch.bool)
+    valid = bools(value, "valid_PG", like_PG.shape, like_PG.device)
     if not bool((filled := valid.any(1)).all()):
         raise SignalError(
             f"valid_PG: prompt {int((~filled).nonzero()[0])} has no valid rollout; drop the prompt or keep one row"
@@ -123,6 +120,4 @@ def finite_prompts(tensor_P: Tensor, name: str) -> Tensor:
 
 
 def _filled(table: Tensor, valid_PG: Tensor) -> Tensor:
-    if is_everywhere(valid_PG):
-        return table
     return table.masked_fill(~valid_PG.view(*valid_PG.shape, *[1] * (table.ndim - 2)), 0.0)

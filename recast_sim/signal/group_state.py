@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recast_sim.signal.checks import as_tensor, bools, codes, finite, finite_prompts, numbers, scores, shaped, valid_rows
-from recast_sim.signal.reductions import everywhere, flags, is_everywhere
+from recast_sim.signal.reductions import flags
 from recast_sim.signal.signal_config import SignalConfig, SignalError
 
 _DEFAULTS = SignalConfig()
@@ -94,12 +94,11 @@ class GroupState:
 
     def hit_flags(self) -> Tensor:
         """`hits_PG` as 0 and 1 of the rewards' dtype."""
-        hits = flags(torch.gt, self.rewards_PG, self.config.hit_above)
-        return hits if is_everywhere(self.valid_PG) else hits * self.valid_PG
+        return flags(torch.gt, self.rewards_PG, self.config.hit_above) * self.valid_PG
 
     def valid_rewards(self) -> Tensor:
         """Rewards (P, G), -inf in rows that are not valid: a group has a hit where its highest is above `hit_above`."""
-        return self.rewards_PG if is_everywhere(self.valid_PG) else self.rewards_PG.masked_fill(~self.valid_PG, -torch.inf)
+        return self.rewards_PG.masked_fill(~self.valid_PG, -torch.inf)
 
     def any_hit_P(self) -> Tensor:
         """Bool (P,): the group holds a hit."""
@@ -166,7 +165,7 @@ def group_state(
     rewards = rewards if rewards.dtype in (torch.float32, torch.float64) else rewards.float()  # sums need more than 16 bits
     shape, device = rewards.shape, rewards.device
     P, G = shape
-    valid = valid_rows(valid_PG, everywhere(shape, device))
+    valid = valid_rows(valid_PG, rewards)
     none_P = torch.full((P,), -1, device=device)
 
     def rows(value: Any, name: str) -> Tensor | None:
@@ -194,7 +193,7 @@ def group_state(
         has_anchor_P=none_P > 0 if has_anchor_P is None else bools(has_anchor_P, "has_anchor_P", shape[:1], device),
         logprob_PG=rows(logprob_PG, "logprob_PG"),
         advantages_PG=torch.zeros(shape, dtype=rewards.dtype, device=device),
-        active_PG=valid,
+        active_PG=valid.clone(),
         anchor_slot_P=none_P,
         positive_P=none_P.clone(),
         negative_P=none_P.clone(),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recast_sim.signal.checks import as_tensor, shaped
 from recast_sim.signal.group_state import GroupState
-from recast_sim.signal.reductions import flat_rows, groups_where, is_everywhere
+from recast_sim.signal.reductions import flat_rows, groups_where
 from recast_sim.signal.signal_config import SignalError
 from recast_sim.signal.steps.anchor_weight import anchor_weight
 
@@ -111,13 +111,15 @@ def check_state(state: GroupState) -> None:
     if state.advantages_PGL is not None:
         shaped(state.advantages_PGL, "advantages_PGL", (*state.rewards_PG.shape, None))
     hit_PG, slot_P3 = state.hits_PG, torch.stack([getattr(state, name) for name in _SLOTS], 1)
-    # a slot's row has to be active, where any row of its group is, and a hit, a hit and a miss
+    # A slot's row has to be active, where any row of its group is, and a hit, a hit and a miss. In a group without a hit a
+    # positive may be a miss (care rescues one).
     at_P3 = slot_P3.clamp(0, hit_PG.shape[1] - 1)
     kept_P3 = state.active_PG.gather(1, at_P3) | ~state.active_PG.any(1, keepdim=True)
-    fits_P3 = kept_P3 & state.valid_PG.gather(1, at_P3) & (hit_PG.gather(1, at_P3) ^ _IS_MISS.to(hit_PG.device))
+    is_hit_P3 = hit_PG.gather(1, at_P3) ^ _IS_MISS.to(hit_PG.device)
+    is_hit_P3[:, 1] |= ~hit_PG.any(1)
+    fits_P3 = kept_P3 & state.valid_PG.gather(1, at_P3) & is_hit_P3
     bad_P = ((slot_P3 != -1) & ~(fits_P3 & (slot_P3 == at_P3))).any(1) | ((slot_P3[:, 0] >= 0) & ~state.has_anchor_P)
-    if not is_everywhere(state.valid_PG):
-        bad_P |= (state.active_PG & ~state.valid_PG).any(1)
+    bad_P |= (state.active_PG & ~state.valid_PG).any(1)
     bad_P |= ~state.advantages_PG.sum(1).isfinite()
     if state.advantages_PGL is not None:
         bad_P |= (state.advantages_PG != state.advantages_PGL.mean(2)).any(1) | ~state.advantages_PGL.sum((1, 2)).isfinite()
@@ -139,7 +141,8 @@ def _contradiction(state: GroupState, p: int) -> str:
             return f"{name}: prompt {p} names row {slot}, which active_PG leaves out, though it keeps others of the group"
         if name == "negative_P" and not bool(state.misses_PG[p, slot]):
             return f"{name}: prompt {p} names row {slot}, which is no miss (reward {float(state.rewards_PG[p, slot]):g})"
-        if name != "negative_P" and not bool(hits[slot]):
+        rescued = name == "positive_P" and not bool(hits.any())
+        if name != "negative_P" and not rescued and not bool(hits[slot]):
             return f"{name}: prompt {p} names row {slot}, which is no hit (reward {float(state.rewards_PG[p, slot]):g})"
     if int(state.anchor_slot_P[p]) >= 0 and not bool(state.has_anchor_P[p]):
         return f"anchor_slot_P: prompt {p} names row {int(state.anchor_slot_P[p])}, but has_anchor_P says it has no anchor"
@@ -166,7 +169,7 @@ def _lengths(state: GroupState, length_PG: Any) -> Tensor:
         raise SignalError("length_PG: missing; normaliser 'tokens' needs the number of tokens of each row")
     length = as_tensor(length_PG, "length_PG", state.rewards_PG.device)
     length = shaped(length if length.ndim else length.expand(state.rewards_PG.shape), "length_PG", state.rewards_PG.shape)
-    bad = state.active_PG & ~((length >= 1) & torch.isfinite(length))
+    bad = state.valid_PG & ~((length >= 1) & torch.isfinite(length))
     if bool(bad.any()):
         p, g = bad.nonzero()[0].tolist()
         raise SignalError(f"length_PG: prompt {p}, rollout {g} is {length[p, g].item()}; a valid row has 1 token or more")

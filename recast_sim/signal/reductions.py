@@ -43,17 +43,6 @@ def groups_where(mask_P: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def everywhere(shape: torch.Size, device: torch.device) -> Tensor:
-    """Bool (P, G), true everywhere: one element seen from all places, so torch refuses to write into it."""
-    return torch.ones((), dtype=torch.bool, device=device).expand(shape)
-
-
-def is_everywhere(mask_PG: Tensor) -> bool:
-    """Whether a mask is `everywhere`, which spares a step the masking. False says nothing: the mask may still be all true."""
-    return mask_PG is everywhere(mask_PG.shape, mask_PG.device)
-
-
-@lru_cache(maxsize=32)
 def _count(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.arange(size, dtype=dtype, device=device)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal.group_state import GroupState
-from recast_sim.signal.reductions import is_everywhere
 from recast_sim.signal.signal_config import SignalError
 from recast_sim.signal.steps.pick import rows_mask
 
@@ -112,11 +111,6 @@ def smoothed_anchor(state: GroupState) -> GroupState:
 def centred_rewards(state: GroupState) -> tuple[Tensor, Tensor, Tensor]:
     """r - m over the active rows, m, and n. Exactly 0 where all rewards of a group are equal, whatever the rounding."""
     active, rewards = state.active_PG, state.rewards_PG
-    if is_everywhere(active):  # the same numbers without masks
-        n = rewards.new_full((len(rewards), 1), rewards.shape[1])
-        mean = rewards.sum(1, keepdim=True) / n
-        varied = (rewards.amax(1, keepdim=True) > rewards.amin(1, keepdim=True)).to(rewards.dtype)
-        return (rewards - mean) * varied, mean, n
     n = active.sum(1, keepdim=True).to(rewards.dtype)
     mean = rewards.masked_fill(~active, 0.0).sum(1, keepdim=True) / n.clamp(min=1)
     varied = has_variance(state)[:, None]

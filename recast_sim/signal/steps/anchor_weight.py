@@ -54,13 +54,18 @@ def anchor_logprob(state: GroupState) -> Tensor:
     return checked_logprob(state, state.anchor_logprob_P, "anchor_logprob_P")
 
 
-def checked_logprob(state: GroupState, logprob_P: Tensor, name: str) -> Tensor:
-    """`logprob_P` where the group holds an anchor, at most 0; elsewhere 0. Raises SignalError naming the first bad prompt."""
+def checked_logprob(state: GroupState, logprob: Tensor, name: str) -> Tensor:
+    """`logprob`, (P,) or (P, L), where the group holds an anchor, at most 0; elsewhere 0.
+
+    Raises:
+        SignalError: NaN or above 0 for a prompt that holds an anchor, naming the first.
+    """
     placed = state.anchor_slot_P >= 0
-    if bool((bad := placed & ~(logprob_P <= _ROUNDING)).any()):
-        p = int(bad.nonzero()[0])
-        raise SignalError(f"{name}: prompt {p} is {logprob_P[p].item()}; a log-probability is 0 or less")
-    return logprob_P.masked_fill(~placed, 0.0).clamp(max=0.0).detach()
+    placed = placed if logprob.ndim == 1 else placed[:, None]
+    if bool((bad := placed & ~(logprob <= _ROUNDING)).any()):
+        p = int(bad.nonzero()[0, 0])
+        raise SignalError(f"{name}: prompt {p} is {logprob[p].tolist()}; a log-probability is 0 or less")
+    return logprob.masked_fill(~placed, 0.0).clamp(max=0.0).detach()
 
 
 def _shaped(state: GroupState) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from recast_sim.signal.group_state import GroupState
 from recast_sim.signal.steps.advantage import has_variance, standardised
+from recast_sim.signal.steps.anchor_weight import checked_logprob
 from recast_sim.signal.steps.levels import by_level, target_matches
 from recast_sim.signal.steps.pick import rows_mask
 
@@ -114,4 +115,5 @@ def _on_anchor(state: GroupState, numbers_PL: Tensor) -> GroupState:
 def _anchor_probability(state: GroupState) -> Tensor:
     """Probability of each code of the anchor, (P, L), 0 where a group holds no anchor."""
     logprob_PL = state.given("anchor_logprob_PL", "weighs the anchor's levels by their probability")
-    return logprob_PL.exp().masked_fill((state.anchor_slot_P < 0)[:, None], 0.0)
+    probability_PL = checked_logprob(state, logprob_PL, "anchor_logprob_PL").exp()
+    return probability_PL.masked_fill((state.anchor_slot_P < 0)[:, None], 0.0)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal.group_state import GroupState
-from recast_sim.signal.reductions import flags, highest, is_everywhere, lowest
+from recast_sim.signal.reductions import flags, highest, lowest
 from recast_sim.signal.signal_config import SignalError
 
 
@@ -26,8 +26,7 @@ def pick_miss(state: GroupState, score_PG: Tensor) -> Tensor:
         hits = flags(torch.gt, rewards, limit)
         return torch.add(score, hits, alpha=-out_of_reach, out=hits)
 
-    if not is_everywhere(state.valid_PG):
-        score_PG = score_PG.masked_fill(~state.valid_PG, -out_of_reach)
+    score_PG = score_PG.masked_fill(~state.valid_PG, -out_of_reach)
     best_P, row_P = highest(of_misses, score_PG, state.rewards_PG)
     return row_P.masked_fill_(best_P < -out_of_reach / 2, -1)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recast_sim.signal.checks import shaped
 from recast_sim.signal.group_state import GroupState
-from recast_sim.signal.reductions import flat_rows, groups_where, is_everywhere
+from recast_sim.signal.reductions import flat_rows, groups_where
 from recast_sim.signal.signal_config import AnchorChoice, SignalError
 from recast_sim.signal.steps.pick import pick_cheapest
 
@@ -88,8 +88,7 @@ def choose_anchor(
 
 
 def _cheapest_row(state: GroupState, score_PG: Tensor) -> Tensor:
-    cost_PG = score_PG if is_everywhere(state.valid_PG) else score_PG.masked_fill(~state.valid_PG, -1.0)
-    return pick_cheapest(state, cost_PG)
+    return pick_cheapest(state, score_PG.masked_fill(~state.valid_PG, -1.0))
 
 
 def _place(state: GroupState, slot_P: Tensor, where_P: Tensor) -> GroupState:
@@ -100,9 +99,6 @@ def _place(state: GroupState, slot_P: Tensor, where_P: Tensor) -> GroupState:
     def filled(table_PG: Tensor, value: float) -> Tensor:
         return table_PG.reshape(-1).index_fill(0, at_N, value).view(table_PG.shape)
 
-    def true(mask_PG: Tensor) -> Tensor:
-        return mask_PG if is_everywhere(mask_PG) else filled(mask_PG, True)
-
     sids_PGL = state.sids_PGL
     if sids_PGL is not None and state.anchor_sids_PL is not None:
         anchors_NL = state.anchor_sids_PL[where_P]
@@ -111,8 +107,8 @@ def _place(state: GroupState, slot_P: Tensor, where_P: Tensor) -> GroupState:
         state,
         rewards_PG=filled(state.rewards_PG, state.config.anchor_reward),
         structural_PG=None if state.structural_PG is None else filled(state.structural_PG, 1.0),
-        valid_PG=true(state.valid_PG),
-        active_PG=true(state.active_PG),
+        valid_PG=filled(state.valid_PG, True),
+        active_PG=filled(state.active_PG, True),
         anchor_slot_P=torch.where(where_P, slot_P, state.anchor_slot_P),
         sids_PGL=sids_PGL,
     )

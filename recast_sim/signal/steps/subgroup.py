@@ -70,7 +70,7 @@ def _z_scored(state: GroupState, positive: Tensor, negative: Tensor, high: Tenso
     return replace(
         state,
         advantages_PG=numbers.masked_fill(~(positive | negative), 0.0),
-        positive_P=torch.where((K > 0)[:, 0] & (positive & state.hits_PG).any(1), positive.int().argmax(1), -1),
+        positive_P=torch.where((K > 0)[:, 0] & positive.any(1), positive.int().argmax(1), -1),
     )
 
 

@@ -121,6 +121,7 @@ def test_replaced_advantages_and_active_rows_reach_the_plan(in_place):
     def apply(state: GroupState) -> GroupState:
         after = get_constructor("recast").apply(state)
         if in_place:
+            state.active_PG.fill_(False)  # of this batch alone: no state shares it
             after.advantages_PG[0, 1], after.active_PG[0, 1] = -0.5, True
             return after
         advantages, active = after.advantages_PG.clone(), after.active_PG.clone()

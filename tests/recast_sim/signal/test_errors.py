@@ -39,6 +39,10 @@ def batch(**changes):
         "baseline_P": torch.full((4,), 0.1),
         "reference_logprob_PG": torch.full((4, 3), -1.5),
         "anchor_reference_logprob_P": torch.full((4,), -2.5),
+        "sids_PGL": torch.full((4, 3, 2), 7),
+        "targets_PTL": torch.ones(4, 1, 2, dtype=torch.int64),
+        "anchor_logprob_PL": torch.full((4, 2), -1.0),
+        "entropy_PGL": torch.ones(4, 3, 2),
     }
     return good | changes
 
@@ -122,7 +126,7 @@ def test_a_bad_value_in_a_padded_row_is_no_error(argument):
 
 def only_one():
     """The good batch's first rollout of its first prompt."""
-    return {name: value[:1, :1] if value.ndim == 2 else value[:1] for name, value in batch().items()}
+    return {name: value[:1, :1] if "_PG" in name else value[:1] for name, value in batch().items()}
 
 
 @pytest.mark.parametrize("name", [c.name for c in list_constructors() if c.rollouts and c.compares])
@@ -164,6 +168,7 @@ def test_a_step_used_alone_names_its_missing_input_too(argument):
 @pytest.mark.parametrize("bad", [math.nan, 0.5])
 def test_a_bad_log_probability_of_a_placed_anchor_is_named(name, argument, bad):
     logprob = torch.tensor([-1.0, bad, -1.0, bad])
+    logprob = logprob[:, None].expand(4, 2) if argument.endswith("_PL") else logprob
     with pytest.raises(SignalError, match=f"^{argument}: prompt 1 "):
         construct(name, **batch(**{argument: logprob}))
     anchors = torch.tensor([True, False, True, False])

@@ -23,12 +23,13 @@ def test_the_plan_lists_the_active_rows_in_order(name, batch):
     signal = construct(name, **batch, config=WIDTH_TWO)
     plan, G = signal.plan, signal.group_size
     assert plan.rows_N.tolist() == [p * G + g for p, g in signal.active_PG.nonzero().tolist()]
-    assert plan.advantages_N.tolist() == signal.advantages_PG[signal.active_PG].tolist()
+    table = signal.advantages_PG[..., None] if signal.advantages_PGL is None else signal.advantages_PGL
+    assert torch.equal(plan.advantages_NL, table[signal.active_PG])
     assert torch.equal(plan.anchor_N, mask(signal.anchor_slot_P, G)[signal.active_PG])
     assert (plan.weights_N[~plan.anchor_N if name in OWN_ANCHOR_WEIGHT else slice(None)] == 1).all()
     assert plan.normaliser == max(1, len(plan.rows_N))
-    assert torch.equal(signal.learnable_P, (signal.advantages_PG != 0).any(1))
-    torch.testing.assert_close(plan.coefficients_N, plan.weights_N * plan.advantages_N / plan.normaliser)
+    assert torch.equal(signal.learnable_P, (table != 0).any((1, 2)))
+    torch.testing.assert_close(plan.coefficients_NL, plan.weights_N[:, None] * plan.advantages_NL / plan.normaliser)
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("groups", 2), ("active_rows", 4), ("all_rows", 6), ("tokens", 18)])

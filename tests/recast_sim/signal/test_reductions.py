@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recast_sim.signal import SignalConfig, SignalError, construct, group_state
 from recast_sim.signal import reductions as tables_module
-from recast_sim.signal.reductions import everywhere, flags, highest, is_everywhere
+from recast_sim.signal.reductions import flags, highest
 from recast_sim.signal.steps.pick import pick_cheapest, pick_hit, pick_miss
 
 pytestmark = pytest.mark.property
@@ -63,13 +63,6 @@ def test_the_picks_are_masked_argmaxes(rewards, seed, hit_above, partial):
     assert torch.equal(pick_cheapest(state, scores), best_row(-scores, torch.ones_like(valid)))
 
 
-def test_a_mask_that_leaves_nothing_out_is_dropped():
-    state = group_state(torch.zeros(2, 3), valid_PG=torch.ones(2, 3, dtype=torch.bool))
-    assert is_everywhere(state.valid_PG)
-    assert is_everywhere(state.active_PG)
-    assert not is_everywhere(torch.ones(2, 3, dtype=torch.bool))
-
-
 @pytest.mark.parametrize("rewards", [[[3e38, 3e38, 0.0]], [[0.0, 1e20, 0.0]]])
 def test_finite_rewards_whose_squares_overflow_are_named(rewards):
     with pytest.raises(SignalError, match=r"rewards_PG: prompt 0, rollout \d is .*overflow torch.float32; rescale"):
@@ -97,8 +90,3 @@ def test_what_comes_in_with_a_gradient_is_read_without_it():
     for name in ("recast", "grpo", "care"):
         signal = construct(name, rewards, scores, logprob_PG=logprob, has_anchor_P=anchors)
         assert not signal.advantages_PG.requires_grad
-
-
-def test_a_mask_that_all_states_share_is_not_written_into():
-    with pytest.raises(RuntimeError, match="single memory location"):
-        everywhere(torch.Size((2, 3)), torch.device("cpu")).fill_(False)
