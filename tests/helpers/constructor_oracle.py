@@ -1,7 +1,7 @@
 """Every constructor once more, in plain Python: what the papers and the docstrings say, one group and one row at a time.
 
 No tensors: a batch is a dict of nested lists under the argument names of `construct`. `expected` returns what the plan and the
-signal must hold. Statistics are summed exactly (fractions), so that equal means are equal.
+signal must hold.
 """
 
 import itertools
@@ -106,7 +106,9 @@ def expected(name: str, batch: dict[str, Any], config: Any) -> Expected:
         positive=[group.positive for group in groups],
         negative=[group.negative for group in groups],
         redraw=[group.redraw for group in groups],
-        normaliser=max(1, {"active_rows": len(places), "groups": len(groups), "all_rows": len(groups) * width}[config.normaliser]),
+        normaliser=max(
+            1, {"active_rows": len(places), "groups": len(groups), "all_rows": len(groups) * width}[config.normaliser]
+        ),
     )
 
 
@@ -158,35 +160,31 @@ def _shaped(pi: float, gamma: float) -> float:
 # statistics
 
 
-def exact_mean(values: Iterable[float]) -> Fraction:
-    numbers = [Fraction(v) for v in values]
-    return sum(numbers, Fraction()) / len(numbers)
+def average(values: Iterable[float]) -> float:
+    """The mean, rounded once for the sum and once for the division."""
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
 
 
-def exact_variance(values: Sequence[float], ddof: int) -> Fraction:
-    """0 where there are too few values."""
-    if len(values) <= ddof:
-        return Fraction()
-    mean = exact_mean(values)
-    return sum(((Fraction(v) - mean) ** 2 for v in values), Fraction()) / (len(values) - ddof)
-
-
-def root(value: Fraction) -> float:
-    return math.sqrt(float(value))
+def spread(values: Sequence[float], ddof: int) -> float:
+    """The standard deviation: 0 where the values agree, whatever the rounding, or are too few."""
+    if len(set(values)) < 2:
+        return 0.0
+    mean = average(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - ddof))
 
 
 def minus_mean(values: dict[int, float]) -> dict[int, float]:
-    mean = exact_mean(values.values())
-    return {g: float(Fraction(v) - mean) for g, v in values.items()}
+    """0 where the values agree, whatever the rounding."""
+    mean = average(values.values())
+    return dict.fromkeys(values, 0.0) if len(set(values.values())) < 2 else {g: v - mean for g, v in values.items()}
 
 
 def z_scores(values: dict[int, float], config: Any) -> dict[int, float]:
     """GRPO's numbers: 0 where the values do not vary; a lone row by `singleton`."""
     if len(values) == 1 and config.singleton == "raw":
         return dict(values)
-    if len(set(values.values())) < 2:
-        return dict.fromkeys(values, 0.0)
-    std = root(exact_variance(list(values.values()), config.std_ddof))
+    std = spread(list(values.values()), config.std_ddof)
     return {g: d / (std + config.std_eps) for g, d in minus_mean(values).items()}
 
 
@@ -238,7 +236,7 @@ def inject_last(group: Group, config: Any) -> None:
 
 
 def pair(group: Group, config: Any, positive: int, negative: int) -> None:
-    group.positive, group.negative = positive, negative
+    group.positive, group.negative = positive, negative if config.w_minus else -1
     numbers = {positive: config.w_plus, negative: -config.w_minus}
     group.keep({g: number for g, number in numbers.items() if g >= 0 and number})
 
@@ -274,38 +272,36 @@ def rloo(group: Group, config: Any) -> None:
     numbers = {}
     for g in group.live:
         others = [group.reward[h] for h in group.live if h != g]
-        numbers[g] = float(Fraction(group.reward[g]) - exact_mean(others)) if others else 0.0
-    group.keep(numbers)
+        numbers[g] = group.reward[g] - average(others) if others else 0.0
+    group.keep(numbers if len({*group.rewards().values()}) > 1 else dict.fromkeys(numbers, 0.0))
 
 
 def max_rl(group: Group, config: Any) -> None:
-    mean = float(exact_mean(group.rewards().values()))
+    mean = average(group.rewards().values())
     group.keep({g: d / (mean + config.mean_eps) if mean else 0.0 for g, d in minus_mean(group.rewards()).items()})
 
 
 def ngrpo(group: Group, config: Any) -> None:
     rewards = group.rewards()
     seen = [*rewards.values(), config.virtual_reward]
-    mean, std = exact_mean(seen), root(exact_variance(seen, config.std_ddof))
-    group.keep({g: float(Fraction(r) - mean) / (std + config.std_eps) for g, r in rewards.items()})
+    mean, std = average(seen), spread(seen, config.std_ddof)
+    group.keep({g: (r - mean if std else 0.0) / (std + config.std_eps) for g, r in rewards.items()})
 
 
 def pass_at_k(group: Group, config: Any) -> None:
     """Subsets of k rows are worth 1 where they hold a hit; a row gets the mean z-score of those with it."""
     k, n, hits = config.pass_k, len(group.live), set(group.hits(config))
     if math.comb(n, k) <= 300:  # all subsets, one by one
-        subsets = list(itertools.combinations(group.live, k))
-        values = [float(bool(hits & set(subset))) for subset in subsets]
-        mean, std = exact_mean(values), root(exact_variance(values, 0))
-        with_row = {g: [v for v, subset in zip(values, subsets, strict=True) if g in subset] for g in group.live}
-        means = {g: exact_mean(some) for g, some in with_row.items()}
+        worth = {subset: float(bool(hits & set(subset))) for subset in itertools.combinations(group.live, k)}
+        mean, std = average(worth.values()), spread(list(worth.values()), 0)
+        means = {g: average(value for subset, value in worth.items() if g in subset) for g in group.live}
     else:
         M = n - len(hits)
-        mean = 1 - Fraction(math.comb(M, k), math.comb(n, k))
-        std = root(mean * (1 - mean))
-        missed = 1 - Fraction(math.comb(M - 1, k - 1), math.comb(n - 1, k - 1)) if M else Fraction()
-        means = {g: Fraction(1) if g in hits else missed for g in group.live}
-    group.keep({g: float(m - mean) / (std + config.std_eps) if std else 0.0 for g, m in means.items()})
+        mean = 1 - math.comb(M, k) / math.comb(n, k)
+        std = math.sqrt(mean * (1 - mean))
+        missed = 1 - math.comb(M - 1, k - 1) / math.comb(n - 1, k - 1) if M else 0.0
+        means = {g: 1.0 if g in hits else missed for g in group.live}
+    group.keep({g: (m - mean) / (std + config.std_eps) if std else 0.0 for g, m in means.items()})
 
 
 def reinforce(positive: Callable[[Any], float], negative: float) -> Callable[[Group, Any], None]:
@@ -327,9 +323,15 @@ def pods(group: Group, config: Any) -> None:
     width, order = config.pods_width, sorted(group.live, key=lambda g: (group.reward[g], g))
     if len(order) > width:
         splits = [order[: width - high] + order[len(order) - high :] for high in range(width + 1)]
-        variances = [exact_variance([group.reward[g] for g in rows], 0) for rows in splits]
+        variances = [exact_variance([group.reward[g] for g in rows]) for rows in splits]
         order = splits[variances.index(max(variances))]
     group.keep(z_scores({g: group.reward[g] for g in order}, config))
+
+
+def exact_variance(values: list[float]) -> Fraction:
+    """The population variance without any rounding, so that equal ones are equal."""
+    numbers = [Fraction(v) for v in values]
+    return sum(v * v for v in numbers) / len(numbers) - (sum(numbers) / len(numbers)) ** 2
 
 
 def two_grpo(group: Group, config: Any) -> None:
@@ -342,11 +344,12 @@ def by_likelihood(group: Group, rows: Iterable[int]) -> list[int]:
 
 def rank_reward(group: Group, config: Any) -> None:
     rewards, hits = group.rewards(), group.hits(config)
+    # ReRe adds its ranking reward to the task reward, which is 0 on a miss unless hit_above or negative rewards say otherwise
     discounts = [1 / math.log2(j + 2) for j in range(len(group.live))]
     if hits:
         for j, g in enumerate(by_likelihood(group, group.live)):
             if g not in hits:
-                rewards[g] = -config.rank_weight * discounts[j] / sum(discounts)
+                rewards[g] -= config.rank_weight * discounts[j] / sum(discounts)
     group.keep(z_scores(rewards, config))
 
 
@@ -361,7 +364,7 @@ def wpauc(group: Group, config: Any) -> None:
     share = {}
     for j, g in enumerate(by_likelihood(group, misses)):
         share[g] = max(0.0, min((j + 1) / M, high) - max(j / M, low)) * M
-    std = root(exact_variance([1.0] * K + [0.0] * M, config.std_ddof)) + config.std_eps
+    std = spread([1.0] * K + [0.0] * M, config.std_ddof) + config.std_eps
     up = sum(share.values()) / (n * std)
     group.keep({g: up if g in hits else -K * share[g] / (n * std) for g in group.live})
 
@@ -374,7 +377,7 @@ def care(group: Group, config: Any) -> None:
     K = len(negatives)
     if not K:
         return
-    rewards = {g: -config.care_delta / K if rescued else 0.0 for g in negatives}
+    rewards = dict.fromkeys(negatives, -config.care_delta / K if rescued else 0.0)
     rewards[positive] = config.care_delta if rescued else 1.0
     mean = math.fsum(rewards.values()) / (K + 1)
     std = math.sqrt(math.fsum((r - mean) ** 2 for r in rewards.values()) / (K + 1)) + config.std_eps
@@ -403,14 +406,11 @@ def visurf(group: Group, config: Any) -> None:
     if group.slot < 0 or not hit:
         group.keep(z_scores(rewards, config))
         return
-    # the anchor counts with the mean of the others, which is exact only as a fraction
-    mean = exact_mean(sampled.values())
     if len(set(sampled.values())) < 2:
         group.keep(dict.fromkeys(rewards, 0.0))
         return
-    squares = sum(((Fraction(r) - mean) ** 2 for r in sampled.values()), Fraction())
-    std = root(squares / (len(rewards) - config.std_ddof)) + config.std_eps
-    group.keep({g: 0.0 if g == group.slot else float(Fraction(rewards[g]) - mean) / std for g in rewards})
+    rewards[group.slot] = average(sampled.values())
+    group.keep(z_scores(rewards, config) | {group.slot: 0.0})
 
 
 def repair_only(group: Group, config: Any) -> None:
@@ -501,19 +501,16 @@ def sapo(group: Group, config: Any) -> None:
 
 
 def among_siblings(group: Group, config: Any) -> dict[int, list[float]]:
-    def value(node: tuple[int, ...]) -> Fraction:
-        return exact_mean(group.reward[g] for g in group.live if tuple(group.codes[g][: len(node)]) == node)
-
-    numbers = {}
-    for g in group.live:
-        path = tuple(group.codes[g])
-        numbers[g] = []
-        for level in range(group.levels):
-            nodes = {tuple(group.codes[h][: level + 1]) for h in group.live if tuple(group.codes[h][:level]) == path[:level]}
-            values = {node: value(node) for node in nodes}
-            mean = sum(values.values(), Fraction()) / len(values)
-            std = root(sum(((v - mean) ** 2 for v in values.values()), Fraction()) / len(values))
-            numbers[g].append(float(values[path[: level + 1]] - mean) / (std + config.sibling_eps))
+    numbers: dict[int, list[float]] = {g: [] for g in group.live}
+    for level in range(group.levels):
+        rewards: dict[tuple[int, ...], list[float]] = {}  # of the rows through a node
+        for g in group.live:
+            rewards.setdefault(tuple(group.codes[g][: level + 1]), []).append(group.reward[g])
+        value = {node: average(some) for node, some in rewards.items()}
+        for g in group.live:
+            node = tuple(group.codes[g][: level + 1])
+            children = [v for other, v in value.items() if other[:level] == node[:level]]
+            numbers[g].append((value[node] - average(children)) / (spread(children, 0) + config.sibling_eps))
     return numbers
 
 
@@ -585,10 +582,10 @@ def grpo_sr(group: Group, config: Any) -> None:
 def ada_grpo(group: Group, config: Any) -> None:
     group.append()
     rows = z_scores(group.rewards(), config)
-    if group.has_anchor:
-        likelier = sum(group.logprob[g] > group.anchor_logprob for g in rows)
-        if likelier < config.ada_tau * len(rows):
-            rows = dict.fromkeys(rows, 0.0)
+    # without a target none is ranked low: the docstring's "elsewhere 0", taken by the letter
+    likelier = sum(group.has_anchor and group.logprob[g] > group.anchor_logprob for g in rows)
+    if likelier < config.ada_tau * len(rows):
+        rows = dict.fromkeys(rows, 0.0)
     beside_anchor(group, rows, [1.0], config)
 
 
@@ -631,9 +628,9 @@ def spo(groups: list[Group], config: Any) -> None:
 
 def _whiten(groups: list[Group], values: list[dict[int, float]], scale: Callable[[float], float]) -> None:
     flat = [v for some in values for v in some.values()]
-    mean, below = exact_mean(flat), scale(float(exact_variance(flat, 1)))
+    mean, varied, below = average(flat), len(set(flat)) > 1, scale(spread(flat, 1) ** 2)
     for group, some in zip(groups, values, strict=True):
-        group.keep({g: float(Fraction(v) - mean) / below for g, v in some.items()})
+        group.keep({g: (v - mean if varied else 0.0) / below for g, v in some.items()})
 
 
 def gpg(groups: list[Group], config: Any) -> None:
@@ -645,13 +642,13 @@ def gpg(groups: list[Group], config: Any) -> None:
 
 
 def bnpo(groups: list[Group], config: Any) -> None:
-    means = [exact_mean(group.rewards().values()) for group in groups]
+    means = [sum(map(Fraction, group.rewards().values()), Fraction()) / len(group.live) for group in groups]
     centre = sum(means, Fraction()) / len(means)
-    spread = sum(((m - centre) ** 2 for m in means), Fraction()) / max(1, len(means) - 1)
+    variance = sum(((m - centre) ** 2 for m in means), Fraction()) / max(1, len(means) - 1)
     for group, m in zip(groups, means, strict=True):
         factor = 1.0
-        if spread:
-            size = float(centre * (1 - centre) / spread - 1)
+        if variance:
+            size = float(centre * (1 - centre) / variance - 1)
             a, b = (max(1.0, 1 + float(part) * size / 3) for part in (centre, 1 - centre))
             density = beta_density(float(m), a, b)
             factor = config.bnpo_max_weight if density * config.bnpo_max_weight <= 1 else 1 / density
