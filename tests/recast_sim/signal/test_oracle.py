@@ -49,7 +49,7 @@ VARIANTS = (  # beside the defaults
         "care_scale": 1.5,
         "care_delta": 0.01,
     },
-    {"anchor_weighting": "annealed", "virtual_reward": 2.5, "gpg_norm": 3.0, "positive_weight": 0.7, "bnpo_max_weight": 1.5},
+    {"anchor_weighting": "annealed", "virtual_reward": 2.5, "gpg_norm": 3.0, "positive_weight": 0.7, "bnpo_max_weight": 0.5},
     {
         "anchor_power": 0.5,
         "sibling_weight": 0.3,
