@@ -27,6 +27,7 @@ def _row(constructor: Constructor) -> dict[str, str]:
         "name": constructor.name,
         "update_width": constructor.width,
         "all_zero": constructor.all_zero,
+        "credit": "level" if constructor.level_wise else "row",
         "policy": "off" if constructor.off_policy else "on",
         "rollouts": "needed" if constructor.rollouts else "none",
         "needs": ", ".join(constructor.inputs),

@@ -45,6 +45,7 @@ from recast_sim.signal.steps.levels import (
     from_first_missed_level,
     mask_shared_prefix,
     only_diverging_level,
+    skip_given_levels,
     target_matches,
 )
 from recast_sim.signal.steps.over_batch import (
@@ -128,6 +129,7 @@ __all__ = [
     "rescue_with_anchor",
     "shaped_anchor",
     "signed",
+    "skip_given_levels",
     "smoothed_anchor",
     "soften_near_misses",
     "softmax_preference",

@@ -62,7 +62,7 @@ class SignalConfig:
             rescue (arXiv 2512.19554).
         sdpo_negatives, sdpo_beta: negatives of each target and beta of s_dpo (arXiv 2406.09215).
         pods_width: rows that pods keeps of each group (arXiv 2504.13818).
-        w_plus, w_minus: weights of the boundary pair (arXiv 2604.22169 uses 1 and 1).
+        w_plus, w_minus: weights of the boundary pair (arXiv 2604.22169 uses 1 and 1); at w_minus 0 there is no negative.
         w_anchor: advantage of an anchor that stands alone in an all-zero group (hybrid, grpo_anchor, rloo_anchor; ours).
         anchor_power: tempered_anchor weighs the anchor by pi(anchor) to this power (ours): 1 is the policy gradient of
             Pass@1, 0 is sft.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from recast_sim.configio import Checked
 from recast_sim.runs import derive_seed
 from recast_sim.runs.model_state import latest_checkpoint, load_state, save_state
-from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor
+from recast_sim.signal import Constructor, ObjectiveConfig, Signal, SignalConfig, get_constructor, skip_given_levels
 from recast_sim.signal.groups import ScoredGroups, group_rows, signal_of, signal_row
 from recast_sim.training.constructor_inputs import ConstructorInputs
 from recast_sim.training.plan_update import plan_gradient_norm, update
@@ -54,6 +54,8 @@ class TrainingConfig(Checked, error=TrainingError):
         optimiser, learning_rate: "adam" or "sgd".
         updates_per_batch: optimiser steps on one batch (off-policy from the second on).
         sampler: "iid", "beam" or "stochastic_beam".
+        hint_levels: codes of the target that every rollout is given; the rest is drawn, and only the rest is trained (prefix
+            hints, after arXiv 2510.19807, where hints are text). Needs sampler "iid".
         max_draws: batches drawn at most for one step by a constructor that redraws (dapo).
         norm_like: rescale each gradient to the norm that this constructor's would have on the same groups; "" does not.
         evaluate_every, checkpoint_every: in steps; 0 checkpoints never.
@@ -69,6 +71,7 @@ class TrainingConfig(Checked, error=TrainingError):
     learning_rate: PositiveFloat = 0.003
     updates_per_batch: PositiveInt = 1
     sampler: Sampler = "iid"
+    hint_levels: NonNegativeInt = 0
     max_draws: PositiveInt = 10
     norm_like: str = ""
     evaluate_every: PositiveInt = 10
@@ -80,6 +83,8 @@ class TrainingConfig(Checked, error=TrainingError):
             raise TrainingError(f"TrainingConfig.group_size: 1 is too small for {self.constructor}, which compares rollouts")
         if self.norm_like:
             get_constructor(self.norm_like)
+        if self.hint_levels and self.sampler != "iid":
+            raise TrainingError(f"TrainingConfig.hint_levels: {self.hint_levels} needs sampler 'iid', not {self.sampler!r}")
 
 
 def train(
@@ -99,7 +104,7 @@ def train(
         UpdateError: the loss is not finite; the last checkpoint is kept.
     """
     optimiser = _optimiser(policy, config)
-    inputs = ConstructorInputs(get_constructor(config.constructor), reference, environment)
+    inputs = ConstructorInputs(_constructor(config), reference, environment)
     start, totals = _restore(writer, policy, optimiser, inputs)
     if start == 0:
         writer.evaluation({"step": 0, **totals, **evaluate(policy, environment)})
@@ -138,12 +143,24 @@ def _groups_of_step(
     def draw(attempt: int) -> ScoredGroups:
         generator = torch_generator(seed, "step", step, attempt)
         prompt_P = torch.randint(len(environment.train.x_ND), (config.prompts_per_step,), generator=generator)
-        groups = roll_out(policy, environment, prompt_P, config.group_size, config.sampler, config.signal, generator)
+        how = (config.group_size, config.sampler, config.signal, generator, config.hint_levels)
+        groups = roll_out(policy, environment, prompt_P, *how)
         return inputs.supply(groups, policy)
 
     of_step = derive_seed(seed, "signal", step)
     groups = draw_groups(draw, inputs.constructor, config.signal, config.prompts_per_step, config.max_draws, of_step)
     return groups, signal_of(groups, inputs.constructor, config.signal, torch_generator(of_step))
+
+
+def _constructor(config: TrainingConfig) -> Constructor:
+    """The config's constructor; with hints it leaves out the levels that rollouts were given."""
+    chosen = get_constructor(config.constructor)
+    if not config.hint_levels:
+        return chosen
+    needs = tuple(dict.fromkeys((*chosen.needs, "sids_PGL", "targets_PTL")))
+    return replace(
+        chosen, apply=lambda state: skip_given_levels(chosen.apply(state), config.hint_levels), needs=needs, level_wise=True
+    )
 
 
 def _borrowed_norm(

@@ -10,7 +10,7 @@ from recast_sim.signal.groups import ScoredGroups, join, redraw, score_leaves, s
 from recast_sim.world.environment import Environment
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
-from recast_sim.world.sampling import Sampler, sample
+from recast_sim.world.sampling import Sampler, sample, sample_behind
 
 
 def roll_out(
@@ -21,10 +21,17 @@ def roll_out(
     sampler: Sampler,
     config: SignalConfig,
     generator: torch.Generator,
+    hint_levels: int = 0,
 ) -> ScoredGroups:
-    """Sample a group for each of the given train prompts and score it on ids."""
+    """Sample a group for each of the given train prompts and score it on ids.
+
+    With `hint_levels` every rollout is given that many codes of the prompt's first target and drawn i.i.d. behind them.
+    """
     x, targets_PT = environment.train.x_ND[prompt_P], environment.train.target_NT[prompt_P]
-    rollouts = sample(policy, x, group_size, sampler, generator)
+    if hint_levels:
+        rollouts = sample_behind(policy, x, targets_PT[:, 0], hint_levels, group_size, generator)
+    else:
+        rollouts = sample(policy, x, group_size, sampler, generator)
     codes_YL = torch.from_numpy(environment.catalog.leaf_codes)
     with torch.no_grad():
         target_logprob_PTL = policy.path_logprobs(x, targets_PT)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recast_sim.world.policy import TreePolicy
+from recast_sim.world.policy import PolicyError, TreePolicy
 
 Sampler = Literal["iid", "beam", "stochastic_beam"]
 
@@ -45,13 +45,30 @@ def sample(policy: TreePolicy, x_PD: Tensor, group_size: int, sampler: Sampler, 
 
 
 @torch.no_grad()
+def sample_behind(
+    policy: TreePolicy, x_PD: Tensor, leaf_P: Tensor, given: int, group_size: int, generator: torch.Generator
+) -> WorldRollouts:
+    """Independent draws behind the first `given` codes of a leaf of each prompt; `logprob_PG` is of the codes that were drawn.
+
+    Raises:
+        PolicyError: no code is left to draw.
+    """
+    if given >= policy.levels:
+        raise PolicyError(f"hint_levels: {given} leaves nothing to draw of {policy.levels} levels; give fewer")
+    start_P1 = policy.get_buffer("leaf_nodes")[leaf_P, given - 1][:, None]
+    leaf, logprob = _down_the_tree(policy, policy.encode(x_PD), group_size, generator, given, start_P1)
+    return WorldRollouts(leaf, logprob, torch.ones_like(leaf, dtype=torch.bool))
+
+
+@torch.no_grad()
 def sample_iid(policy: TreePolicy, x_PD: Tensor, group_size: int, generator: torch.Generator) -> WorldRollouts:
     """Independent draws by inverse CDF: over all leaves of a small tree, else level by level, one uniform a level."""
     h_PH = policy.encode(x_PD)
     if policy.nodes <= group_size * sum(policy.widths):  # scoring every node is less work than scoring each rollout's
         leaf, logprob = _from_leaves(policy, h_PH, group_size, generator)
     else:
-        leaf, logprob = _down_the_tree(policy, h_PH, group_size, generator)
+        root_P1 = torch.zeros(len(h_PH), 1, dtype=torch.int64)
+        leaf, logprob = _down_the_tree(policy, h_PH, group_size, generator, 0, root_P1)
     return WorldRollouts(leaf, logprob, torch.ones_like(leaf, dtype=torch.bool))
 
 
@@ -62,21 +79,26 @@ def _from_leaves(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: t
     return leaf_PG, logprob_PY.gather(1, leaf_PG)
 
 
-def _down_the_tree(policy: TreePolicy, h_PH: Tensor, group_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """In chunks of prompts. All uniforms are drawn first, prompt by prompt, so the chunks' size changes no draw."""
+def _down_the_tree(
+    policy: TreePolicy, h_PH: Tensor, group_size: int, generator: torch.Generator, level: int, start_P1: Tensor
+) -> tuple[Tensor, Tensor]:
+    """From a node of `level` for each prompt, in chunks of prompts.
+
+    All uniforms are drawn first, prompt by prompt, so the chunks' size changes no draw.
+    """
     uniform_PLG = torch.rand(len(h_PH), policy.levels, group_size, generator=generator)
     chunk = max(1, _CHUNK // (group_size * max(policy.widths) * h_PH.shape[1]))
-    chunks = zip(h_PH.split(chunk), uniform_PLG.split(chunk), strict=True)
-    leaf, logprob = zip(*(_chunk_down(policy, *part) for part in chunks), strict=True)
+    chunks = zip(h_PH.split(chunk), uniform_PLG.split(chunk), start_P1.split(chunk), strict=True)
+    leaf, logprob = zip(*(_chunk_down(policy, level, *part) for part in chunks), strict=True)
     return torch.cat(leaf), torch.cat(logprob)
 
 
-def _chunk_down(policy: TreePolicy, h_PH: Tensor, uniform_PLG: Tensor) -> tuple[Tensor, Tensor]:
-    """Leaves and their log-probabilities, (P, G). All rollouts of a prompt start from one row, the root, so R is 1, then G."""
-    node_PR, logprob_PR = torch.zeros(len(h_PH), 1, dtype=torch.int64), torch.zeros(len(h_PH), 1)
-    for level in range(policy.levels):
+def _chunk_down(policy: TreePolicy, start: int, h_PH: Tensor, uniform_PLG: Tensor, node_PR: Tensor) -> tuple[Tensor, Tensor]:
+    """Leaves and their log-probabilities, (P, G). All rollouts of a prompt start from one row, so R is 1, then G."""
+    logprob_PR = torch.zeros(len(h_PH), 1)
+    for level in range(start, policy.levels):
         local_PRB = policy.child_logprobs(h_PH, level, node_PR)
-        uniform_PRK = uniform_PLG[:, level].unflatten(1, (node_PR.shape[1], -1))  # K draws a row: G at the root, then 1
+        uniform_PRK = uniform_PLG[:, level].unflatten(1, (node_PR.shape[1], -1))  # K draws a row: G at the start, then 1
         slot_PRK = _invert(local_PRB.exp().cumsum(2), uniform_PRK)
         logprob_PR = (logprob_PR[..., None] + local_PRB.gather(2, slot_PRK)).flatten(1)
         node_PR = (policy.first_child(level)[node_PR][..., None] + slot_PRK).flatten(1)

@@ -383,7 +383,7 @@ def care(group: Group, config: Any) -> None:
     std = math.sqrt(math.fsum((r - mean) ** 2 for r in rewards.values()) / (K + 1)) + config.std_eps
     size = math.sqrt(config.care_negatives / K)
     group.keep({g: (r - mean) / std * size * (1.0 if g == positive else config.care_scale) for g, r in rewards.items()})
-    group.positive = -1 if rescued else positive
+    group.positive = positive
 
 
 def add_gt(group: Group, config: Any) -> None:
@@ -582,9 +582,8 @@ def grpo_sr(group: Group, config: Any) -> None:
 def ada_grpo(group: Group, config: Any) -> None:
     group.append()
     rows = z_scores(group.rewards(), config)
-    # without a target none is ranked low: the docstring's "elsewhere 0", taken by the letter
     likelier = sum(group.has_anchor and group.logprob[g] > group.anchor_logprob for g in rows)
-    if likelier < config.ada_tau * len(rows):
+    if group.has_anchor and likelier < config.ada_tau * len(rows):
         rows = dict.fromkeys(rows, 0.0)
     beside_anchor(group, rows, [1.0], config)
 

@@ -103,6 +103,9 @@ def smoothed_anchor(state: GroupState) -> GroupState:
     anchor = rows_mask(state.anchor_slot_P, state.rewards_PG.shape[1])
     sampled = state.active_PG & ~anchor
     mean = state.rewards_PG.masked_fill(~sampled, 0.0).sum(1, keepdim=True) / sampled.sum(1, keepdim=True).clamp(min=1)
+    low = state.rewards_PG.masked_fill(~sampled, torch.inf).amin(1, keepdim=True)
+    mean = torch.minimum(torch.maximum(mean, low), state.rewards_PG.masked_fill(~sampled, -torch.inf).amax(1, keepdim=True))
+    # between the ends, so that the mean of equal rewards is their value: a rounded one would have a variance
     faded = anchor & (state.hits_PG & sampled).any(1, keepdim=True)
     smoothed = replace(state, rewards_PG=torch.where(faded, mean, state.rewards_PG))
     return replace(state, advantages_PG=standardised(smoothed).advantages_PG.masked_fill(faded, 0.0))

@@ -19,8 +19,9 @@ def with_anchor_likelihood(state: GroupState, weight: float) -> GroupState:
 def gated_by_difficulty(state: GroupState) -> GroupState:
     """AdaGRPO's gate (arXiv 2606.08480), our reading: a group keeps its numbers where the policy ranks its target low.
 
-    That is where at least the share ada_tau of its sampled rows is likelier than the anchor; elsewhere the sampled rows get
-    0. The paper's second gate asks whether the reward tells the target from others, which an exact hit always does.
+    That is where at least the share ada_tau of its sampled rows is likelier than the anchor, and in a group without an
+    anchor; elsewhere the sampled rows get 0. The paper's second gate asks whether the reward tells the target from others,
+    which an exact hit always does.
 
     Raises:
         SignalError: no `logprob_PG` or no `anchor_logprob_P`.
@@ -29,4 +30,5 @@ def gated_by_difficulty(state: GroupState) -> GroupState:
     sampled = state.active_PG & ~rows_mask(state.anchor_slot_P, state.rewards_PG.shape[1])
     likelier = (logprob_PG > anchor_logprob(state)[:, None]) & sampled
     hard_P1 = likelier.sum(1, keepdim=True) >= state.config.ada_tau * sampled.sum(1, keepdim=True)
+    hard_P1 |= (state.anchor_slot_P < 0)[:, None]
     return replace(state, advantages_PG=state.advantages_PG * hard_P1)

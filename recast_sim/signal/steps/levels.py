@@ -66,6 +66,16 @@ def from_first_missed_level(state: GroupState) -> GroupState:
     return on_levels(state, (_level_numbers(state) >= reached_PG[..., None]).to(state.rewards_PG.dtype))
 
 
+def skip_given_levels(state: GroupState, given: int) -> GroupState:
+    """No number on the first `given` levels of sampled rows, whose codes they were given (prefix hints); anchors keep theirs.
+
+    Raises:
+        SignalError: no `sids_PGL`.
+    """
+    anchor_PG1 = rows_mask(state.anchor_slot_P, state.rewards_PG.shape[1])[..., None]
+    return on_levels(state, ((_level_numbers(state) >= given) | anchor_PG1).to(state.rewards_PG.dtype))
+
+
 def target_matches(state: GroupState) -> Tensor:
     """1 where a row shares the codes of one of its prompt's targets up to a level, float (P, G, L).
 

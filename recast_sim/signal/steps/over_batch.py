@@ -41,7 +41,8 @@ def rescaled_by_rewarded(state: GroupState) -> GroupState:
     N and the count run over rows, not groups, as in verl. A group of one row gets 0 (verl: its scaled raw reward).
     """
     rewarded = ((state.rewards_PG != 0) & state.active_PG).sum().clamp(min=1)
-    scale = state.active_PG.sum() / rewarded / state.config.gpg_norm
+    rows = state.active_PG.sum().to(state.rewards_PG.dtype)  # a quotient of whole numbers would be float32
+    scale = rows / rewarded / state.config.gpg_norm
     return replace(state, advantages_PG=centred_rewards(state)[0] * scale)
 
 

@@ -13,8 +13,8 @@ from recast_sim.signal.steps.advantage import standardised
 def rank_penalised(state: GroupState) -> GroupState:
     """ReRe's ranking reward (arXiv 2510.12211; MiniOneRec's code), then grpo.
 
-    In a group with a hit a miss at rank j (0 the likeliest of the n rows) has the reward -rank_weight * d_j / sum of d, with
-    d_j = 1 / log2(j + 2); hits keep theirs, groups without a hit theirs too. The task reward itself is not changed.
+    In a group with a hit a miss at rank j (0 the likeliest of the n rows) loses rank_weight * d_j / sum of d of its reward,
+    with d_j = 1 / log2(j + 2); hits keep theirs, groups without a hit theirs too. The task reward itself is not changed.
     """
     discount = 1 / (likelihood_rank(state, state.active_PG).to(state.rewards_PG.dtype) + 2).log2()
     discount = discount.masked_fill(~state.active_PG, 0.0)

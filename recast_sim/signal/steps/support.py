@@ -12,10 +12,20 @@ from recast_sim.signal.group_state import GroupState
 from recast_sim.signal.signal_config import SignalError
 from recast_sim.signal.steps.advantage import has_variance
 
+_ROUNDING = 1e-9  # variances that differ by no more, relatively, are equal
+
 
 def keep_nonzero(state: GroupState) -> GroupState:
-    """Keep the rows whose advantage is not 0 (search-update decoupling of arXiv 2604.22169)."""
-    return replace(state, active_PG=state.active_PG & state.moved_PG)
+    """Keep the rows whose advantage is not 0, on any level (search-update decoupling of arXiv 2604.22169).
+
+    A positive or negative whose row goes is one no more.
+    """
+    kept_PG = state.active_PG & state.moved_PG
+
+    def still(slot_P: Tensor) -> Tensor:
+        return slot_P.masked_fill(~kept_PG.gather(1, slot_P.clamp(min=0)[:, None])[:, 0], -1)
+
+    return replace(state, active_PG=kept_PG, positive_P=still(state.positive_P), negative_P=still(state.negative_P))
 
 
 def keep_varied_groups(state: GroupState) -> GroupState:
@@ -58,4 +68,5 @@ def _best_split(sorted_PG: Tensor, n_P: Tensor, width: int) -> Tensor:
     high = torch.arange(width + 1, device=n_P.device).expand(len(n_P), -1)
     cut = (n_P[:, None] - high).clamp(min=0)
     first, second = (t.gather(1, width - high) + t.gather(1, n_P[:, None]) - t.gather(1, cut) for t in totals)
-    return (second / width - (first / width).square()).argmax(1)
+    variance = second / width - (first / width).square()
+    return (variance >= variance.amax(1, keepdim=True) * (1 - _ROUNDING)).int().argmax(1)

@@ -13,7 +13,7 @@ from recast_sim.training.loop import TrainingConfig, TrainingError, train
 from recast_sim.training.plan_update import UpdateError, plan_gradient_norm, update
 from recast_sim.training.world_groups import draw_groups, roll_out
 from recast_sim.world.generators import torch_generator
-from recast_sim.world.policy import TreePolicy
+from recast_sim.world.policy import PolicyError, TreePolicy
 
 CONFIG = TrainingConfig(group_size=8, prompts_per_step=16, steps=6, evaluate_every=3, signal=SignalConfig(pods_width=4))
 
@@ -186,3 +186,34 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
 def test_bad_config_names_the_field(field: str, value: float) -> None:
     with pytest.raises(TrainingError, match=f"TrainingConfig.{field}: {value}"):
         dataclasses.replace(CONFIG, **{field: value})
+
+
+def test_hinted_rollouts_start_with_the_targets_codes_and_train_the_others() -> None:
+    world, policy = small_environment(), copy.deepcopy(small_base())
+    groups = roll_out(policy, world, torch.arange(16), 8, "iid", CONFIG.signal, torch_generator(0), hint_levels=1)
+    codes = torch.from_numpy(world.catalog.leaf_codes)
+    target_PT = world.train.target_NT[:16]
+    assert (codes[groups.leaf_PG][..., 0] == codes[target_PT[:, :1]][..., 0]).all()
+    path_PGL = policy.path_logprobs(world.train.x_ND[:16], groups.leaf_PG)
+    torch.testing.assert_close(groups.logprob_PG, path_PGL[..., 1:].sum(2).detach(), rtol=1e-4, atol=1e-5)
+    free = roll_out(policy, world, torch.arange(16), 8, "iid", CONFIG.signal, torch_generator(0))
+    assert groups.rewards_PG.mean() > free.rewards_PG.mean()
+
+
+@pytest.mark.parametrize("constructor", ["grpo", "recast", "sapo"])
+def test_given_codes_are_not_trained_but_in_anchors(constructor: str, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, constructor=constructor, hint_levels=1, optimiser="sgd", learning_rate=0.1)
+    policy = copy.deepcopy(small_base())
+    before = [head.detach().clone() for head in policy.vectors]
+    writer = RunWriter.create(tmp_path, "simulation", dataclasses.asdict(config), seed=0)
+    train(policy, small_base(), small_environment(), config, 0, writer)
+    moved = [not torch.equal(head, old) for head, old in zip(policy.vectors, before, strict=True)]
+    assert moved == [constructor == "recast", *[True] * (policy.levels - 1)]
+
+
+def test_hints_need_independent_draws_and_a_level_to_draw() -> None:
+    with pytest.raises(TrainingError, match="TrainingConfig.hint_levels: 1 needs sampler 'iid', not 'beam'"):
+        dataclasses.replace(CONFIG, hint_levels=1, sampler="beam")
+    levels = small_base().levels
+    with pytest.raises(PolicyError, match=f"hint_levels: {levels} leaves nothing to draw of {levels} levels"):
+        roll_out(small_base(), small_environment(), torch.arange(2), 4, "iid", CONFIG.signal, torch_generator(0), levels)
