@@ -33,7 +33,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         elif path.exists():
             found.append(path)
         else:
-            raise AuditError(f"{path}: no such file or folder; mend the path")
+            raise AuditError(f"{path}: no such file or folder; fix the path")
     return list(dict.fromkeys(found))
 
 
@@ -47,7 +47,7 @@ def file_format(path: Path) -> str:
         with path.open("rb") as file:
             start = file.read(1 << 16)
     except OSError as error:
-        raise AuditError(f"{path}: cannot be read: {error.strerror}; mend the path or its rights") from error
+        raise AuditError(f"{path}: cannot be read: {error.strerror}; fix the path or its rights") from error
     if not start:
         raise AuditError(f"{path}: the file is empty; fetch it again")
     if start.startswith(MAGIC):

@@ -23,7 +23,7 @@ _SAFE_LOGIT = 80.0  # exp neither overflows nor underflows in float32 below it, 
 
 
 class PolicyError(ValueError):
-    """A bad knob of a policy; the message names the field, the value and the mend."""
+    """A bad knob of a policy; the message names the field, the value and the fix."""
 
 
 @dataclass(frozen=True)

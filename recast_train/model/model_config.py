@@ -13,11 +13,11 @@ SLOT, CHAT = "{history}", "{chat}"
 
 
 class TrainError(ValueError):
-    """A bad setting of the real trainer, or a loss that is not finite; the message names field, value and mend."""
+    """A bad setting of the real trainer, or a loss that is not finite; the message names field, value and fix."""
 
 
 def require(ok: bool, field: str, value: object, mend: str) -> None:
-    """Raise TrainError naming the field, its value and the mend unless `ok`."""
+    """Raise TrainError naming the field, its value and the fix unless `ok`."""
     if not ok:
         raise TrainError(f"{field}: {value} {mend}")
 

@@ -115,7 +115,7 @@ def test_a_training_file_is_a_gradients_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"constructors": ()}, TrainingError, "constructors: none"),
+        ({"constructors": ()}, TrainingError, r"GradientsConfig\.constructors: \(\) must hold at least 1"),
         ({"constructors": ("magic",)}, SignalError, "'magic' is not registered"),
         ({"group_sizes": (1,)}, TrainingError, "group_sizes: 1"),
         ({"prompts": 0}, TrainingError, "prompts: 0"),

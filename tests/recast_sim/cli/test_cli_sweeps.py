@@ -104,7 +104,7 @@ def test_constructors_are_listed_from_the_code() -> None:
 @pytest.mark.parametrize(
     ("command", "text", "words"),
     [
-        ("budget", TINY.replace("seeds = 2", "seeds = 0"), "Protocol.seeds: 0"),
+        ("budget", TINY.replace("seeds = 2", "seeds = 0"), "key 'protocol.seeds': 0 must be at least 1"),
         ("budget", TINY.replace('"grpo", ', '"magic", '), "'magic' is not registered"),
         ("budget", "points = [{ convergance = 1 }]\n" + TINY, "key 'convergance': Setting has none"),
         ("map", 'grids = [["a", "b"]]\n' + TINY, "is no axis"),

@@ -212,7 +212,7 @@ def test_given_codes_are_not_trained_but_in_anchors(constructor: str, tmp_path: 
 
 
 def test_hints_need_independent_draws_and_a_level_to_draw() -> None:
-    with pytest.raises(TrainingError, match="TrainingConfig.hint_levels: 1 needs sampler 'iid', not 'beam'"):
+    with pytest.raises(TrainingError, match="hint_levels: 1 needs sampler 'iid', not 'beam'"):
         dataclasses.replace(CONFIG, hint_levels=1, sampler="beam")
     levels = small_base().levels
     with pytest.raises(PolicyError, match=f"hint_levels: {levels} leaves nothing to draw of {levels} levels"):

@@ -19,8 +19,9 @@ from recast_sim.runs import read_run
 from recast_train.data import DataConfig, load_source
 from recast_train.evaluate import EvaluationConfig
 from recast_train.model import ModelConfig, TrainError, build_model
+from recast_train.pipeline import stages
 from recast_train.pipeline.recipe import RealConfig
-from recast_train.pipeline.whole_run import run_real, stages
+from recast_train.pipeline.whole_run import run_real
 from recast_train.rl.rl_loop import RlConfig, train_prompts
 from recast_train.rl.rollout_groups import TrainPrompts
 from recast_train.rollout import RolloutConfig, ThoughtConfig, free_logprobs

@@ -185,7 +185,7 @@ def test_command_line_prints_one_json_object_and_draws(
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (["--rl.steps", "0"], "RlConfig.steps"),
+        (["--rl.steps", "0"], "--rl.steps: 0 must be at least 1"),
         (["--methods", "nonsense"], "nonsense"),
         (["--device", "tpu"], "--device"),
         (["--rl.stepz", "2"], "--rl.stepz"),
