@@ -201,8 +201,10 @@ def measure(quick: bool) -> Result:
         measure_cell(items, rows, repeats[rows], items == GENERATED and not quick) for items, rows in cells
     ]
     index = {sizes: measure_index(sizes, ITEMS[-1], 5) for sizes in INDEXED}
+    large = [row["ratio"] for row, (_, rows) in zip(table, cells, strict=True) if rows >= 26_000]
     entries = [
-        Entry("constraint against a look-up a beam, worst", min(row["ratio"] for row in table), "x", 20.0),
+        Entry("constraint against a look-up a beam, worst", min(row["ratio"] for row in table), "x"),
+        Entry("constraint against a look-up a beam, 26,000 codes and more, worst", min(large), "x", 40.0),
         Entry("constraint against a look-up a beam, best", max(row["ratio"] for row in table), "x"),
         Entry("whole decode against the same passes with a look-up, worst", min(row["ratio of decode"] for row in table), "x"),
         Entry("1M items indexed, slowest", max(seconds for seconds, _ in index.values()), "s", 0.1, at_least=False),

@@ -47,8 +47,8 @@ def _entries(found: Mapping[str, Mapping[str, float]]) -> list[Entry]:
             Entry(f"claim 6: whole step, our grpo over our recast, {case}", grpo["step"] / recast["step"], "x"),
             Entry(f"claim 5: actor, our grpo over our recast, {case}", grpo["actor"] / recast["actor"], "x"),
             Entry(f"share of rollouts in recast's step, {case}", recast["rollout"] / recast["step"], ""),
-            Entry(f"whole step, TRL over our grpo, {case}", trl["step"] / grpo["step"], "x"),
-            Entry(f"whole step, TRL over our recast, {case}", trl["step"] / recast["step"], "x"),
+            Entry(f"whole step, TRL over our grpo, {case}", trl["step"] / grpo["step"], "x", 15),
+            Entry(f"whole step, TRL over our recast, {case}", trl["step"] / recast["step"], "x", 18),
         ]
     return entries
 

@@ -30,15 +30,12 @@ def run(module, capsys):
 def test_construction_compares_ways_that_agree(benchmark, capsys, monkeypatch):
     module = benchmark("construction")
     monkeypatch.setattr(module, "QUICK_SIZES", {8: 1})
-    monkeypatch.setattr(module, "TARGET_FROM", 8)
     monkeypatch.setattr(module, "verl", dict)
-    monkeypatch.setattr(module, "VERL_TARGET", 1e-9)
-    monkeypatch.setattr(module, "TRL_TARGET", 1e9)
     status, result = run(module, capsys)
-    met = {entry["name"]: entry["met"] for entry in result["entries"]}
-    assert met.pop("construction: recast against a stand-in for verl's loop, 8 groups") is True
-    assert met == {"construction: recast against TRL, 8 groups": False}
-    assert status == 1
+    ratios = {entry["name"]: entry["value"] for entry in result["entries"]}
+    assert ratios.keys() == {f"construction: recast against {peer}, 8 groups" for peer in ("a stand-in for verl's loop", "TRL")}
+    assert min(ratios.values()) > 0
+    assert status == 0
     ways = {row["way"]: row["ms"] for row in result["table"]}
     assert {"recast", "grpo", "TRL", "a stand-in for verl's loop", "Python loop over recast's groups"} <= ways.keys()
     assert min(ways.values()) > 0
@@ -63,10 +60,10 @@ def test_trl_is_left_out_where_its_source_has_changed(benchmark, monkeypatch):
 def test_structural_scores_of_ids_and_text_agree(benchmark, capsys, monkeypatch):
     module = benchmark("structural")
     monkeypatch.setattr(module, "PROMPTS", 4)
-    monkeypatch.setattr(module, "TARGET", 1e9)
     status, result = run(module, capsys)
-    assert status == 1
-    assert [entry["met"] for entry in result["entries"]] == [False, False]
+    assert status == 0
+    assert len(result["entries"]) == 2
+    assert min(entry["value"] for entry in result["entries"]) > 0
     truth = "<s_a_1><s_b_2><s_c_3><s_a_7><s_b_7><s_c_7>"
     assert module.score_string("<s_a_1><s_b_2><s_c_4><s_a_7><s_b_0><s_c_0>", truth) == pytest.approx((0.1 + 0.01) / 2)
     assert module.score_string("no SID", truth) == 0.0

@@ -15,6 +15,7 @@ from text_world import text_tokenizer
 
 from recast_sim.configio import ConfigError
 from recast_sim.signal import SignalConfig, SignalError, construct, list_constructors
+from recast_train.adapters.flat_rows import select_rows, spread_levels
 from recast_train.adapters.verl import parquet_export as export_module
 from recast_train.adapters.verl.anchors import AnchorTokens, anchor_row, row_lengths
 from recast_train.adapters.verl.handover import mark, marked_by
@@ -36,13 +37,13 @@ def text_of(sids: list[tuple[int, ...]], marks: bool = True) -> str:
 
 
 def structural_by_hand(found: list[tuple[int, ...]], targets: list[tuple[int, ...]]) -> float:
-    """The definition of arXiv 2604.22169, in plain Python."""
+    """The definition of arXiv 2604.22169 over the list, as OpenOneRec's own score, in plain Python."""
 
     def phi(sid: tuple[int, ...], target: tuple[int, ...]) -> float:
         shared = next((level for level in range(3) if sid[level] != target[level]), 3)
         return (0.0, 0.01, 0.1, 1.0)[shared]
 
-    return sum(max(phi(sid, target) for target in targets) for sid in set(found)) / len(set(found))
+    return sum(max(phi(sid, target) for target in targets) for sid in found) / len(found)
 
 
 @pytest.mark.property
@@ -151,6 +152,35 @@ def tokens(**more: Any) -> AnswerTokens:
     return AnswerTokens(text_tokenizer(names=NAMES), **more)
 
 
+def test_codes_are_read_behind_the_thought_and_spread_over_the_tokens() -> None:
+    """Answers are begin 2, codes of two levels, end 3; 9 closes a thought."""
+    own = {"anchors": [[2, 10, 20, 3], [2, 11, 21, 3]], "thought_end": 9, "codes": [1, 2]}
+    anchors = AnchorTokens.of({"recast": own})
+    assert anchors.sid(torch.tensor([7, 9, 2, 10, 21, 3])) == ([10, 21], 3)
+    assert anchors.sid(torch.tensor([7, 9, 2, 10])) == ([10, -1], 3)
+    assert anchors.sid(torch.tensor([7, 7])) == ([-1, -1], 2)
+    assert anchors.targets() == [[10, 20], [11, 21]]
+    numbers = spread_levels(torch.tensor([[0.5, -1.0]]), torch.tensor([3]), 6)
+    assert numbers.tolist() == [[0.5, 0.5, 0.5, 0.5, -1.0, -1.0]]
+    with pytest.raises(SignalError, match="extra_info: no 'codes', which .*; run recast-train export verl again"):
+        AnchorTokens.of({"recast": own | {"codes": None}}).targets()
+
+
+def test_flat_rows_of_credit_by_level_are_those_of_groups() -> None:
+    """Rows in any order, one group of two and one of three."""
+    sids = [[1, 2], [1, 5], [8, 8], [3, 4], [3, 5]]
+    targets = [[[1, 2]], [[1, 2]], [[3, 4]], [[3, 4]], [[3, 4]]]
+    rows = ([0, 0, 1, 1, 1], [1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 0.1, 0.0, 1.0, 0.1])
+    order = [4, 0, 3, 1, 2]
+    group, reward, score = ([column[r] for r in order] for column in rows)
+    told = {"sids_RL": [sids[r] for r in order], "targets_RTL": [targets[r] for r in order]}
+    kept = select_rows("recast_masked", group, reward, score, has_anchor_R=[True] * 5, **told)
+    found = {order[r]: numbers for r, numbers in zip(kept.row_N.tolist(), kept.coefficient_NL.tolist(), strict=True)}
+    assert found == {0: [1, 1], 1: [0, -1], 3: [1, 1], 4: [0, -1]}
+    with pytest.raises(SignalError, match="recast_masked is level-wise; read coefficient_NL"):
+        _ = kept.coefficient_N
+
+
 def test_the_data_set_holds_chats_targets_and_anchors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, own = write_openonerec(tmp_path / "data"), tokens(before=" the ", thought=True)
     written = export_openonerec(source, tmp_path / "out", own, "mine")
@@ -168,6 +198,8 @@ def test_the_data_set_holds_chats_targets_and_anchors(tmp_path: Path, monkeypatc
             for target, ids in zip(targets, recast["anchors"], strict=True):
                 inner = [table[f"{part}>"] for part in item_name(target).split(">")[:-1]]
                 assert ids == [table["the"], table["<|sid_begin|>"], *inner, table["<|sid_end|>"], table["<eos>"]]
+                first, levels = recast["codes"]
+                assert ids[first : first + levels] == inner
             assert compute_score("mine", "x</think>" + open_sid(targets[0]), row["reward_model"]["ground_truth"])["score"] == 1
     monkeypatch.setattr(export_module, "BATCH", 2)
     export_openonerec(source, tmp_path / "again", own, "mine")
