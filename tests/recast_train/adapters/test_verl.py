@@ -162,7 +162,7 @@ def test_codes_are_read_behind_the_thought_and_spread_over_the_tokens() -> None:
     assert anchors.targets() == [[10, 20], [11, 21]]
     numbers = spread_levels(torch.tensor([[0.5, -1.0]]), torch.tensor([3]), 6)
     assert numbers.tolist() == [[0.5, 0.5, 0.5, 0.5, -1.0, -1.0]]
-    with pytest.raises(SignalError, match="extra_info: no 'codes', which .*; run recast-train export verl again"):
+    with pytest.raises(SignalError, match=r"extra_info: no 'codes', which .*; run recast-train export verl again"):
         AnchorTokens.of({"recast": own | {"codes": None}}).targets()
 
 
