@@ -8,7 +8,7 @@ from pathlib import Path
 from analysis.audit.audit_error import AuditError
 from analysis.audit.audit_report import report as audit_report
 from analysis.audit.audit_report import write_audit
-from analysis.audit.dump_groups import read_groups
+from analysis.audit.reading.dump_groups import read_groups
 from analysis.claims import claims_page, read_evidence
 from analysis.drawing.style import save_figure
 from analysis.figures import run_figures

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from analysis.audit.audit_figure import audit_figure
-from analysis.audit.dump_groups import DumpGroups
 from analysis.audit.figures_of_audit import REGIMES, audit_summary, steps_table
+from analysis.audit.reading.dump_groups import DumpGroups
 from analysis.reports.report import Report, Table
 from recast_sim.runs import atomic_file, write_json
 

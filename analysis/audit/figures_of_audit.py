@@ -7,8 +7,8 @@ import polars as pl
 from analysis.audit.actor_corners import actor_corners
 from analysis.audit.audit_error import AuditError
 from analysis.audit.cautions import cautions
-from analysis.audit.dump_groups import DumpGroups
 from analysis.audit.hit_fit import fit_windows
+from analysis.audit.reading.dump_groups import DumpGroups
 from analysis.drawing.style import REGIME_COLOURS
 
 REGIMES = tuple(REGIME_COLOURS)

@@ -15,8 +15,8 @@ from analysis.claims.curves import GREEDY, SAMPLED, judged_gain, repair_row, sca
 from analysis.claims.measurement import Row, judged, judged_factor, over_seeds
 from analysis.claims.paper import ACTOR, ACTOR_TOKENS, ALL_ZERO, MFU, NEAR, STEP
 from analysis.claims.simulated import REGIMES
-from analysis.measures.real_study import Resampled, StudyTables, measure_study
 from analysis.measures.statistics import Interval
+from analysis.measures.study_changes import Resampled, StudyTables, measure_study
 from analysis.measures.trajectories import Trajectory, by_method, by_setting, read_trajectories
 from analysis.reports.run import read_results
 from recast_sim.runs.reader import read_manifest

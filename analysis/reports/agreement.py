@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 
 from analysis.measures.budget_curves import Curves
 from analysis.measures.comparison import Comparison
-from analysis.measures.real_study import SHARES, measure_study
 from analysis.measures.statistics import bootstrap, mean
+from analysis.measures.study_changes import SHARES, measure_study
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from analysis.drawing.panels import draw_band
 from analysis.drawing.style import INK, Drawn, apply_style, colours
 from analysis.drawing.words import ratio_text
-from analysis.measures.real_study import CURVES, METRICS, SHARES, START, StudyTables, measure_study
+from analysis.measures.study_changes import CURVES, METRICS, SHARES, START, StudyTables, measure_study
 from analysis.reports.report import Report, Table
 
 _DOTS = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")

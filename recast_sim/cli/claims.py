@@ -12,7 +12,7 @@ from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.configio import Checked
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
-from recast_sim.experiments.settings import Setting, calibrate_setting, environment_config, load_world
+from recast_sim.experiments.world_setting import Setting, calibrate_setting, environment_config, load_world
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import Job, Submit, open_sweep
 from recast_sim.world.policy import PolicyConfig

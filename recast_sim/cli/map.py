@@ -10,7 +10,7 @@ from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Axis, map_cells
 from recast_sim.experiments.protocol import Protocol, run_protocol
-from recast_sim.experiments.settings import Setting
+from recast_sim.experiments.world_setting import Setting
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import open_sweep
 from recast_sim.training.loop import TrainingError

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from recast_sim.configio import AtLeastOne, Checked, override
-from recast_sim.experiments.settings import Setting
+from recast_sim.experiments.world_setting import Setting
 from recast_sim.training.loop import TrainingError
 
 Point = dict[str, Any]

@@ -18,7 +18,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from recast_sim.comparing import Method, best_rates, comparison_seeds, parse_method, rate_rows
 from recast_sim.configio import AtLeastOne, Checked
-from recast_sim.experiments.settings import Setting, calibrate_setting, draw_world, load_world
+from recast_sim.experiments.world_setting import Setting, calibrate_setting, draw_world, load_world
 from recast_sim.runs import RunError, atomic_file
 from recast_sim.runs.sweep import Job, Submit
 from recast_sim.training.loop import TrainingConfig, TrainingError, train

@@ -15,7 +15,7 @@ from pydantic import PositiveFloat, PositiveInt
 from recast_sim.comparing import best_rates
 from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.exact.instrument import gradient_reports
-from recast_sim.experiments.settings import Setting, calibrate_setting, draw_world, load_world
+from recast_sim.experiments.world_setting import Setting, calibrate_setting, draw_world, load_world
 from recast_sim.runs import RunWriter, read_run, write_json
 from recast_sim.runs.sweep import Job, Report, open_sweep
 from recast_sim.training.loop import TrainingConfig, TrainingError, train

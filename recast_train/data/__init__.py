@@ -2,8 +2,6 @@
 
 from recast_train.data.data_config import DataConfig, Format
 from recast_train.data.data_error import DataError
-from recast_train.data.folder_layout import recognise
-from recast_train.data.given_sids import GivenSids
 from recast_train.data.interactions import (
     PAD,
     Dataset,
@@ -18,13 +16,15 @@ from recast_train.data.interactions import (
     train_matrix,
 )
 from recast_train.data.made_up import write_made_up
-from recast_train.data.minionerec import read_index, read_minionerec
 from recast_train.data.ml100k import cached_ml100k, fetch_ml100k
-from recast_train.data.plain_table import TableColumns, read_table
-from recast_train.data.prompt_table import PromptTable
-from recast_train.data.recbole import read_atomic, read_titles
-from recast_train.data.recif import ChatRow, message_text, read_openonerec, scan_openonerec
-from recast_train.data.sequences import read_sequences
+from recast_train.data.readers.folder_layout import recognise
+from recast_train.data.readers.given_sids import GivenSids
+from recast_train.data.readers.minionerec import read_index, read_minionerec
+from recast_train.data.readers.plain_table import TableColumns, read_table
+from recast_train.data.readers.prompt_table import PromptTable
+from recast_train.data.readers.recbole import read_atomic, read_titles
+from recast_train.data.readers.recif import ChatRow, message_text, read_openonerec, scan_openonerec
+from recast_train.data.readers.sequences import read_sequences
 from recast_train.data.source import Source, load_source, read_dataset, read_source
 
 __all__ = [

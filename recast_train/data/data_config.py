@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 
 from recast_sim.configio import Checked
 from recast_train.data.data_error import DataError
-from recast_train.data.plain_table import TableColumns
+from recast_train.data.readers.plain_table import TableColumns
 
 Format = Literal["ml-100k", "atomic", "sequences", "minionerec", "openonerec", "table"]
 FORMATS: tuple[Format, ...] = get_args(Format)

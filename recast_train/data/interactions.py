@@ -22,7 +22,7 @@ from scipy import sparse
 
 from recast_sim.runs import derive_seed
 from recast_train.data.data_error import DataError
-from recast_train.data.recbole import read_atomic, read_titles
+from recast_train.data.readers.recbole import read_atomic, read_titles
 
 Split = Literal["train", "validation", "test"]
 PAD = -1  # fills the left of a history that is shorter than the window

@@ -7,7 +7,7 @@ import polars as pl
 
 from recast_sim.runs import atomic_file
 from recast_train.data.data_error import DataError
-from recast_train.data.recbole import INTER_COLUMNS
+from recast_train.data.readers.recbole import INTER_COLUMNS
 
 _STAY, _THEME_SIZE, _TILT = 0.85, 20, 0.7  # chance to stay with a theme; items of one; Zipf exponent within it
 

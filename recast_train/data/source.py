@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from recast_train.data.data_config import PROMPT_FORMATS, DataConfig, Format
 from recast_train.data.data_error import DataError
-from recast_train.data.folder_layout import index_file, split_files
-from recast_train.data.given_sids import GivenSids
 from recast_train.data.interactions import Dataset, Prompts, Split, build_sequences, k_core, prompts, split_by_time
-from recast_train.data.minionerec import read_index, read_minionerec
 from recast_train.data.ml100k import fetch_ml100k
-from recast_train.data.plain_table import read_table
-from recast_train.data.prompt_table import PromptTable, to_prompts, windows
-from recast_train.data.recbole import read_atomic, read_titles
-from recast_train.data.recif import read_openonerec
-from recast_train.data.sequences import read_sequences
+from recast_train.data.readers.folder_layout import index_file, split_files
+from recast_train.data.readers.given_sids import GivenSids
+from recast_train.data.readers.minionerec import read_index, read_minionerec
+from recast_train.data.readers.plain_table import read_table
+from recast_train.data.readers.prompt_table import PromptTable, to_prompts, windows
+from recast_train.data.readers.recbole import read_atomic, read_titles
+from recast_train.data.readers.recif import read_openonerec
+from recast_train.data.readers.sequences import read_sequences
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 

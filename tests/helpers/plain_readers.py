@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recast_train.data.prompt_table import PromptTable
+from recast_train.data.readers.prompt_table import PromptTable
 
 ERROR = object()  # no result is justified
 

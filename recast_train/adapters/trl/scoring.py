@@ -16,7 +16,7 @@ from recast_sim.runs import derive_seed
 from recast_sim.signal import Signal, construct
 from recast_train.adapters.trl.contract import Generated
 from recast_train.adapters.trl.process_rows import Tokens
-from recast_train.adapters.trl.settings import Example, SignalSettings
+from recast_train.adapters.trl.signal_settings import Example, SignalSettings
 from recast_train.model import require
 
 

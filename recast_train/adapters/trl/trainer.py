@@ -18,7 +18,15 @@ from recast_train.adapters.flat_rows import spread_levels
 from recast_train.adapters.trl.contract import LOGS_TRAINED_ROWS, Generated, check_class, check_instance
 from recast_train.adapters.trl.process_rows import ProcessLayout, Split, keep
 from recast_train.adapters.trl.scoring import anchor_tokens, group_signal
-from recast_train.adapters.trl.settings import BATCH_MEANS, ROW_MEANS, Anchor, Example, Levels, SignalSettings, Structural
+from recast_train.adapters.trl.signal_settings import (
+    BATCH_MEANS,
+    ROW_MEANS,
+    Anchor,
+    Example,
+    Levels,
+    SignalSettings,
+    Structural,
+)
 from recast_train.model import TrainError
 
 

@@ -11,7 +11,7 @@ from polars.io.plugins import register_io_source
 
 from recast_sim.runs import atomic_directory
 from recast_train.data import ChatRow, DataError, message_text, scan_openonerec
-from recast_train.data.folder_layout import split_files
+from recast_train.data.readers.folder_layout import split_files
 
 BATCH = 4096  # rows of a written batch
 _THOUGHT_END = "</think>"

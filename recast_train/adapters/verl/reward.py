@@ -10,7 +10,7 @@ import torch
 
 from recast_sim.signal import exact_hit, structural_score
 from recast_train.adapters.verl.anchors import AnchorTokens
-from recast_train.data.given_sids import Codes, parse_levels
+from recast_train.data.readers.given_sids import Codes, parse_levels
 
 _SID = re.compile(r"<s_a_[0-9]+>(?:\s*<s_[b-z]_[0-9]+>)*")  # some tokenizers decode added tokens with spaces between them
 _THOUGHT_END = "</think>"

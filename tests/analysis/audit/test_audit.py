@@ -12,9 +12,9 @@ from audit_dumps import FIXTURES, rollouts, write
 
 from analysis.audit.actor_corners import actor_corners
 from analysis.audit.audit_error import AuditError
-from analysis.audit.dump_groups import read_groups
 from analysis.audit.figures_of_audit import audit_summary, steps_table
-from analysis.audit.sid_text import find_rules
+from analysis.audit.reading.dump_groups import read_groups
+from analysis.audit.reading.sid_text import find_rules
 from analysis.cli import main
 
 

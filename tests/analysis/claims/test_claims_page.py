@@ -15,8 +15,8 @@ from analysis.claims import claims_page, read_evidence
 from analysis.claims.curves import budget_row
 from analysis.claims.measurement import interval_words, judged, judged_factor
 from analysis.claims.paper import CLAIMS
-from analysis.measures.real_study import START
 from analysis.measures.statistics import Interval
+from analysis.measures.study_changes import START
 from recast_sim.runs import RunError, RunWriter
 
 SLOW, FAST = (0.1, 0.2, 0.3, 0.3, 0.3), (0.1, 0.4, 0.4, 0.4, 0.4)

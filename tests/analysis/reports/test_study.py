@@ -15,7 +15,7 @@ from rich.console import Console
 from study_tables import METHODS, SHARES, user_table, write_study
 
 import analysis.cli
-from analysis.measures.real_study import START, Resampled, StudyTables, measure_study
+from analysis.measures.study_changes import START, Resampled, StudyTables, measure_study
 from analysis.reports import agreement, study
 from analysis.reports.agreement import PAIRS
 from analysis.terminal import print_report

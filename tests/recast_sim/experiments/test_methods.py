@@ -5,7 +5,7 @@ import pytest
 from recast_sim.configio import ConfigError
 from recast_sim.experiments.map_cells import Axis, map_cells, named_settings
 from recast_sim.experiments.protocol import Protocol
-from recast_sim.experiments.settings import Setting
+from recast_sim.experiments.world_setting import Setting
 from recast_sim.signal import SignalError
 from recast_sim.training.loop import TrainingConfig, TrainingError
 

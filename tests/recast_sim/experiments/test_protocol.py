@@ -8,7 +8,7 @@ import pytest
 
 from analysis.measures.comparison import Comparison
 from recast_sim.experiments.protocol import METRICS, EvaluationLog, Protocol, final_score, run_protocol
-from recast_sim.experiments.settings import Setting
+from recast_sim.experiments.world_setting import Setting
 from recast_sim.runs import RunError
 from recast_sim.runs.sweep import open_sweep
 from recast_sim.training.loop import TrainingConfig

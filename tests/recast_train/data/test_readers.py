@@ -44,9 +44,9 @@ from recast_train.data import (
     read_table,
     recognise,
 )
-from recast_train.data import plain_table as table_module
-from recast_train.data import sequences as sequences_module
-from recast_train.data.minionerec import _parsed
+from recast_train.data.readers import plain_table as table_module
+from recast_train.data.readers import sequences as sequences_module
+from recast_train.data.readers.minionerec import _parsed
 from recast_train.sft import draw_windows
 
 
@@ -145,7 +145,7 @@ def test_batches_of_rows_read_the_whole_file(tmp_path: Path, monkeypatch: pytest
     write_openonerec(tmp_path)
     whole = read_openonerec(tmp_path / "train.parquet")
     for batch in (1, 2, 3):
-        monkeypatch.setattr("recast_train.data.recif.BATCH", batch)
+        monkeypatch.setattr("recast_train.data.readers.recif.BATCH", batch)
         assert read_openonerec(tmp_path / "train.parquet") == whole
 
 

@@ -18,7 +18,7 @@ import pytest
 from study_world import METHODS, POINTS, RATES, SEEDS, STEPS, TUNING_PROMPTS, TUNING_SEED, write_recipe
 
 import analysis.cli
-from analysis.measures.real_study import measure_study
+from analysis.measures.study_changes import measure_study
 from recast_sim.configio import load_config
 from recast_sim.runs import RunError, RunWriter
 from recast_sim.runs.sweep import Job

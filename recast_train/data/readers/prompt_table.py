@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recast_train.data.given_sids import Codes
 from recast_train.data.interactions import PAD, Dataset, Prompts, offsets, runs
+from recast_train.data.readers.given_sids import Codes
 
 Chat = Sequence[dict[str, Any]]
 

@@ -15,8 +15,8 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from analysis.audit.audit_error import AuditError
-from analysis.audit.columns import Columns
-from analysis.audit.piece import SAMPLE, Piece
+from analysis.audit.reading.columns import Columns
+from analysis.audit.reading.piece import SAMPLE, Piece
 from recast_sim.runs.table_files import decoded, file_faults
 
 BLOCK = 32 << 20  # bytes parsed at once

@@ -10,7 +10,7 @@ from recast_sim.runs.table_files import file_faults, is_parquet, text_lines
 from recast_train.data.data_config import FORMATS, Format
 from recast_train.data.data_error import DataError
 from recast_train.data.interactions import Split
-from recast_train.data.minionerec import COLUMNS
+from recast_train.data.readers.minionerec import COLUMNS
 
 _NAMES: dict[str, Split] = {
     "train": "train",

@@ -11,8 +11,8 @@ import polars as pl
 
 from recast_sim.runs.table_files import file_faults
 from recast_train.data.data_error import DataError
-from recast_train.data.given_sids import Codes, parse_levels
-from recast_train.data.prompt_table import PromptTable
+from recast_train.data.readers.given_sids import Codes, parse_levels
+from recast_train.data.readers.prompt_table import PromptTable
 from recast_train.data.wanted_columns import parquet_columns
 
 BATCH = 16384  # rows read at once

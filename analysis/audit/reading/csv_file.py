@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from analysis.audit.audit_error import AuditError
-from analysis.audit.columns import Columns
-from analysis.audit.piece import Piece
+from analysis.audit.reading.columns import Columns
+from analysis.audit.reading.piece import Piece
 from recast_sim.runs.table_files import check_width, csv_rows
 
 CHUNK = 1 << 18  # rows held as Python strings at once

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 
 from analysis.audit.audit_error import AuditError
-from analysis.audit.columns import Columns
-from analysis.audit.piece import Piece
+from analysis.audit.reading.columns import Columns
+from analysis.audit.reading.piece import Piece
 from recast_sim.runs.table_files import file_faults, scan_parquet
 
 SLICE = 1 << 20  # rows; a slice decodes the row groups that it touches

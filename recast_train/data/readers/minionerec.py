@@ -8,8 +8,8 @@ from typing import Any
 
 from recast_sim.runs.table_files import text_lines
 from recast_train.data.data_error import DataError
-from recast_train.data.given_sids import Codes, parse_levels
-from recast_train.data.prompt_table import PromptTable
+from recast_train.data.readers.given_sids import Codes, parse_levels
+from recast_train.data.readers.prompt_table import PromptTable
 from recast_train.data.wanted_columns import csv_columns
 
 COLUMNS = (

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from analysis.audit.audit_error import AuditError
-from analysis.audit.columns import Columns, is_messages, is_text, is_token_ids
-from analysis.audit.piece import Piece
-from analysis.audit.sid_text import SidRules
+from analysis.audit.reading.columns import Columns, is_messages, is_text, is_token_ids
+from analysis.audit.reading.piece import Piece
+from analysis.audit.reading.sid_text import SidRules
 
 _WORD = r"<[^<>\s]+>|[^<>\s]+"  # a word, a <marker>
 _UID_END = r"_[0-9]+_[0-9]+$"  # verl's uid of a row is {uid of the prompt}_{rollout}_{output}

@@ -10,13 +10,13 @@ from types import ModuleType
 
 import polars as pl
 
-from analysis.audit import csv_file, json_lines, parquet_file
 from analysis.audit.audit_error import AuditError
-from analysis.audit.columns import Columns, is_text, parse_columns, recognise
-from analysis.audit.files import file_format, find_files
-from analysis.audit.partial_groups import KEY, RowRules, partial_groups, text_of
-from analysis.audit.piece import SAMPLE
-from analysis.audit.sid_text import SidRules, find_rules
+from analysis.audit.reading import csv_file, json_lines, parquet_file
+from analysis.audit.reading.columns import Columns, is_text, parse_columns, recognise
+from analysis.audit.reading.files import file_format, find_files
+from analysis.audit.reading.partial_groups import KEY, RowRules, partial_groups, text_of
+from analysis.audit.reading.piece import SAMPLE
+from analysis.audit.reading.sid_text import SidRules, find_rules
 from recast_sim.runs.table_files import file_faults
 
 _READERS: dict[str, ModuleType] = {"parquet": parquet_file, "jsonl": json_lines, "csv": csv_file}
