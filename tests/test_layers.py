@@ -1,7 +1,10 @@
 """Layer rules seen from a fresh interpreter: what an import really loads, re-exports included."""
 
+import ast
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +39,29 @@ def test_the_trainer_loads_neither_the_laboratory_nor_another_framework() -> Non
     assert not loaded & {"trl", "verl"}
     assert not loaded & {f"recast_sim.{name}" for name in LABORATORY}
     assert not any(name.startswith("analysis") for name in loaded)
+
+
+ROOT = Path(__file__).parents[1]
+MODULES = [path for package in ("recast_sim", "recast_train", "analysis") for path in (ROOT / package).rglob("*.py")]
+
+
+def test_a_files_name_has_one_meaning() -> None:
+    """A file of `cli/` and the one of `experiments/` or `reports/` that has its name are of one command."""
+    names = Counter(path.stem for path in MODULES if path.stem != "__init__" and path.parent.name not in ("cli", "reports"))
+    assert names
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_a_classs_name_has_one_meaning() -> None:
+    found = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in found.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=lambda f: str(f.relative_to(ROOT)))
+def test_a_folder_can_be_held_in_the_head(folder: Path) -> None:
+    assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 13

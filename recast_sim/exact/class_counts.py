@@ -23,15 +23,13 @@ import torch
 from torch import Tensor
 
 from recast_sim.exact.gram import gram, leaf_products
+from recast_sim.exact.group_sums import AT, ExactError, GroupSums, sums_of
+from recast_sim.exact.traits import equal, probe_groups
 from recast_sim.signal import (
     REGIMES,
     SignalConfig,
     choose_anchor,
-    construct,
-    default_level_scores,
     exact_hit,
-    get_constructor,
-    regime_codes,
     structural_score,
 )
 from recast_sim.world.environment import Environment
@@ -42,12 +40,6 @@ _CHUNK = 4_000_000  # numbers in the largest intermediate table
 VECTOR_LIMIT = 5_000_000  # count vectors that are listed
 COUNT_LIMIT = 2_000_000_000  # likely ones times (prompts + group size) that are counted: about a minute on one core
 _TAIL = 1e-16  # probability of counts that are left out
-_SUPPLIED = {"logprob_PG", "anchor_logprob_P", "anchor_logprob_PL", "sids_PGL", "targets_PTL"}
-_PROBES, _AT = 96, -1.0  # groups that a constructor is tried on; the anchor's log-probability where it must not matter
-
-
-class ExactError(ValueError):
-    """A constructor, config or size that counting cannot treat; the message says why. Use Monte Carlo."""
 
 
 @dataclass(frozen=True)
@@ -103,32 +95,6 @@ class Counted:
     width_P: Tensor
 
 
-@dataclass(frozen=True)
-class Traits:
-    """What a constructor depends on: the structural scores; the class of the last slot's row; and whether it is level-wise."""
-
-    structural: bool
-    last_slot: bool
-    level_wise: bool
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Coefficients of N groups (rows, sums and sums of squares by class, the anchor) and what became of the groups."""
-
-    sampled_NGW: Tensor
-    a1_NCW: Tensor
-    a2_NCWW: Tensor
-    anchor_NW: Tensor
-    learnable_N: Tensor
-    width_N: Tensor
-    regime_N: Tensor
-    after_N: Tensor
-
-    def coefficients(self) -> Tensor:
-        return torch.cat([self.a1_NCW.flatten(1), self.a2_NCWW.flatten(1), self.anchor_NW], dim=1)
-
-
 @torch.no_grad()
 def leaf_classes(
     policy: TreePolicy, environment: Environment, prompts: int, config: SignalConfig, structural: bool, level_wise: bool = False
@@ -152,49 +118,6 @@ def leaf_classes(
     leaf, prob, inner, spread = (torch.cat(columns) for columns in zip(*parts, strict=True))
     anchor_logprob_PL = target_logprob_PTL[torch.arange(len(x_PD)), chosen_P1[:, 0]]
     return LeafClasses(scores_C, class_PY, leaf, prob, inner, spread, anchor_P, anchor_logprob_PL)
-
-
-def traits_of(constructor: str, config: SignalConfig, group_size: int, scores_C: Tensor, levels: int) -> Traits:
-    """Try a constructor on random groups and see what its coefficients depend on.
-
-    Raises:
-        ExactError: other groups of the batch, log-probabilities of the rollouts, codes beyond those that a rollout shares with
-            the target, or the order of the rows (beyond the last slot) matter, so that class counts do not determine a
-            group's estimate.
-    """
-    if unknown := set(get_constructor(constructor).needs) - _SUPPLIED:
-        raise ExactError(f"{constructor}: needs {', '.join(sorted(unknown))}")
-    generator = torch_generator(0, "probes", group_size)
-    class_NG = _probe_groups(group_size, len(scores_C), generator)
-    flat_C = torch.zeros_like(scores_C).index_fill(0, torch.tensor(0), 1.0)
-
-    def run(classes: Tensor, scores: Tensor, draws: tuple[int, int, int] = (0, 0, 0)) -> _Sums:
-        return _sums_of(constructor, config, classes, scores, levels, draws=draws)
-
-    def sums(classes: Tensor, scores: Tensor) -> Tensor:
-        return run(classes, scores).coefficients()
-
-    structural = not _equal(sums(class_NG, scores_C), sums(class_NG, flat_C))
-    if not structural:
-        class_NG, scores_C = class_NG.clamp(max=1), flat_C[:2]
-    first = run(class_NG, scores_C)
-    whole, rows_NGW = first.coefficients(), first.sampled_NGW
-    for draws, what in (
-        ((1, 0, 0), "the rollouts' log-probabilities"),
-        ((0, 0, 1), "codes beyond those shared with the target"),
-    ):
-        if not _equal(rows_NGW, run(class_NG, scores_C, draws).sampled_NGW):
-            raise ExactError(f"{constructor}: depends on {what}")
-    if not _equal(whole, run(class_NG, scores_C, (0, 1, 0)).coefficients()):
-        raise ExactError(f"{constructor}: depends on chance beyond ties within a class")
-    if not all(_equal(whole[part], sums(class_NG[part], scores_C)) for part in _other_batches(class_NG, generator)):
-        raise ExactError(f"{constructor}: depends on the other groups of the batch")
-    last_slot = not _equal(whole, sums(_shuffled(class_NG, generator), scores_C))
-    if last_slot:
-        but_last = torch.cat([_shuffled(class_NG[:, :-1], generator), class_NG[:, -1:]], dim=1)
-        if not _equal(whole, sums(but_last, scores_C)):
-            raise ExactError(f"{constructor}: depends on the order of the rows")
-    return Traits(structural, last_slot, rows_NGW.shape[2] > 1)
 
 
 def count_vectors(group_size: int, classes: int) -> Tensor:
@@ -221,7 +144,7 @@ def count_moments(classes: LeafClasses, constructor: str, config: SignalConfig, 
     step = max(1, _CHUNK // (group_size + prompts))
     total = torch.zeros(())
     for counts, last in zip(counts_NC.split(step), last_N.split(step), strict=True):
-        sums = _sums_of(constructor, config, _rows_of(counts, last, group_size), classes.scores_C, classes.levels)
+        sums = sums_of(constructor, config, _rows_of(counts, last, group_size), classes.scores_C, classes.levels)
         features = _features(sums)
         pmf_PN = (logprob_PC @ counts.T.double() + _log_ways(counts, last, group_size)).exp()
         regimes = [pmf_PN[:, sums.regime_N == r] @ features[sums.regime_N == r] for r in range(len(REGIMES))]
@@ -263,62 +186,7 @@ def _classes_of(
     return leaf_PY, prob_PC, inner_PKK, second_PCWW - own_PCWW
 
 
-def _sums_of(
-    constructor: str,
-    config: SignalConfig,
-    class_NG: Tensor,
-    scores_C: Tensor,
-    levels: int,
-    anchor_logprob_NL: Tensor | None = None,
-    draws: tuple[int, int, int] = (0, 0, 0),
-) -> _Sums:
-    """Run the constructor on groups given as classes of their rows.
-
-    `draws` seed the rows' log-probabilities, the ties, and the codes of a row beyond those that it shares with the target.
-    """
-    N, G = class_NG.shape
-    logprob_NL = torch.full((N, levels), _AT) if anchor_logprob_NL is None else anchor_logprob_NL
-    signal = construct(
-        constructor,
-        (class_NG == 0).double(),
-        scores_C[class_NG],
-        has_anchor_P=torch.ones(N, dtype=torch.bool),
-        logprob_PG=-5 * torch.rand(class_NG.shape, generator=torch_generator(draws[0], "log-probabilities")),
-        anchor_logprob_P=logprob_NL.sum(1),
-        anchor_logprob_PL=logprob_NL,
-        sids_PGL=_codes(class_NG, scores_C, levels, draws[2]),
-        targets_PTL=torch.zeros(N, 1, levels, dtype=torch.int64),
-        config=config,
-        generator=torch_generator(draws[1], "ties"),
-    )
-    plan, rows = signal.plan, signal.group_size  # one row more than G where the anchor is appended
-    coefficient_MW, groups = plan.weights_N[:, None] * plan.advantages_NL, plan.rows_N // rows
-    W = coefficient_MW.shape[1]
-    flat = torch.zeros(N * rows, W).double().index_add(0, plan.rows_N, coefficient_MW.masked_fill(plan.anchor_N[:, None], 0.0))
-    sampled_NGW = flat.view(N, rows, W)[:, :G]
-    member_NGC = torch.nn.functional.one_hot(class_NG, len(scores_C)).double()
-    return _Sums(
-        sampled_NGW=sampled_NGW,
-        a1_NCW=torch.einsum("ngc,ngw->ncw", member_NGC, sampled_NGW),
-        a2_NCWW=torch.einsum("ngc,ngv,ngw->ncvw", member_NGC, sampled_NGW, sampled_NGW),
-        anchor_NW=sampled_NGW.new_zeros(N, W).index_add(0, groups[plan.anchor_N], coefficient_MW[plan.anchor_N]),
-        learnable_N=signal.learnable_P.double(),
-        width_N=torch.bincount(groups, minlength=N).double(),
-        regime_N=regime_codes(signal.hits_before_P, torch.tensor(G)),
-        after_N=regime_codes(signal.hits_after_P, G + signal.repaired_P * (rows - G)),
-    )
-
-
-def _codes(class_NG: Tensor, scores_C: Tensor, levels: int, draw: int) -> Tensor:
-    """Codes of rows of given classes for a target of zeros, int64 (N, G, L): zeros as far as the score says, then others."""
-    steps = torch.tensor(default_level_scores(levels)).double()
-    depth_C = torch.searchsorted(steps, scores_C * (1 + 1e-9), right=True) - 1
-    shared_NGL = torch.arange(levels) < depth_C[class_NG][..., None]
-    others = torch.randint(1, 4, (*class_NG.shape, levels), generator=torch_generator(draw, "codes"))
-    return others.masked_fill(shared_NGL, 0)
-
-
-def _features(sums: _Sums) -> Tensor:
+def _features(sums: GroupSums) -> Tensor:
     """Columns whose expectations are wanted: a1, anchor (K), products (K K), a2 (C W W), after (R), learnable, width, 1."""
     first_NK = torch.cat([sums.a1_NCW.flatten(1), sums.anchor_NW], dim=1)
     products = (first_NK[:, :, None] * first_NK[:, None]).flatten(1)
@@ -402,48 +270,22 @@ def _log_ways(counts_NC: Tensor, last_N: Tensor, group_size: int) -> Tensor:
 
 
 def _anchor_factor(constructor: str, config: SignalConfig, group_size: int, classes: LeafClasses) -> Tensor:
-    """Factors on the anchor's row of each prompt, against one whose codes have log-probability `_AT`, (P, W)."""
+    """Factors on the anchor's row of each prompt, against one whose codes have log-probability `AT`, (P, W)."""
     C = len(classes.scores_C)
-    class_NG = _probe_groups(group_size, C, torch_generator(0, "probes", group_size))
+    class_NG = probe_groups(group_size, C, torch_generator(0, "probes", group_size))
 
-    def sums(class_NG: Tensor, logprob_NL: Tensor) -> _Sums:
-        return _sums_of(constructor, config, class_NG, classes.scores_C, classes.levels, logprob_NL)
+    def sums(class_NG: Tensor, logprob_NL: Tensor) -> GroupSums:
+        return sums_of(constructor, config, class_NG, classes.scores_C, classes.levels, logprob_NL)
 
-    at, away = (sums(class_NG, torch.full((len(class_NG), classes.levels), logprob)) for logprob in (_AT, 5 * _AT))
+    at, away = (sums(class_NG, torch.full((len(class_NG), classes.levels), logprob)) for logprob in (AT, 5 * AT))
     anchored_N = (at.anchor_NW != 0).all(1)
     ratio_NW = away.anchor_NW[anchored_N] / at.anchor_NW[anchored_N]
     rest = not bool(away.anchor_NW[~anchored_N].any() or at.anchor_NW[~anchored_N].any())
-    same = _equal(at.a1_NCW, away.a1_NCW) and _equal(at.a2_NCWW, away.a2_NCWW) and rest
-    if not same or (len(ratio_NW) and not _equal(ratio_NW, ratio_NW[:1].expand_as(ratio_NW))):
+    same = equal(at.a1_NCW, away.a1_NCW) and equal(at.a2_NCWW, away.a2_NCWW) and rest
+    if not same or (len(ratio_NW) and not equal(ratio_NW, ratio_NW[:1].expand_as(ratio_NW))):
         raise ExactError(f"{constructor}: the anchor's log-probability changes more than a factor on its row")
     logprob_PL = classes.anchor_logprob_PL
     if not bool(anchored_N.any()):
         return logprob_PL.new_ones(len(logprob_PL), classes.columns)
     group = int(anchored_N.nonzero()[0])
     return sums(class_NG[[group]].expand(len(logprob_PL), -1), logprob_PL).anchor_NW / at.anchor_NW[group]
-
-
-def _probe_groups(group_size: int, classes: int, generator: torch.Generator) -> Tensor:
-    """Random groups with 0, 1, .. G hits and misses of few or many classes, int64 (N, G)."""
-    hits = torch.arange(_PROBES) % (group_size + 1)
-    hits[::4] = 0
-    kinds = torch.randint(1, classes, (_PROBES, 1), generator=generator)
-    start = torch.randint(classes - 1, (_PROBES, 1), generator=generator)
-    draw = torch.randint(classes - 1, (_PROBES, group_size), generator=generator)
-    miss = 1 + (start + draw % kinds) % (classes - 1)
-    return _shuffled(torch.where(torch.arange(group_size) < hits[:, None], 0, miss), generator)
-
-
-def _other_batches(class_NG: Tensor, generator: torch.Generator) -> list[Tensor]:
-    """Indices of some of the groups, for each of several batches that differ in share of hits, spread and size."""
-    hit_N = (class_NG == 0).any(1)
-    half = torch.randperm(len(class_NG), generator=generator)[: len(class_NG) // 2]
-    return [hit_N.nonzero()[:, 0], (~hit_N).nonzero()[:, 0], half, *hit_N.nonzero()[:4]]
-
-
-def _shuffled(rows_NG: Tensor, generator: torch.Generator) -> Tensor:
-    return rows_NG.gather(1, torch.rand(rows_NG.shape, generator=generator).argsort(1))
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-9, atol=1e-12)

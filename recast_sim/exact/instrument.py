@@ -14,9 +14,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from recast_sim.exact.class_counts import ExactError, LeafClasses, count_moments, leaf_classes, traits_of
+from recast_sim.exact.class_counts import LeafClasses, count_moments, leaf_classes
 from recast_sim.exact.gradient_report import EstimateMethod, GradientReport, Moments, make_report
 from recast_sim.exact.gram import expected_estimate, expected_estimates, pass_at_1_gradient, square_norms
+from recast_sim.exact.group_sums import ExactError
+from recast_sim.exact.traits import traits_of
 from recast_sim.signal import REGIMES, Regime, Signal, SignalConfig, get_constructor, regime_codes
 from recast_sim.signal.groups import ScoredGroups, kept_leaves, signal_of
 from recast_sim.training.constructor_inputs import ConstructorInputs

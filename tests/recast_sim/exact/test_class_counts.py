@@ -13,8 +13,10 @@ from torch import Tensor
 from worlds import small_base, small_environment
 
 from recast_sim.exact import class_counts
-from recast_sim.exact.class_counts import Counted, ExactError, count_moments, count_vectors, leaf_classes, traits_of
+from recast_sim.exact.class_counts import Counted, count_moments, count_vectors, leaf_classes
 from recast_sim.exact.gram import expected_estimate, pass_at_1_gradient
+from recast_sim.exact.group_sums import ExactError
+from recast_sim.exact.traits import traits_of
 from recast_sim.signal import (
     SignalConfig,
     SignalError,
