@@ -49,7 +49,7 @@ def check_gradient(policy: TreePolicy, environment: Environment) -> None:
     _update(ours, environment, batch, torch.optim.SGD(ours.parameters(), lr=1.0))
     x_PD, target_P = environment.train.x_ND[batch.prompt_P], batch.anchor_leaf_P
     codes_YL = torch.from_numpy(environment.catalog.leaf_codes)
-    plain_loss(plain.leaf_logprobs(x_PD), batch.rollouts.leaf_PG, target_P, codes_YL).backward()
+    plain_loss(plain.leaf_logprobs(x_PD), batch.leaf_PG, target_P, codes_YL).backward()
     torch.optim.SGD(plain.parameters(), lr=1.0).step()
     for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
         if not torch.allclose(one, other, atol=1e-6):

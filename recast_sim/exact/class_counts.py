@@ -178,7 +178,7 @@ def _classes_of(
     rows_PKYW = (rows_PKY[:, :, None, :, None] * torch.eye(W, dtype=pi_PY.dtype)[:, None]).flatten(
         1, 2
     )  # one a class and column
-    inner_PKK = gram(policy, x_PD, rows_PKYW).sum(0)
+    inner_PKK = gram(policy, x_PD, rows_PKYW if W > 1 else rows_PKY).sum(0)
     products_PYLL = leaf_products(policy, x_PD)
     products_PYWW = products_PYLL if W > 1 else products_PYLL.sum((2, 3), keepdim=True)
     second_PCWW = torch.einsum("pcy,pyvw->pcvw", member_PCY, products_PYWW)

@@ -79,10 +79,13 @@ def expected_estimate(policy: TreePolicy, x_PD: Tensor, coefficient_PY: Tensor) 
 
 def expected_estimates(policy: TreePolicy, x_PD: Tensor, coefficient_KPYW: Tensor) -> Tensor:
     """Flat vectors of K tables: sum over prompts, leaves and levels of coefficient * grad log pi_l(leaf), (K, D)."""
-    rows_PKYW, total = coefficient_KPYW.transpose(0, 1), torch.zeros(())
-    step = _rows(rows_PKYW[0].numel())
-    for x, rows in zip(x_PD.split(step), rows_PKYW.split(step), strict=True):
-        total = total + _estimates(policy, x, rows)
+    parameters, total = list(policy.parameters()), torch.zeros(())
+    step = _rows(policy.leaves)
+    for x, coefficients in zip(x_PD.split(step), coefficient_KPYW.split(step, dim=1), strict=True):
+        steps_VP = policy.step_logprobs_of(policy.encode(x))
+        total = total + torch.stack(
+            [_flat(policy, _pulled_back(policy, steps_VP, parameters, table)) for table in coefficients]
+        )
     return total
 
 
@@ -110,20 +113,27 @@ def _rows(size: int) -> int:
     return max(1, _CHUNK // size)
 
 
-def _estimates(policy: TreePolicy, x_PD: Tensor, rows_PKYW: Tensor) -> Tensor:
-    """`expected_estimates` of a few prompts: each parameter's gradient follows from the flows."""
-    with torch.no_grad():
-        flows, h_PH = _leaf_flows(policy, x_PD, rows_PKYW), policy.encode(x_PD)
-        found = {f"vectors.{level}": torch.einsum("pkn,ph->knh", flow, h_PH) for level, flow in enumerate(flows)}
-        found |= {f"biases.{level}": flow.sum(0) for level, flow in enumerate(flows)}
-        u_PKH = _encoder_flows(policy, flows)
-    named, tables = dict(policy.named_parameters()), []
-    encoder = [name for name in named if name not in found]
-    for k in range(rows_PKYW.shape[1]):
-        inner = torch.autograd.grad((u_PKH[:, k] * policy.encode(x_PD)).sum(), [named[n] for n in encoder]) if encoder else ()
-        own = {name: table[k] for name, table in found.items()} | dict(zip(encoder, inner, strict=True))
-        tables.append(torch.cat([own[name].reshape(-1) for name in named]))
-    return torch.stack(tables)
+def _pulled_back(
+    policy: TreePolicy, steps_VP: Tensor, parameters: list[nn.Parameter], coefficient_PYW: Tensor
+) -> Sequence[Tensor | None]:
+    if not bool(coefficient_PYW.any()):
+        return [None] * len(parameters)
+    of_node_VP = torch.cat(_node_sums(policy, coefficient_PYW))
+    return torch.autograd.grad(steps_VP, parameters, of_node_VP, retain_graph=True, allow_unused=True)
+
+
+def _node_sums(policy: TreePolicy, coefficient_PYW: Tensor) -> list[Tensor]:
+    """For every node the coefficients of its own level of the leaves below it, a table (N, P) a level."""
+    columns = [_summed_up(policy, column_PY.T) for column_PY in coefficient_PYW.unbind(2)]
+    return [columns[_column(coefficient_PYW, level)][level] for level in range(policy.levels)]
+
+
+def _summed_up(policy: TreePolicy, leaf_YP: Tensor) -> list[Tensor]:
+    """Sums over the leaves below every node, a table (N, P) a level."""
+    tables = [leaf_YP]
+    for level in reversed(range(1, policy.levels)):
+        tables.append(policy.sum_over_children(level, tables[-1]))
+    return tables[::-1]
 
 
 def _gram(policy: TreePolicy, x_PD: Tensor, flows: list[Tensor]) -> Tensor:
@@ -143,14 +153,22 @@ def _encoder_flows(policy: TreePolicy, flows: list[Tensor]) -> Tensor:
 def _leaf_flows(policy: TreePolicy, x_PD: Tensor, rows_PKY: Tensor) -> list[Tensor]:
     """Flow into every node, a table (P, K, N) a level, from the leaves up; `rows` may have a last axis of W columns."""
     h, flows = policy.encode(x_PD), []
-    total_PKNW = rows_PKY if rows_PKY.ndim == 4 else rows_PKY[..., None]
+    steps = [step_probabilities(policy, h, level) for level in range(policy.levels)]
+
+    def summed(total_PKN: Tensor, level: int) -> Tensor:
+        above_PKN = total_PKN.new_zeros(*total_PKN.shape[:2], len(policy.child_nodes(level)))
+        return above_PKN.index_add(2, steps[level][1], total_PKN)
+
+    total_PKN = rows_PKY if rows_PKY.ndim == 3 else rows_PKY[..., -1]
     for level in reversed(range(policy.levels)):
-        probability_PN, parent_N = step_probabilities(policy, h, level)
-        shape = (*total_PKNW.shape[:2], len(policy.child_nodes(level)), total_PKNW.shape[3])
-        above_PKNW = total_PKNW.new_zeros(shape).index_add(2, parent_N, total_PKNW)
-        own, parent = total_PKNW[..., _column(total_PKNW, level)], above_PKNW[..., _column(above_PKNW, level)]
-        flows.append(own - parent[..., parent_N] * probability_PN[:, None])
-        total_PKNW = above_PKNW
+        if rows_PKY.ndim == 4 and rows_PKY.shape[3] > 1:
+            total_PKN = rows_PKY[..., level]
+            for deeper in reversed(range(level + 1, policy.levels)):
+                total_PKN = summed(total_PKN, deeper)
+        probability_PN, parent_N = steps[level]
+        above_PKN = summed(total_PKN, level)
+        flows.append(total_PKN - above_PKN[..., parent_N] * probability_PN[:, None])
+        total_PKN = above_PKN
     return flows[::-1]
 
 

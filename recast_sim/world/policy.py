@@ -105,12 +105,19 @@ class TreePolicy(nn.Module):
         """log pi of every leaf, (P, leaves): the enumeration that exact analysis and ranking use."""
         return self.leaf_logprobs_of(self.encode(x_PD))
 
-    def leaf_logprobs_of(self, h_PH: Tensor) -> Tensor:
-        """`leaf_logprobs` from h(x)."""
+    def step_logprobs_of(self, h_PH: Tensor) -> Tensor:
+        """log pi(node | its parent) of every node of levels 1..L one level after the other, (V, P), from h(x)."""
         # prompts last: sums over children then run along contiguous prompts
         logits_VP = torch.addmm(torch.cat(list(self.biases))[:, None], torch.cat(list(self.vectors)), h_PH.T)
-        local_VP = _ChildLogSoftmax.apply(logits_VP, self.get_buffer("parent_V"), self.get_buffer("offset_W"))
-        total_NP, *deeper = local_VP.split([len(bias) for bias in self.biases])
+        return _ChildLogSoftmax.apply(logits_VP, self.get_buffer("parent_V"), self.get_buffer("offset_W"))
+
+    def sum_over_children(self, level: int, value_NP: Tensor) -> Tensor:
+        """Values of the nodes of `level` + 1 added up for their parents, (N of `level`, P)."""
+        return _over_children(value_NP, self.get_buffer(f"offset_{level}"), "sum")
+
+    def leaf_logprobs_of(self, h_PH: Tensor) -> Tensor:
+        """`leaf_logprobs` from h(x)."""
+        total_NP, *deeper = self.step_logprobs_of(h_PH).split([len(bias) for bias in self.biases])
         for level, local_NP in enumerate(deeper, start=1):
             total_NP = local_NP + _ToChildren.apply(
                 total_NP, *(self.get_buffer(f"{name}_{level}") for name in ("parent", "offset"))

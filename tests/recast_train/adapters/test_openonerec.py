@@ -97,7 +97,7 @@ def test_no_row_to_keep_leaves_fillers_alone() -> None:
     ("change", "said"),
     [
         ({"rewards_R": torch.zeros(3)}, "rewards_R: 3 values for 4 rows"),
-        ({"rewards_R": [None] * 4}, "rewards_R: list is no table of numbers"),
+        ({"rewards_R": [None] * 4}, "rewards_R: list is not a table of numbers"),
         ({"structural_R": torch.zeros(5)}, "structural_R: 5 values for 4 rows"),
         ({"structural_R": None}, "structural_PG: missing"),
         ({"structural_R": torch.full((4,), 10.0)}, r"rollout 0 is 10; scores must lie in \[0, 1\]"),  # logged times 100

@@ -49,22 +49,22 @@ def test_rows_of_trl_are_the_pair_its_anchor_and_masked_fillers() -> None:
     signal = construct("recast", [[0, 0, 0], [0, 0, 0]], structural, has_anchor_P=[True, False])
     ids = [[row] for row in range(6)]
     generated = Generated([[7, 8]] * 3 + [[9]] * 3, ids, None, ids, [[-float(row)] for row in range(6)], {}, None, [])
-    kept, advantages_R, layout = keep(generated, [[5, 6], None], signal, Split(rank=0, ranks=1, steps=2, room=3))
+    kept, numbers_RL, layout = keep(generated, [[5, 6], None], signal, Split(rank=0, ranks=1, steps=2, room=3))
     assert layout.row_R.tolist() == [0, 1, -1, -1]
     assert kept.prompt_ids == [[7, 8]] * 4
     assert kept.completion_ids == [[0], [5, 6], [7], [7]]
     assert kept.tool_mask == [[1], [1, 1], [0], [0]]
     assert kept.logprobs == [[-0.0], [None, None], [None], [None]]
     assert kept.completions is generated.completions  # what was sampled is what is logged
-    assert advantages_R.tolist() == [-1, 1, 0, 0]
+    assert numbers_RL.tolist() == [[-1], [1], [0], [0]]
 
 
 def test_weights_of_a_plan_multiply_its_advantages_and_masks_follow_their_rows() -> None:
     signal = construct("luffy", [[0.0, 0.0]], has_anchor_P=[True], anchor_logprob_P=[-1.0])
     generated = Generated([[1]] * 2, [[2, 3], [4]], [[0, 1], [1]], [], None, {}, None, [])
-    kept, advantages_R, _ = keep(generated, [[5]], signal, Split(0, 1, 1, 4))
+    kept, numbers_RL, _ = keep(generated, [[5]], signal, Split(0, 1, 1, 4))
     p = torch.tensor(-1.0).exp()
-    torch.testing.assert_close(advantages_R, torch.stack([torch.tensor(-0.5), 0.5 * 0.1 * p / (p + 0.1) ** 2]))
+    torch.testing.assert_close(numbers_RL[:, 0], torch.stack([torch.tensor(-0.5), 0.5 * 0.1 * p / (p + 0.1) ** 2]))
     assert kept.tool_mask == [[0, 1], [1]]
     assert kept.completion_ids == [[2, 3], [5]]
     assert kept.logprobs is None
