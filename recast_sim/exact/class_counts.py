@@ -179,9 +179,8 @@ def _classes_of(
         1, 2
     )  # one a class and column
     inner_PKK = gram(policy, x_PD, rows_PKYW if W > 1 else rows_PKY).sum(0)
-    products_PYLL = leaf_products(policy, x_PD)
-    products_PYWW = products_PYLL if W > 1 else products_PYLL.sum((2, 3), keepdim=True)
-    second_PCWW = torch.einsum("pcy,pyvw->pcvw", member_PCY, products_PYWW)
+    products_PYWW = leaf_products(policy, x_PD, by_level=W > 1)
+    second_PCWW = (member_PCY @ products_PYWW.flatten(2)).unflatten(2, (W, W))
     own_PCWW = inner_PKK.unflatten(1, (-1, W)).unflatten(3, (-1, W)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)[:, :-1]
     return leaf_PY, prob_PC, inner_PKK, second_PCWW - own_PCWW
 
@@ -204,8 +203,9 @@ def _counted(classes: LeafClasses, total_RPF: Tensor, factor_PW: Tensor) -> Coun
     first, inner_PKK = first * scale_PK, classes.gram_PKK
     scaled_PKK = inner_PKK * scale_PK[:, :, None] * scale_PK[:, None]
     first_RPCW = first.unflatten(2, (C + 1, W))
-    of_leaf = classes.class_PY[..., None].expand(len(REGIMES), -1, -1, W)
-    coefficient = first_RPCW[:, :, :-1].gather(2, of_leaf) * classes.leaf_PY[..., None]
+    of_leaf_RPY = classes.class_PY.expand(len(REGIMES), -1, -1)
+    columns = [first_RPC[:, :, :-1].gather(2, of_leaf_RPY) * classes.leaf_PY for first_RPC in first_RPCW.unbind(3)]
+    coefficient = torch.stack(columns, 3) if W > 1 else columns[0][..., None]
     at_anchor = classes.anchor_P[:, None, None].expand(len(REGIMES), -1, 1, W)
     square = (products.unflatten(2, (K, K)) * scaled_PKK).sum((2, 3)) + (second * classes.spread_PCWW.flatten(1)).sum(2)
     mean_PK = first.sum(0)

@@ -38,10 +38,10 @@ def square_norms(policy: TreePolicy, x_PD: Tensor, leaf_PR: Tensor, coefficient_
 
 
 @torch.no_grad()
-def leaf_products(policy: TreePolicy, x_PD: Tensor) -> Tensor:
-    """<grad log pi_l(y), grad log pi_m(y)> of every leaf, (P, Y, L, L); over all l and m it sums to ||grad log pi(y)||^2."""
+def leaf_products(policy: TreePolicy, x_PD: Tensor, by_level: bool = True) -> Tensor:
+    """<grad log pi_l(y), grad log pi_m(y)> of every leaf, (P, Y, L, L), or their sum ||grad log pi(y)||^2, (P, Y, 1, 1)."""
     step = _rows(policy.leaves * policy.levels * (policy.levels if _is_linear(policy) else policy.vectors[0].shape[1]))
-    return torch.cat([_leaf_products(policy, x) for x in x_PD.split(step)])
+    return torch.cat([_leaf_products(policy, x, by_level) for x in x_PD.split(step)])
 
 
 def step_probabilities(policy: TreePolicy, h_PH: Tensor, level: int) -> tuple[Tensor, Tensor]:
@@ -191,7 +191,7 @@ def _column(table: Tensor, level: int) -> int:
     return level if table.shape[-1] > 1 else 0
 
 
-def _leaf_products(policy: TreePolicy, x_PD: Tensor) -> Tensor:
+def _leaf_products(policy: TreePolicy, x_PD: Tensor, by_level: bool) -> Tensor:
     h, nodes_YL = policy.encode(x_PD), policy.get_buffer("leaf_nodes")
     L, squares, u_PYH = policy.levels, [], []
     for level in range(L):
@@ -203,9 +203,13 @@ def _leaf_products(policy: TreePolicy, x_PD: Tensor) -> Tensor:
             weighted_PNH = probability_PN[..., None] * policy.vectors[level]
             mean_PNH = h.new_zeros(len(h), above.shape[1], h.shape[1]).index_add(1, parent_N, weighted_PNH)
             u_PYH.append((policy.vectors[level] - mean_PNH[:, parent_N])[:, nodes_YL[:, level]])
-    products_PYLL = torch.diag_embed(torch.stack(squares, 2) * (h.square().sum(1) + 1)[:, None, None])
+    factor_P = h.square().sum(1) + 1
+    if by_level:
+        products_PYLL = torch.diag_embed(torch.stack(squares, 2) * factor_P[:, None, None])
+    else:
+        products_PYLL = (torch.stack(squares, 2).sum(2) * factor_P[:, None])[..., None, None]
     if u_PYH:
-        u_PYLH = torch.stack(u_PYH, 2)
+        u_PYLH = torch.stack(u_PYH, 2) if by_level else torch.stack(u_PYH, 2).sum(2, keepdim=True)
         products_PYLL = products_PYLL + (u_PYLH @ encoder_kernel(policy, x_PD)[:, None]) @ u_PYLH.mT
     return products_PYLL
 
