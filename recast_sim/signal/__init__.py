@@ -32,14 +32,14 @@ from recast_sim.signal.steps.advantage import (
 )
 from recast_sim.signal.steps.anchor_weight import shaped_anchor, tempered
 from recast_sim.signal.steps.beside_anchor import gated_by_difficulty, with_anchor_likelihood
-from recast_sim.signal.steps.by_level import (
+from recast_sim.signal.steps.graded import confidence_weighted_misses, deepest_match, exponential_rewards
+from recast_sim.signal.steps.level_advantages import (
     among_siblings,
     entropy_weighted,
     likelihood_weighted,
     step_aligned,
     token_weighted_anchor,
 )
-from recast_sim.signal.steps.graded import confidence_weighted_misses, deepest_match, exponential_rewards
 from recast_sim.signal.steps.levels import (
     by_level,
     from_first_missed_level,

@@ -4,7 +4,7 @@ from recast_sim.signal.constructors.papers import recast
 from recast_sim.signal.group_state import GroupState
 from recast_sim.signal.registry import register
 from recast_sim.signal.steps.advantage import standardised
-from recast_sim.signal.steps.by_level import (
+from recast_sim.signal.steps.level_advantages import (
     among_siblings,
     entropy_weighted,
     likelihood_weighted,
