@@ -9,6 +9,7 @@ A constructor is a composition of three pure steps: repair, advantage, support. 
 from recast_sim.signal import constructors as _shipped  # noqa: F401  (registers the shipped constructors)
 from recast_sim.signal.construct import Signal, construct
 from recast_sim.signal.group_state import GroupState, append_row, group_state
+from recast_sim.signal.hints import behind_hints
 from recast_sim.signal.objective import (
     Objective,
     ObjectiveConfig,
@@ -85,6 +86,7 @@ __all__ = [
     "anchored_subgroup",
     "append_row",
     "at_least_one_of_k",
+    "behind_hints",
     "beta_normalised",
     "boundary_contrast",
     "by_level",

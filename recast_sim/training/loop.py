@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from recast_sim.configio import Checked
 from recast_sim.runs import derive_seed
 from recast_sim.runs.model_state import latest_checkpoint, load_state, save_state
-from recast_sim.signal import Constructor, ObjectiveConfig, Signal, SignalConfig, get_constructor, skip_given_levels
+from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, behind_hints, get_constructor
 from recast_sim.signal.groups import ScoredGroups, group_rows, signal_of, signal_row
 from recast_sim.training.constructor_inputs import ConstructorInputs
 from recast_sim.training.plan_update import plan_gradient_norm, update
@@ -104,7 +104,8 @@ def train(
         UpdateError: the loss is not finite; the last checkpoint is kept.
     """
     optimiser = _optimiser(policy, config)
-    inputs = ConstructorInputs(_constructor(config), reference, environment)
+    constructor = behind_hints(get_constructor(config.constructor), config.hint_levels)
+    inputs = ConstructorInputs(constructor, reference, environment)
     start, totals = _restore(writer, policy, optimiser, inputs)
     if start == 0:
         writer.evaluation({"step": 0, **totals, **evaluate(policy, environment)})
@@ -150,17 +151,6 @@ def _groups_of_step(
     of_step = derive_seed(seed, "signal", step)
     groups = draw_groups(draw, inputs.constructor, config.signal, config.prompts_per_step, config.max_draws, of_step)
     return groups, signal_of(groups, inputs.constructor, config.signal, torch_generator(of_step))
-
-
-def _constructor(config: TrainingConfig) -> Constructor:
-    """The config's constructor; with hints it leaves out the levels that rollouts were given."""
-    chosen = get_constructor(config.constructor)
-    if not config.hint_levels:
-        return chosen
-    needs = tuple(dict.fromkeys((*chosen.needs, "sids_PGL", "targets_PTL")))
-    return replace(
-        chosen, apply=lambda state: skip_given_levels(chosen.apply(state), config.hint_levels), needs=needs, level_wise=True
-    )
 
 
 def _borrowed_norm(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from recast_sim.catalog import Catalog
-from recast_sim.signal import get_constructor
+from recast_sim.signal import behind_hints, get_constructor
 from recast_train.data import Prompts, sample_prompts
 from recast_train.engine import Engine, Recorder, State
 from recast_train.evaluate import EvaluationConfig, expected_all_zero, score_over_ranks
@@ -51,7 +51,8 @@ def train_rl(
     optimiser = torch.optim.AdamW(prepared.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     start, meta = recorder.restore(prepared, optimiser, ("totals",))
     totals: dict[str, int] = meta["totals"] if start else dict.fromkeys(BUDGET, 0)
-    step_of = Step(engine, prepared, reference, train, get_constructor(constructor), config, seed, optimiser, totals)
+    method = behind_hints(get_constructor(constructor), config.rollout.hint_levels)
+    step_of = Step(engine, prepared, reference, train, method, config, seed, optimiser, totals)
     part = sample_prompts(validation, config.validation_prompts, seed, "validation prompts")
 
     def evaluate(step: int) -> None:

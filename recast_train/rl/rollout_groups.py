@@ -109,7 +109,8 @@ class _Draw:
         of_anchors = derive_seed(generator.initial_seed(), "anchors")
         anchor_P, extras = choose_anchors(target_PT, self.config, logprob_PTL, of_anchors)
         if self.constructor.rollouts:
-            rollouts = self.model(sample_rollouts, own, self.group_size, generator, self.rollout, part)
+            hint_P = target_PT[share, 0] if self.rollout.hint_levels else None
+            rollouts = self.model(sample_rollouts, own, self.group_size, generator, self.rollout, part, hint_P)
             drawn = tuple(map(self.engine.gather, (rollouts.leaf_PG, rollouts.logprob_PG, rollouts.valid_PG)))
         else:
             nothing = torch.zeros(len(prompt_P), 1)

@@ -1,28 +1,43 @@
 """Independent draws of whole semantic IDs, level by level.
 
-Axis letters: P prompts, G rollouts, L levels, B children of a node.
+Axis letters: P prompts, G rollouts, L levels, K given levels, B children of a node.
 """
 
 import torch
 from torch import Tensor
 
-from recast_train.model import SidModel
+from recast_train.model import SidModel, require
 from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.rollouts import Part, Rollouts
 
 
 def sample_iid(
-    model: SidModel, cache: PromptCache, group_size: int, generator: torch.Generator, temperature: float, part: Part
+    model: SidModel,
+    cache: PromptCache,
+    group_size: int,
+    generator: torch.Generator,
+    temperature: float,
+    part: Part,
+    given_PK: Tensor | None = None,
 ) -> Rollouts:
-    """Draw G leaves for each prompt from the model's softmax over legal children, one uniform a level."""
+    """Draw G leaves for each prompt from the model's softmax over legal children, one uniform a level.
+
+    All rollouts of a prompt start with the nodes `given_PK` of the first levels, which count as certain.
+    """
     P, G = len(cache.last_PD), group_size
+    given = 0 if given_PK is None else given_PK.shape[1]
+    require(given < model.levels, "hint_levels", given, f"leaves nothing to draw of {model.levels} levels; give fewer")
     uniform_LPG = part.uniform((model.levels, P, G), 1, generator).to(model.device)
     hidden, node_PG, steps = cache.last_PD[:, None], torch.zeros(P, 1, dtype=torch.int64, device=model.device), []
     for level in range(model.levels):
-        logprobs_PGB = model.child_logprobs(hidden, level, node_PG, temperature).expand(P, G, -1)
-        column_PG = inverse_cdf(logprobs_PGB, uniform_LPG[level])
-        steps.append(logprobs_PGB.gather(2, column_PG[..., None])[..., 0])
-        node_PG = model.table("first_child", level)[node_PG] + column_PG
+        if given_PK is not None and level < given:
+            node_PG = given_PK[:, level, None].expand(P, G)
+            steps.append(torch.zeros_like(uniform_LPG[level]))
+        else:
+            logprobs_PGB = model.child_logprobs(hidden, level, node_PG, temperature).expand(P, G, -1)
+            column_PG = inverse_cdf(logprobs_PGB, uniform_LPG[level])
+            steps.append(logprobs_PGB.gather(2, column_PG[..., None])[..., 0])
+            node_PG = model.table("first_child", level)[node_PG] + column_PG
         if level < model.levels - 1:
             # rollout g sees its own token of every level before, which stands at g, G + g, 2 G + g, ...
             own = torch.eye(G, dtype=torch.bool, device=model.device).repeat(1, level).expand(P, G, -1)

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveFloat
 
 from recast_sim.configio import Checked
-from recast_train.model import TrainError
+from recast_train.model import TrainError, require
 
 Method = Literal["iid", "beam", "stochastic_beam"]
 
@@ -33,8 +33,16 @@ class RolloutConfig(Checked, error=TrainError):
             "stochastic_beam": draws without replacement by Gumbel top-k (arXiv 1903.06059).
         temperature: divides the logits of a node's children, whatever the method; the behaviour policy is that softmax.
         thought: what is sampled before the SID.
+        hint_levels: codes of the prompt's first target that every rollout is given; the rest is drawn, and only the rest is
+            trained (prefix hints, after arXiv 2510.19807, where hints are text). Needs method "iid".
     """
 
     method: Method = "iid"
     temperature: PositiveFloat = 1.0
     thought: ThoughtConfig = field(default_factory=ThoughtConfig)
+    hint_levels: NonNegativeInt = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = not self.hint_levels or self.method == "iid"
+        require(fits, "RolloutConfig.hint_levels", self.hint_levels, f"needs method 'iid', not {self.method!r}")

@@ -1,6 +1,7 @@
 """The one entry to the samplers of a group."""
 
 import torch
+from torch import Tensor
 
 from recast_train.model import PromptTokens, SidModel, TrainError
 from recast_train.model.shared_prompts import PromptCache
@@ -18,6 +19,7 @@ def sample_rollouts(
     generator: torch.Generator,
     config: RolloutConfig | None = None,
     part: Part | None = None,
+    hint_P: Tensor | None = None,
 ) -> Rollouts:
     """Draw a group of G leaves for each prompt; default independent draws at temperature 1.
 
@@ -25,13 +27,17 @@ def sample_rollouts(
     once and the draws come from `generator` (on the CPU, so that a GPU samples from the same uniforms). `part` says which of
     a batch's prompts these are, default the whole batch.
 
+    Args:
+        hint_P: the leaf of each prompt whose first `config.hint_levels` codes its rollouts are given, with log-probability 0.
+
     Raises:
-        TrainError: a probability is not finite.
+        TrainError: a probability is not finite, or hints leave no code to draw.
     """
     config, part = config or RolloutConfig(), part or Part(0, len(prompts.tokens_PT))
     cache = PromptCache(model, prompts)
     if config.method == "iid":
-        found = sample_iid(model, cache, group_size, generator, config.temperature, part)
+        given_PL = None if hint_P is None else model.table("leaf_nodes")[hint_P.to(model.device), : config.hint_levels]
+        found = sample_iid(model, cache, group_size, generator, config.temperature, part, given_PL)
     elif config.method == "beam":
         found = sample_beam(model, cache, group_size, config.temperature)
     else:

@@ -7,7 +7,7 @@ import torch
 from rollout_cases import wordy_world, world
 
 from recast_sim.runs import derive_seed
-from recast_sim.signal import SignalConfig, get_constructor
+from recast_sim.signal import SignalConfig, behind_hints, get_constructor
 from recast_sim.signal.groups import kept_leaves, signal_of
 from recast_train.engine import Engine
 from recast_train.model import PromptTokens, SidModel, TrainError
@@ -135,3 +135,19 @@ def test_thoughts_of_a_vocabulary_without_any_are_refused(engine: Engine) -> Non
     model, prompts = wordy_world()
     with pytest.raises(TrainError, match="this vocabulary has no thoughts"):
         draw(engine, model, prompts, "grpo", (2, 3), THINKING)
+
+
+@pytest.mark.parametrize("name", ["grpo", "recast", "sft"])
+def test_given_codes_get_no_number_but_in_anchors(engine: Engine, name: str) -> None:
+    _, model, prompts = world((4, 3, 5), 6)
+    train = TrainPrompts(prompts, torch.arange(6)[:, None])
+    method, rollout = behind_hints(get_constructor(name), 1), RolloutConfig(hint_levels=1)
+    groups = draw_groups(engine, engine.prepare(model), train, method, SignalConfig(), (6, 8), 1, 5, rollout).scored
+    if method.rollouts:
+        codes = model.table("leaf_codes")
+        assert (codes[groups.leaf_PG][..., 0] == codes[groups.anchor_leaf_P][:, None, 0]).all()
+    plan = signal_of(groups, method, SignalConfig(), torch.Generator()).plan
+    assert len(plan.rows_N) > 0
+    given_N = plan.advantages_NL[:, 0]
+    assert torch.equal(given_N != 0, plan.anchor_N)
+    assert (plan.advantages_NL[:, 1:] != 0).any()

@@ -96,6 +96,30 @@ def test_the_default_is_independent_draws_at_temperature_one() -> None:
     assert plain.kappa_P is None
 
 
+@pytest.mark.parametrize("given", [1, 2])
+def test_rollouts_behind_hints_have_the_plain_probabilities_of_what_is_drawn(given: int) -> None:
+    catalog, model, prompts = world((4, 3, 5))
+    hint_P = torch.tensor([0, 7, 19])
+    config = RolloutConfig("iid", 1.5, hint_levels=given)
+    found = sample_rollouts(model, prompts, 64, torch.Generator().manual_seed(0), config, hint_P=hint_P)
+    hints_PK = torch.from_numpy(catalog.leaf_codes)[hint_P, :given]
+    assert (found.sids_PGL[..., :given] == hints_PK[:, None]).all()
+    assert (found.logprobs_PGL[..., :given] == 0).all()
+    expected = np.take_along_axis(tempered(model, prompts, 1.5), found.leaf_PG.numpy()[..., None], 1)
+    assert np.allclose(found.logprobs_PGL[..., given:].numpy(), expected[..., given:], atol=1e-4)
+    behind = [(torch.from_numpy(catalog.leaf_codes)[:, :given] == hint).all(1).sum() for hint in hints_PK]
+    assert [len(set(row)) for row in found.leaf_PG.tolist()] == [int(leaves) for leaves in behind]
+
+
+def test_hints_need_independent_draws_and_a_level_to_draw() -> None:
+    with pytest.raises(TrainError, match="hint_levels: 1 needs method 'iid', not 'beam'"):
+        RolloutConfig("beam", hint_levels=1)
+    _, model, prompts = world((4, 3, 5))
+    config = RolloutConfig(hint_levels=3)
+    with pytest.raises(TrainError, match="hint_levels: 3 leaves nothing to draw of 3 levels"):
+        sample_rollouts(model, prompts, 8, torch.Generator(), config, hint_P=torch.tensor([0, 7, 19]))
+
+
 @pytest.mark.parametrize("method", ["iid", "beam", "stochastic_beam"])
 def test_probabilities_that_round_to_0_and_1(method: str) -> None:
     """Nearly without temperature every draw with replacement is the greedy leaf, and the others are finite and distinct."""
