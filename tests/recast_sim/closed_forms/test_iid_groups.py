@@ -12,8 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from commands import Done, called
 from scipy.stats import binom
 
+from recast_sim.cli import main
 from recast_sim.cli.theory import Theory
 from recast_sim.cli.theory import theory as run_theory
 from recast_sim.closed_forms import gradient_weights as weights
@@ -22,7 +24,6 @@ from recast_sim.commandline import run_command
 from recast_sim.runs import read_run
 from recast_sim.signal import SignalConfig, construct, get_constructor, list_constructors
 
-SIM = [sys.executable, "-c", "from recast_sim.cli import main; main()"]
 TINY = 1e-13  # eps of the two denominators: the closed forms have none
 RATES = [0.0054, 0.1, 0.5, 0.97]
 PAPER = (1.235, 227.5)
@@ -303,8 +304,8 @@ def test_errors_name_argument_and_value(call: Callable[[], object], words: str) 
 # The modules and the command
 
 
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*SIM, "theory", *map(str, arguments)], capture_output=True, text=True, check=False)
+def call(*arguments: object) -> Done:
+    return called(main, "theory", *arguments)
 
 
 def test_theory_needs_no_torch() -> None:
@@ -364,9 +365,3 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert len(said.err.splitlines()) == 1
     assert said.out == ""
     assert not (tmp_path / "run").exists()
-
-
-def test_bad_input_in_a_real_process(tmp_path: Path) -> None:
-    done = call("--hit-rate", 0, "--out", tmp_path / "run")
-    assert done.returncode == 2
-    assert done.stderr == "recast-sim: error: --hit-rate: 0 must be above 0 (see recast-sim theory --help)\n"

@@ -1,0 +1,27 @@
+"""A command line called within this process: what a subprocess shows, without the seconds that importing torch takes."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def called(main: Callable[[], None], *arguments: object) -> Done:
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["command", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = before
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
