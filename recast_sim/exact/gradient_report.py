@@ -9,12 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from recast_sim.exact.batch_means import cosine, ratio, squares
+from recast_sim.exact.cooling import Compass, Parts
 from recast_sim.exact.gram import part_names, part_of_parameter
 from recast_sim.signal import REGIMES, Regime, get_constructor
 from recast_sim.world.policy import TreePolicy
 from recast_sim.world.sampling import Sampler
 
 EstimateMethod = Literal["exact", "monte_carlo"]
+SAMPLED = "train pass_at_1"  # the gradient g, which the estimates of group-based RL are held against
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class GradientReport:
         residual: ||a E - g|| / ||g|| at the best a of 0 or more: the sine, or 1 where E points away from g.
         regime_before, regime_after: of the groups, before and after the constructor placed anchors.
         by_regime, by_level: shares of regimes as sampled and of parts of the parameters.
+        parts: what of E only cools the policy, and where the rest points, against every gradient of
+            `recast_sim.exact.objectives`.
         method: "exact", or "monte_carlo" with the jackknife standard errors `cosine_se` and `variance_se` (0 where exact).
         rollouts_per_group: generated for one group; 0 for a constructor that uses none. A group that a constructor wants
             redrawn counts as an estimate of 0.
@@ -86,6 +91,7 @@ class GradientReport:
     within: float | None
     by_regime: dict[str, RegimePart]
     by_level: dict[str, LevelPart]
+    parts: Parts | None
     method: EstimateMethod
     cosine_se: float | None
     variance_se: float | None
@@ -131,58 +137,50 @@ class Moments:
 def make_report(
     constructor: str,
     moments: Moments,
-    g_D: Tensor,
-    policy: TreePolicy,
+    compass: Compass,
     method: EstimateMethod,
-    prompts: int,
     group_size: int,
     sampler: Sampler,
 ) -> GradientReport:
-    """The report of moments against the exact gradient g (D,), with standard errors where `method` is "monte_carlo"."""
+    """The report of moments against the compass, with standard errors where `method` is "monte_carlo"."""
+    g_D, policy = compass.gradients[SAMPLED], compass.policy
     total_BD, second = moments.vectors_BRD.sum(1), float(moments.square_BR.sum(1).mean())
-    square, along = float(_squares(total_BD).sum()), float(total_BD.mean(0) @ g_D)
-    variance, cosine = _headline(total_BD, moments.square_BR.sum(1), g_D)
-    known = variance is not None and cosine is not None
-    sine = max(0.0, 1 - cosine**2) ** 0.5 if cosine is not None else None
+    square, along = float(squares(total_BD).sum()), float(total_BD.mean(0) @ g_D)
+    variance, along_g = _headline(total_BD, moments.square_BR.sum(1), g_D)
+    known = variance is not None and along_g is not None
+    sine = max(0.0, 1 - along_g**2) ** 0.5 if along_g is not None else None
     variance_se, cosine_se = (0.0, 0.0) if method == "exact" else _jackknife(total_BD, moments.square_BR.sum(1), g_D)
     return GradientReport(
         constructor=constructor,
         learnable=moments.learnable,
         update_width=moments.update_width,
         variance=variance,
-        cosine=cosine,
+        cosine=along_g,
         regime_before=moments.before,
         regime_after=moments.after,
         sine=sine,
         scale=along / square if known else None,
         residual=sine if along > 0 else 1.0 if known else None,
-        within=_ratio(second - moments.prompt_square, second - square) if known else None,
+        within=ratio(second - moments.prompt_square, second - square) if known else None,
         by_regime=_by_regime(moments, g_D, abs(along) if known else 0.0, second),
         by_level=_by_level(policy, total_BD, g_D, abs(along) if known else 0.0, square if known else 0.0),
+        parts=compass.parts(moments.vectors_BRD) if known else None,
         method=method,
         cosine_se=cosine_se if known else None,
         variance_se=variance_se if known else None,
-        prompts=prompts,
+        prompts=len(compass.x_PD),
         group_size=group_size,
         rollouts_per_group=group_size if get_constructor(constructor).rollouts else 0,
         sampler=sampler,
     )
 
 
-def _squares(vectors_BD: Tensor) -> Tensor:
-    """Entry by entry the square of the mean vector, without the noise of the B batches: mean over pairs of batches, (D,)."""
-    count = len(vectors_BD)
-    if count == 1:
-        return vectors_BD[0].square()
-    return (vectors_BD.sum(0).square() - vectors_BD.square().sum(0)) / (count * (count - 1))
-
-
 def _headline(total_BD: Tensor, second_B: Tensor, g_D: Tensor) -> tuple[float | None, float | None]:
     """Relative variance and cosine; None where E is 0 or not told from it."""
-    square, second = float(_squares(total_BD).sum()), float(second_B.mean())
+    square, second = float(squares(total_BD).sum()), float(second_B.mean())
     if square <= 1e-20 * second or second == 0:
         return None, None
-    return max(0.0, second / square - 1), _cosine(float(total_BD.mean(0) @ g_D), square, float(g_D.square().sum()))
+    return max(0.0, second / square - 1), cosine(float(total_BD.mean(0) @ g_D), square, float(g_D.square().sum()))
 
 
 def _jackknife(total_BD: Tensor, second_B: Tensor, g_D: Tensor) -> tuple[float | None, float | None]:
@@ -205,29 +203,19 @@ def _by_regime(moments: Moments, g_D: Tensor, along: float, second: float) -> di
         own = float(vectors_BD.mean(0) @ g_D)
         parts[name] = RegimePart(
             groups=getattr(moments.before, name),
-            projection=_ratio(own, along),
-            cosine=_cosine(own, float(_squares(vectors_BD).sum()), float(g_D.square().sum())),
-            square=_ratio(float(moments.square_BR[:, r].mean()), second),
+            projection=ratio(own, along),
+            cosine=cosine(own, float(squares(vectors_BD).sum()), float(g_D.square().sum())),
+            square=ratio(float(moments.square_BR[:, r].mean()), second),
         )
     return parts
 
 
 def _by_level(policy: TreePolicy, total_BD: Tensor, g_D: Tensor, along: float, square: float) -> dict[str, LevelPart]:
     names, part_D = part_names(policy), part_of_parameter(policy)
-    columns = torch.stack([_squares(total_BD), g_D.square(), total_BD.mean(0) * g_D])
+    columns = torch.stack([squares(total_BD), g_D.square(), total_BD.mean(0) * g_D])
     sums_3S = torch.zeros(3, len(names)).double().index_add(1, part_D, columns)
     whole = float(g_D.square().sum())
     return {
-        name: LevelPart(_ratio(own, square), exact / whole, _ratio(inner, along), _cosine(inner, own, exact))
+        name: LevelPart(ratio(own, square), exact / whole, ratio(inner, along), cosine(inner, own, exact))
         for name, (own, exact, inner) in zip(names, sums_3S.T.tolist(), strict=True)
     }
-
-
-def _cosine(inner: float, square: float, other: float) -> float | None:
-    if square <= 0 or other <= 0:
-        return None
-    return min(1.0, max(-1.0, inner / (square * other) ** 0.5))
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None

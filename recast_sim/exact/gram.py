@@ -68,8 +68,13 @@ def encoder_kernel(policy: TreePolicy, x_PD: Tensor) -> Tensor:
 
 def pass_at_1_gradient(policy: TreePolicy, x_PD: Tensor, target_PT: Tensor) -> Tensor:
     """Gradient of sampled Pass@1, the mean over prompts of the targets' total probability, as one flat vector (D,)."""
-    value = policy.path_logprobs(x_PD, target_PT).sum(2).exp().sum(1).mean()
-    return _flat(policy, torch.autograd.grad(value, list(policy.parameters()), allow_unused=True))
+    return flat_gradient(policy, policy.path_logprobs(x_PD, target_PT).sum(2).exp().sum(1).mean())
+
+
+def flat_gradient(policy: TreePolicy, value: Tensor, retain_graph: bool = False) -> Tensor:
+    """Gradient of a number with respect to all parameters as one flat vector, (D,)."""
+    parameters = list(policy.parameters())
+    return _flat(policy, torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=retain_graph))
 
 
 def expected_estimate(policy: TreePolicy, x_PD: Tensor, coefficient_PY: Tensor) -> Tensor:

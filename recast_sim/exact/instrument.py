@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from recast_sim.exact.class_counts import LeafClasses, count_moments, leaf_classes
+from recast_sim.exact.cooling import Compass
 from recast_sim.exact.gradient_report import EstimateMethod, GradientReport, Moments, make_report
 from recast_sim.exact.gram import expected_estimate, expected_estimates, pass_at_1_gradient, square_norms
 from recast_sim.exact.group_sums import ExactError
+from recast_sim.exact.objectives import objective_gradients
 from recast_sim.exact.traits import traits_of
 from recast_sim.signal import REGIMES, Regime, Signal, SignalConfig, get_constructor, regime_codes
 from recast_sim.signal.groups import ScoredGroups, kept_leaves, signal_of
@@ -132,8 +134,7 @@ class _Bench:
         return self._report(constructor, self.sampled(constructor), "exact" if self.deterministic else "monte_carlo")
 
     def _report(self, constructor: str, moments: Moments, method: EstimateMethod) -> GradientReport:
-        rest = (method, len(self.x_PD), self.group_size, self.sampler)
-        return make_report(constructor, moments, self.exact_D, self.double, *rest)
+        return make_report(constructor, moments, self.compass, method, self.group_size, self.sampler)
 
     @property
     def deterministic(self) -> bool:
@@ -148,8 +149,8 @@ class _Bench:
         return self.environment.train.x_ND[: self.prompts].double()
 
     @cached_property
-    def exact_D(self) -> Tensor:
-        return pass_at_1_gradient(self.double, self.x_PD, self.environment.train.target_NT[: self.prompts])
+    def compass(self) -> Compass:
+        return Compass(self.double, self.x_PD, objective_gradients(self.double, self.environment, self.prompts))
 
     @cached_property
     def by_score(self) -> LeafClasses:

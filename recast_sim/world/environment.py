@@ -1,4 +1,4 @@
-"""The sparse-hit environment: contexts, a true preference over a catalog, prompts with targets, train and held out.
+"""The sparse-hit environment: contexts, a true preference over a catalog, prompts with targets: train, validation, held out.
 
 Every quantity is a parameter. Axes: I items, D context dimensions, N prompts, T targets of a prompt.
 """
@@ -34,6 +34,7 @@ class EnvironmentConfig(Checked, error=WorldError):
             siblings have nothing in common and the structural score is noise.
         targets: targets of a prompt, drawn from the true preference without replacement.
         train_prompts, heldout_prompts: numbers of prompts; train prompts keep their targets for good.
+        validation_prompts: prompts apart from both, on which the base policy's training is stopped and temperatures are fitted.
         blur: standard deviation of the noise on what the policy sees of a context, relative to the context's own.
     """
 
@@ -46,6 +47,7 @@ class EnvironmentConfig(Checked, error=WorldError):
     targets: PositiveInt = 1
     train_prompts: PositiveInt = 8192
     heldout_prompts: PositiveInt = 2048
+    validation_prompts: PositiveInt = 1024
     blur: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class Environment:
     log_popularity_I: Tensor
     train: WorldPrompts
     heldout: WorldPrompts
+    validation: WorldPrompts
 
     def log_preference(self, context_ND: Tensor) -> Tensor:
         """The true log preference over items, (N, I)."""
@@ -89,6 +92,14 @@ class Environment:
         leaf = torch.from_numpy(self.catalog.leaf_of_item_I)
         return preference.new_zeros(len(preference), self.catalog.leaves).index_add(1, leaf, preference)
 
+    @cached_property
+    def heldout_gain_NY(self) -> Tensor:
+        """What each leaf is worth as an answer to each held-out prompt, (N, leaves): the probability that it is the one target,
+        or, with several targets, 1 if it is one."""
+        if self.config.targets == 1:
+            return self.heldout_preference_NY
+        return torch.zeros(len(self.heldout.x_ND), self.catalog.leaves).scatter(1, self.heldout.target_NT, 1.0)
+
 
 def make_environment(config: EnvironmentConfig, seed: int) -> Environment:
     """Draw a world from its knobs and a seed."""
@@ -96,10 +107,9 @@ def make_environment(config: EnvironmentConfig, seed: int) -> Environment:
     catalog = Catalog.from_codes(synthetic_codes(config.items, config.sizes, rng), config.sizes)
     popularity = torch.from_numpy(np.log(zipf_popularity(config.items, config.alpha, rng))).float()
     item = torch.from_numpy(_item_vectors(catalog, config, rng)).float()
-    train, heldout = (
-        _prompts(config, item, popularity, catalog, count, rng) for count in (config.train_prompts, config.heldout_prompts)
-    )
-    return Environment(config, catalog, item, popularity, train, heldout)
+    counts = (config.train_prompts, config.heldout_prompts, config.validation_prompts)
+    train, heldout, validation = (_prompts(config, item, popularity, catalog, count, rng) for count in counts)
+    return Environment(config, catalog, item, popularity, train, heldout, validation)
 
 
 def _item_vectors(catalog: Catalog, config: EnvironmentConfig, rng: np.random.Generator) -> np.ndarray:

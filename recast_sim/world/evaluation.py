@@ -11,6 +11,7 @@ from recast_sim.world.environment import Environment, WorldPrompts
 from recast_sim.world.policy import TreePolicy
 
 _CHUNK = 1024
+_LEAST = -1e9  # of a log-probability, where 0 times it must be 0
 
 
 @torch.no_grad()
@@ -19,14 +20,32 @@ def evaluate(policy: TreePolicy, environment: Environment, k: int = 10) -> dict[
 
     `pass_at_1_sampled` is the probability that one sample is a target, `pass_at_1_greedy` that of the policy's most likely
     item; `pass_at_k_beam` and `pass_at_k_iid` are the chances of a hit among the k best items and among k draws;
-    `recall_at_k` and `ndcg_at_k` rank the whole catalog. All in [0, 1].
+    `recall_at_k` and `ndcg_at_k` rank the whole catalog: all these lie in [0, 1]. `entropy` of the policy and `log_likelihood`
+    of a target are in nats. Greedy Pass@1 is the paper's metric; sampled Pass@1, entropy and log-likelihood move with
+    temperature alone (`recast_sim.world.learning` tells what of a gain that is).
     """
-    heldout = environment.heldout
-    train = environment.train.first(len(heldout.x_ND))
+    train = environment.train.first(len(environment.heldout.x_ND))
+    return ranking_metrics(leaf_logprobs(policy, environment.heldout.x_ND), environment, k) | _train_metrics(policy, train)
+
+
+@torch.no_grad()
+def leaf_logprobs(policy: TreePolicy, x_ND: Tensor) -> Tensor:
+    """log pi of every leaf, (N, Y), a part of the prompts at a time."""
+    return torch.cat([policy.leaf_logprobs(x) for x in x_ND.split(_CHUNK)])
+
+
+def ranking_metrics(logprob_NY: Tensor, environment: Environment, k: int = 10) -> dict[str, float]:
+    """The metrics of `evaluate` on held-out prompts, from log-probabilities of all leaves (N, Y)."""
     one_target = environment.config.targets == 1
-    expected = environment.heldout_preference_NY if one_target else _drawn_gain(heldout, policy.leaves)
-    metrics = _metrics(policy, heldout.x_ND, expected, one_target, k)
-    return metrics | _train_metrics(policy, train)
+    gain_NY = environment.heldout_gain_NY
+    chunks = zip(logprob_NY.split(_CHUNK), gain_NY.split(_CHUNK), strict=True)
+    parts = [_chunk_metrics(logprob, gain, one_target, k) for logprob, gain in chunks]
+    return {name: float(torch.cat([part[name] for part in parts]).double().mean()) for name in parts[0]}
+
+
+def entropies(logprob_NY: Tensor) -> Tensor:
+    """Entropy of each row of log-probabilities, nats, (N,)."""
+    return torch.special.entr(logprob_NY.exp()).sum(1)
 
 
 def _train_metrics(policy: TreePolicy, train: WorldPrompts) -> dict[str, float]:
@@ -37,16 +56,8 @@ def _train_metrics(policy: TreePolicy, train: WorldPrompts) -> dict[str, float]:
     return {name: float(column.double().mean()) for name, column in figures.items()}
 
 
-def _metrics(policy: TreePolicy, x_ND: Tensor, gain_NY: Tensor, one_target: bool, k: int) -> dict[str, float]:
-    parts = [
-        _chunk_metrics(policy.leaf_logprobs(x).exp(), gain, one_target, k)
-        for x, gain in zip(x_ND.split(_CHUNK), gain_NY.split(_CHUNK), strict=True)
-    ]
-    return {name: float(torch.cat([part[name] for part in parts]).double().mean()) for name in parts[0]}
-
-
-def _chunk_metrics(prob_NY: Tensor, gain_NY: Tensor, one_target: bool, k: int) -> dict[str, Tensor]:
-    best = prob_NY.topk(k, dim=1).indices
+def _chunk_metrics(logprob_NY: Tensor, gain_NY: Tensor, one_target: bool, k: int) -> dict[str, Tensor]:
+    best, prob_NY = logprob_NY.topk(k, dim=1).indices, logprob_NY.exp()
     found_Nk, wanted = gain_NY.gather(1, best), gain_NY.sum(1)
     discount = 1 / torch.log2(torch.arange(2, k + 2))
     ideal = discount.cumsum(0)[wanted.round().long().clamp(1, k) - 1]
@@ -59,8 +70,6 @@ def _chunk_metrics(prob_NY: Tensor, gain_NY: Tensor, one_target: bool, k: int) -
         "pass_at_k_iid": iid,
         "recall_at_k": found_Nk.sum(1) / wanted,
         "ndcg_at_k": (found_Nk * discount).sum(1) / ideal,
+        "entropy": entropies(logprob_NY),
+        "log_likelihood": (gain_NY * logprob_NY.clamp(min=_LEAST)).sum(1) / wanted,
     }
-
-
-def _drawn_gain(prompts: WorldPrompts, leaves: int) -> Tensor:
-    return torch.zeros(len(prompts.x_ND), leaves).scatter(1, prompts.target_NT, 1.0)

@@ -10,14 +10,14 @@ from recast_sim.world.environment import Environment, WorldPrompts
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import PolicyConfig, PolicyError, TreePolicy
 
-_EVERY, _PATIENCE, _MAX_STEPS, _BATCH, _LEARNING_RATE, _WATCHED = 4, 10, 4000, 256, 0.01, 2048
+_EVERY, _PATIENCE, _MAX_STEPS, _BATCH, _LEARNING_RATE = 4, 10, 4000, 256, 0.01
 
 
 @dataclass(frozen=True)
 class BasePolicy:
     """A trained base policy and how it got there.
 
-    `convergence` is the share of the attainable improvement of the held-out log-likelihood that it reached (above 1: steps
+    `convergence` is the share of the attainable improvement of the validation log-likelihood that it reached (above 1: steps
     over those of the early-stopped optimum); `optimum` and `untrained` are that optimum's and the start's, in nats.
     """
 
@@ -31,7 +31,7 @@ class BasePolicy:
 def train_base(environment: Environment, config: PolicyConfig, convergence: float, seed: int) -> BasePolicy:
     """Supervised training (Adam) from zero, stopped at `convergence`.
 
-    Convergence c: 0 is the untrained policy, 1 the early-stopped optimum of the held-out log-likelihood, between them the
+    Convergence c: 0 is the untrained policy, 1 the early-stopped optimum of the validation log-likelihood, between them the
     first point at which that share of the improvement is reached; c > 1 trains for c times the optimum's steps, which
     over-fits.
 
@@ -41,10 +41,10 @@ def train_base(environment: Environment, config: PolicyConfig, convergence: floa
     if convergence < 0:
         raise PolicyError(f"convergence: {convergence} must be 0 or more (1 is the early-stopped optimum)")
     run = _Supervised(environment, config, seed)
-    curve, states = [run.heldout()], [run.state()]
+    curve, states = [run.validation()], [run.state()]
     while len(curve) - 1 - _argmax(curve) < _PATIENCE and (len(curve) - 1) * _EVERY < _MAX_STEPS:
         run.advance(_EVERY)
-        curve.append(run.heldout())
+        curve.append(run.validation())
         states.append(run.state())
     best = _argmax(curve)
     if convergence > 1:
@@ -82,8 +82,8 @@ class _Supervised:
             self.optimiser.step()
 
     @torch.no_grad()
-    def heldout(self) -> float:
-        return float(target_logprobs(self.policy, self.environment.heldout.first(_WATCHED)).mean())
+    def validation(self) -> float:
+        return float(target_logprobs(self.policy, self.environment.validation).mean())
 
     def state(self) -> dict[str, Tensor]:
         return copy.deepcopy(self.policy.state_dict())

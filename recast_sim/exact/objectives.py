@@ -1,0 +1,79 @@
+"""What a policy should get better at, as smooth objectives, and their exact gradients by enumeration of the catalog.
+
+Axes: N prompts, Y leaves, T targets, D parameters.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recast_sim.exact.gram import flat_gradient
+from recast_sim.world.environment import Environment, WorldPrompts
+from recast_sim.world.policy import TreePolicy
+
+Objective = Literal["pass_at_1", "log_likelihood", "soft_greedy", "reciprocal_rank"]
+SOFT_GREEDY_TEMPERATURE = 1 / 8
+_CHUNK = 512  # prompts
+
+
+def pass_at_1(logprob_NY: Tensor, gain_NY: Tensor, target_NT: Tensor) -> Tensor:
+    """Sampled Pass@1 of each prompt, sum over leaves of gain * pi: what GRPO's reward estimates. (N,)"""
+    return (gain_NY * logprob_NY.exp()).sum(1)
+
+
+def log_likelihood(logprob_NY: Tensor, gain_NY: Tensor, target_NT: Tensor) -> Tensor:
+    """Mean log pi of a target, nats, (N,)."""
+    return (gain_NY * logprob_NY).sum(1) / gain_NY.sum(1)
+
+
+def soft_greedy(logprob_NY: Tensor, gain_NY: Tensor, target_NT: Tensor) -> Tensor:
+    """Sampled Pass@1 of pi^8 renormalised over the catalog, a smooth stand-in for greedy Pass@1, (N,)."""
+    return (gain_NY * (logprob_NY / SOFT_GREEDY_TEMPERATURE).softmax(1)).sum(1)
+
+
+def reciprocal_rank(logprob_NY: Tensor, gain_NY: Tensor, target_NT: Tensor) -> Tensor:
+    """Mean over the drawn targets of 1 / expected rank, (N,), the rank being the target's in draws without replacement.
+
+    Leaf y comes before t with probability pi(y) / (pi(y) + pi(t)) (Plackett-Luce), so the expected rank is 1 plus the sum of
+    these over all other leaves.
+    """
+    target_NT1 = logprob_NY.gather(1, target_NT)[..., None]
+    before_NTY = (logprob_NY[:, None] - target_NT1).sigmoid()
+    return (1 / (0.5 + before_NTY.sum(2))).mean(1)  # a target is before itself with probability 1 / 2
+
+
+OBJECTIVES: dict[Objective, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "pass_at_1": pass_at_1,
+    "log_likelihood": log_likelihood,
+    "soft_greedy": soft_greedy,
+    "reciprocal_rank": reciprocal_rank,
+}
+
+
+def objective_gradients(policy: TreePolicy, environment: Environment, prompts: int) -> dict[str, Tensor]:
+    """Gradients of all objectives, flat (D,), by split and name.
+
+    "train NAME": the first `prompts` train prompts, on their targets. "heldout NAME": all held-out prompts, on the true
+    preference where one target is drawn.
+    """
+    train = environment.train.first(prompts)
+    drawn_NY = torch.zeros(len(train.x_ND), policy.leaves).scatter(1, train.target_NT, 1.0)
+    splits = {"train": (train, drawn_NY), "heldout": (environment.heldout, environment.heldout_gain_NY)}
+    return {
+        f"{split} {name}": gradient
+        for split, (part, gain_NY) in splits.items()
+        for name, gradient in _gradients(policy, part, gain_NY).items()
+    }
+
+
+def _gradients(policy: TreePolicy, prompts: WorldPrompts, gain_NY: Tensor) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    tables = (prompts.x_ND, gain_NY, prompts.target_NT)
+    for x, gain, target in zip(*(table.split(_CHUNK) for table in tables), strict=True):
+        logprob_NY = policy.leaf_logprobs(x.to(policy.biases[0].dtype))
+        for name, objective in OBJECTIVES.items():
+            value = objective(logprob_NY, gain.to(logprob_NY.dtype), target).sum() / len(prompts.x_ND)
+            total[name] = total.get(name, 0) + flat_gradient(policy, value, retain_graph=True)
+    return total
