@@ -11,6 +11,7 @@ from recast_sim.configio import Checked
 from recast_sim.runs import RunWriter, read_run
 from recast_sim.training.loop import TrainingConfig, train
 from recast_sim.world.environment import EnvironmentConfig, make_environment
+from recast_sim.world.learning import Start
 from recast_sim.world.policy import PolicyConfig
 from recast_sim.world.pretraining import train_base
 
@@ -49,7 +50,8 @@ def train_one(command: Train) -> None:
     writer = RunWriter.open(root, "simulation", asdict(config), command.seed, command.resume)
     with progress() as report:
         steps = config.training.steps
-        train(policy, base, environment, config.training, command.seed, writer, lambda step: report("training", step, steps))
+        start = Start(base, environment)
+        train(policy, start, config.training, command.seed, writer, lambda step: report("training", step, steps))
     writer.close()
     final = {**read_run(root).steps.tail(1).to_dicts()[0], **read_run(root).evals.tail(1).to_dicts()[0], "run": str(root)}
     finish(command, final)

@@ -121,7 +121,7 @@ def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: i
     world = load_world(worlds_folder(root, setting), setting.policy, seed)
     config, log = method.applied(setting.training, learning_rate=rate), EvaluationLog()
     try:
-        train(copy.deepcopy(world.base), world.base, world.environment, config, seed, log)
+        train(copy.deepcopy(world.base), world.start, config, seed, log)
     except UpdateError as error:
         return {"evals": log.rows, "failed": str(error)}
     return {"evals": log.rows}

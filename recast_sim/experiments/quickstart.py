@@ -98,6 +98,6 @@ def run_one(folder: Path, root: Path, config: QuickstartConfig, constructor: str
     world = load_world(root / "worlds", config.policy, seed)
     resolved = {"environment": asdict(world.environment.config), "policy": asdict(config.policy)}
     writer = RunWriter.create(path, "simulation", resolved | {"training": asdict(training)}, seed)
-    train(copy.deepcopy(world.base), world.base, world.environment, training, seed, writer)
+    train(copy.deepcopy(world.base), world.start, training, seed, writer)
     writer.close()
     return {"score": float(read_run(path).evals["pass_at_1_sampled"][-1])}

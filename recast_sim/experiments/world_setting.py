@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from recast_sim.world.calibration import calibrate, calibrate_hit_rate, hit_rate
 from recast_sim.world.environment import Environment, EnvironmentConfig, best_possible, make_environment
 from recast_sim.world.evaluation import evaluate
 from recast_sim.world.generators import torch_generator
+from recast_sim.world.learning import Start
 from recast_sim.world.policy import PolicyConfig, TreePolicy
 from recast_sim.world.pretraining import train_base
 
@@ -64,6 +65,11 @@ class World:
     environment: Environment
     base: TreePolicy
     info: dict[str, Any]
+
+    @cached_property
+    def start(self) -> Start:
+        """The base policy as where training starts."""
+        return Start(self.base, self.environment)
 
 
 def calibrate_setting(setting: Setting, seed: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from recast_sim.training.world_groups import draw_groups, roll_out
 from recast_sim.world.environment import Environment
 from recast_sim.world.evaluation import evaluate
 from recast_sim.world.generators import torch_generator
+from recast_sim.world.learning import Start, learning_figures
 from recast_sim.world.policy import TreePolicy
 from recast_sim.world.sampling import Sampler
 
@@ -89,8 +90,7 @@ class TrainingConfig(Checked, error=TrainingError):
 
 def train(
     policy: TreePolicy,
-    reference: TreePolicy,
-    environment: Environment,
+    start: Start,
     config: TrainingConfig,
     seed: int,
     writer: TrainingLog,
@@ -98,18 +98,24 @@ def train(
 ) -> None:
     """Train `policy` in place and write a row a step, evaluations and checkpoints; starts at the writer's last checkpoint.
 
-    A step's randomness depends on the seed and the step alone, so a resumed run ends with the same numbers.
+    A step's randomness depends on the seed and the step alone, so a resumed run ends with the same numbers. `learning_figures`
+    stand in the first and the last evaluation, and are None in the others.
+
+    Args:
+        policy: a copy of the start's.
+        start: the policy to start from, which is the reference policy, and its environment.
 
     Raises:
         UpdateError: the loss is not finite; the last checkpoint is kept.
     """
     optimiser = _optimiser(policy, config)
     constructor = behind_hints(get_constructor(config.constructor), config.hint_levels)
+    reference, environment = start.policy, start.environment
     inputs = ConstructorInputs(constructor, reference, environment)
-    start, totals = _restore(writer, policy, optimiser, inputs)
-    if start == 0:
-        writer.evaluation({"step": 0, **totals, **evaluate(policy, environment)})
-    for step in range(start + 1, config.steps + 1):
+    done, totals = _restore(writer, policy, optimiser, inputs)
+    if done == 0:
+        writer.evaluation({"step": 0, **totals, **evaluate(policy, environment), **start.figures})
+    for step in range(done + 1, config.steps + 1):
         groups, signal = _groups_of_step(policy, environment, config, inputs, seed, step)
         log = update(
             policy,
@@ -130,7 +136,8 @@ def train(
         writer.step({"step": step, **totals, **signal_row(signal), **log})
         writer.groups(group_rows(step, groups.prompt_P, signal))
         if step % config.evaluate_every == 0 or step == config.steps:
-            writer.evaluation({"step": step, **totals, **evaluate(policy, environment)})
+            figures = learning_figures(policy, start) if step == config.steps else dict.fromkeys(start.figures)
+            writer.evaluation({"step": step, **totals, **evaluate(policy, environment), **figures})
         if config.checkpoint_every and step % config.checkpoint_every == 0:
             with writer.checkpoint(step) as folder:
                 save_state(folder, policy, optimiser, totals=totals)

@@ -41,6 +41,11 @@ class Start:
         """Sampled Pass@1."""
         return _pass_at_1(self.logprob_NY, self.environment)
 
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """`learning_figures` of the start itself: what temperatures alone buy, and nothing learned."""
+        return learning_figures(self.policy, self)
+
     def pass_at_1_at(self, entropy: float) -> float:
         """Sampled Pass@1 of pi^(1/T) at the T where its mean entropy is `entropy`."""
         return _pass_at_1(_cooled(self.logprob_NY, temperature_at(entropy, self.logprob_NY)), self.environment)

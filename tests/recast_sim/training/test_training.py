@@ -13,6 +13,7 @@ from recast_sim.training.loop import TrainingConfig, TrainingError, train
 from recast_sim.training.plan_update import UpdateError, plan_gradient_norm, update
 from recast_sim.training.world_groups import draw_groups, roll_out
 from recast_sim.world.generators import torch_generator
+from recast_sim.world.learning import Start
 from recast_sim.world.policy import PolicyError, TreePolicy
 
 CONFIG = TrainingConfig(group_size=8, prompts_per_step=16, steps=6, evaluate_every=3, signal=SignalConfig(pods_width=4))
@@ -21,7 +22,7 @@ CONFIG = TrainingConfig(group_size=8, prompts_per_step=16, steps=6, evaluate_eve
 def run(path: Path, config: TrainingConfig) -> tuple[Run, TreePolicy]:
     policy = copy.deepcopy(small_base())
     writer = RunWriter.create(path, "simulation", dataclasses.asdict(config), seed=0)
-    train(policy, small_base(), small_environment(), config, 0, writer)
+    train(policy, Start(small_base(), small_environment()), config, 0, writer)
     writer.close()
     return read_run(path), policy
 
@@ -117,10 +118,10 @@ def test_same_numbers_twice_and_after_a_resume(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(copy.deepcopy(small_base()), small_base(), small_environment(), config, 0, writer, fall_over)
+        train(copy.deepcopy(small_base()), Start(small_base(), small_environment()), config, 0, writer, fall_over)
     resumed_policy = copy.deepcopy(small_base())
     writer = RunWriter.resume(torn, dataclasses.asdict(config), 0)
-    train(resumed_policy, small_base(), small_environment(), config, 0, writer)
+    train(resumed_policy, Start(small_base(), small_environment()), config, 0, writer)
     writer.close()
     resumed = read_run(torn)
     assert resumed.steps.equals(whole.steps)
@@ -141,9 +142,9 @@ def test_running_baselines_survive_a_kill(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(copy.deepcopy(small_base()), small_base(), small_environment(), config, 0, torn, stop)
+        train(copy.deepcopy(small_base()), Start(small_base(), small_environment()), config, 0, torn, stop)
     writer = RunWriter.resume(tmp_path / "torn", dataclasses.asdict(config), seed=0)
-    train(copy.deepcopy(small_base()), small_base(), small_environment(), config, 0, writer)
+    train(copy.deepcopy(small_base()), Start(small_base(), small_environment()), config, 0, writer)
     writer.close()
     assert read_run(tmp_path / "torn").steps.equals(whole.steps)
 
@@ -175,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
             torch.nn.init.constant_(reference.biases[0], torch.nan)
 
     with pytest.raises(UpdateError, match="loss: nan with constructor recast; lower learning_rate"):
-        train(policy, reference, small_environment(), config, 0, writer, poison)
+        train(policy, Start(reference, small_environment()), config, 0, writer, poison)
     assert read_run(tmp_path).steps["step"].to_list() == [1, 2]
     assert (tmp_path / "checkpoints" / "step-00000002" / "model.safetensors").exists()
 
@@ -206,7 +207,7 @@ def test_given_codes_are_not_trained_but_in_anchors(constructor: str, tmp_path: 
     policy = copy.deepcopy(small_base())
     before = [head.detach().clone() for head in policy.vectors]
     writer = RunWriter.create(tmp_path, "simulation", dataclasses.asdict(config), seed=0)
-    train(policy, small_base(), small_environment(), config, 0, writer)
+    train(policy, Start(small_base(), small_environment()), config, 0, writer)
     moved = [not torch.equal(head, old) for head, old in zip(policy.vectors, before, strict=True)]
     assert moved == [constructor == "recast", *[True] * (policy.levels - 1)]
 
