@@ -117,18 +117,20 @@ def best_rates(trials: Iterable[tuple[Key, float, float]]) -> dict[Key, tuple[fl
     return {key: max(by_rate.items(), key=lambda item: item[1]) for key, by_rate in means.items()}
 
 
-def rate_rows(rates: Mapping[tuple[str, ...], float], methods: Sequence[Method], grid: Sequence[float]) -> list[dict[str, Any]]:
+def rate_rows(
+    rates: Mapping[tuple[str, ...], float], methods: Sequence[Method], grids: Mapping[tuple[str, str], Sequence[float]]
+) -> list[dict[str, Any]]:
     """Chosen rates, by (setting, method) or (setting, method, metric), as rows of a table.
 
-    `at_edge`: the grid's end was chosen; `draws`: the method needs rollouts at all.
+    `at_edge`: the end of the grid was chosen, `grids` being all rates tried by setting and method; `draws`: the method needs
+    rollouts at all.
     """
     draws = {method.name: method.constructor.rollouts for method in methods}
-    edges = (min(grid), max(grid))
     return [
         {
             **dict(zip(("setting", "method", "metric"), key, strict=False)),
             "learning_rate": rate,
-            "at_edge": rate in edges,
+            "at_edge": rate in (min(grids[key[0], key[1]]), max(grids[key[0], key[1]])),
             "draws": draws[key[1]],
         }
         for key, rate in rates.items()

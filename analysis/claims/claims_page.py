@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.claims.curves import training_rows
-from analysis.claims.measurement import FAILS, FEWEST, HOLDS, OPEN, WHERE, Row, interval_words, with_where
+from analysis.claims.measurement import FAILS, FEWEST, HOLDS, NOT_PAPERS, OPEN, WHERE, Row, interval_words, with_where
 from analysis.claims.paper import CLAIMS, Claim
 from analysis.claims.real_runs import run_rows, study_rows
 from analysis.claims.simulated import claims_rows
@@ -25,7 +25,8 @@ _RULES = f"""\
 Each measurement is judged by the rule that stands above the table of its claim. "{HOLDS}": the rule is met, in all measurements
 of that world. "{WHERE}": it is met here and not in all of them, or partly, as the rule says. "{OPEN}": it is not met, but the
 interval holds the paper's own figure as well, or there are fewer than {FEWEST} seeds. "{FAILS}": neither. Intervals are 95 %,
-over seeds (worlds); of a study's test scores over seeds and users. >1: above any budget that was tried."""
+over seeds (worlds); of a study's test scores over seeds and users. "{NOT_PAPERS}": sampled Pass@1 gets no verdict; the
+paper's is the first beam's, greedy, and temperature alone moves the sampled one."""
 
 
 @dataclass(frozen=True)

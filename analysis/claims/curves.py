@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims.measurement import FAILS, WHERE, Row, judged, over_seeds
+from analysis.claims.measurement import FAILS, GREEDY, SAMPLED, WHERE, Row, judged, over_seeds
 from analysis.claims.paper import BUDGET, LEAST_GAIN, PERSISTS
-from analysis.measures.budget_curves import Curves, budget_ratio, pooled
-from analysis.measures.statistics import Interval, iqm
+from analysis.measures.budget_curves import Curves, budget_ratio, gain
+from analysis.measures.statistics import Interval
 from analysis.measures.trajectories import Trajectory, by_method, by_setting
 
-SAMPLED, GREEDY = "pass_at_1_sampled", "pass_at_1_greedy"
 GAIN = "+9.1 % to +36.6 % Pass@1"
 _STABLE = "boundary-focused updates stabilise optimisation"
 
@@ -34,8 +33,8 @@ def training_rows(runs: Sequence[Trajectory], final_scores: bool = True) -> list
         for metric in (SAMPLED, GREEDY):
             ours, theirs = curves_of(recast, metric), curves_of(grpo, metric)
             if final_scores and (theirs.finals_S > 0).all():
-                rows.append(gain_row(ours, theirs, f"{where}, {metric}"))
-            rows.append(budget_row(ours, theirs, f"{where}, {metric}"))
+                rows.append(gain_row(ours, theirs, where, metric))
+            rows.append(budget_row(ours, theirs, where, metric))
         rows += dynamics(recast, grpo, where)
         ours, theirs = curves_of(recast, GREEDY), curves_of(grpo, GREEDY)
         if (ours.starts_S > 0).all() and (theirs.starts_S > 0).all():  # a fall is a share of the start
@@ -48,33 +47,34 @@ def curves_of(runs: Sequence[Trajectory], metric: str) -> Curves:
     return Curves.of({run.seed: run.evals for run in runs}, metric)
 
 
-def gain_row(recast: Curves, grpo: Curves, where: str) -> Row:
+def gain_row(recast: Curves, grpo: Curves, where: str, metric: str) -> Row:
     """Claim 2: final scores."""
-    gain = pooled([recast.finals_S / grpo.finals_S - 1])
-    return judged_gain(gain, f"{where}: final score of recast over grpo's, minus 1")
+    found = gain(metric, [recast.finals_S], [grpo.finals_S])
+    return judged_gain(found, f"{where}: final score of recast over grpo's, minus 1", metric)
 
 
-def judged_gain(gain: Interval, setting: str) -> Row:
+def judged_gain(found: Interval, setting: str, metric: str) -> Row:
     """Claim 2 of a relative gain."""
-    return judged(2, GAIN, gain, setting, lambda i: i.low > 0, lambda i: i.low <= 0 and i.high >= LEAST_GAIN)
+    reaches = lambda i: i.above <= 0 and i.below >= LEAST_GAIN  # noqa: E731
+    return judged(2, GAIN, found, setting, lambda i: i.above > 0, reaches, metric=metric)
 
 
-def budget_row(recast: Curves, grpo: Curves, where: str) -> Row:
+def budget_row(recast: Curves, grpo: Curves, where: str, metric: str) -> Row:
     """Claim 3: rollouts to the baseline's final score."""
     ratio = budget_ratio([recast], [grpo])
-    value, low, high = (np.inf if v is None else v for v in (ratio.value, ratio.low, ratio.high))
-    interval, gained = Interval(value, low, high, ratio.seeds), 2 * ratio.trivial <= ratio.seeds
+    interval, gained = Interval(ratio.value, ratio.low, ratio.high, ratio.seeds), 2 * ratio.trivial <= ratio.seeds
     note = f"; censored in {len(ratio.censored)} of {ratio.seeds} worlds" if ratio.censored else ""
     note += "" if gained else "; grpo itself gains nothing, so there is no budget to save"
     row = judged(
         3,
         "4.1 % of the baseline's rollouts",
         interval,
-        f"{where}: rollouts to grpo's final score, of grpo's{note}",
-        lambda i: i.low <= BUDGET and i.high < 1 and gained,
-        lambda i: i.low <= BUDGET and gained,
+        f"{where}: rollouts to grpo's final score, of grpo's, restricted mean{note}",
+        lambda i: i.above <= BUDGET and i.below < 1 and gained,
+        lambda i: i.above <= BUDGET and gained,
+        metric=metric,
     )
-    if row["verdict"] == FAILS and interval.high < 1 and gained:
+    if row["verdict"] == FAILS and interval.below < 1 and gained:
         row |= {"verdict": WHERE, "setting": row["setting"] + "; cheaper, not by the paper's factor"}
     return row
 
@@ -88,21 +88,21 @@ def dynamics(recast: Sequence[Trajectory], grpo: Sequence[Trajectory], where: st
             9,
             "the all-zero / single-hit regime persists in the baseline",
             over_seeds(last_S),
-            f"{where}: all-zero share in grpo's last steps (first steps {iqm(first_S[None])[0]:.2f}); criterion above one half",
-            lambda i: i.low > PERSISTS,
+            f"{where}: all-zero share in grpo's last steps (first steps {first_S.mean():.2f}); criterion above one half",
+            lambda i: i.above > PERSISTS,
         ),
         judged(
             9,
             "ReCast relieves it",
             over_seeds(recast_S - last_S),
             f"{where}: all-zero share as sampled in the last steps, recast minus grpo",
-            lambda i: i.high < 0,
+            lambda i: i.below < 0,
         ),
     ]
     if (before_S > 0).all():  # a share of nothing cannot fade
-        words = f"{where}: repaired share in the last steps over the first steps (first {iqm(before_S[None])[0]:.2f})"
+        words = f"{where}: repaired share in the last steps over the first steps (first {before_S.mean():.2f})"
         ratio = over_seeds(after_S / before_S)
-        rows.append(judged(10, "repair triggers often at first, then fades", ratio, words, lambda i: i.high < 1))
+        rows.append(judged(10, "repair triggers often at first, then fades", ratio, words, lambda i: i.below < 1))
     return rows
 
 
@@ -113,31 +113,34 @@ def fall_row(recast: Curves, grpo: Curves, where: str) -> Row:
         for curves in (recast, grpo)
     ]
     words = f"{where}: deepest fall of {GREEDY} below its running best, of the start, recast minus grpo"
-    return judged(11, _STABLE, over_seeds(falls[0] - falls[1]), words, lambda i: i.high < 0)
+    return judged(11, _STABLE, over_seeds(falls[0] - falls[1]), words, lambda i: i.below < 0, metric=GREEDY)
 
 
 def variance_row(ratio_S: NDArray[np.float64], where: str) -> Row:
     """Claim 11: relative variance of one group's gradient estimate, recast over grpo."""
     words = f"{where}: relative variance of one group's gradient estimate, recast over grpo"
-    return judged(11, _STABLE, over_seeds(ratio_S), words, lambda i: i.high < 1)
+    return judged(11, _STABLE, over_seeds(ratio_S), words, lambda i: i.below < 1)
 
 
-def repair_row(gain: Interval, where: str) -> Row:
+def repair_row(found: Interval, where: str, metric: str) -> Row:
     """Claim 12 of repair_only's relative gain over grpo."""
-    words = f"{where}: final score of repair_only over grpo's, minus 1"
-    return judged(12, "repair alone can turn negative on a strong backbone", gain, words, lambda i: i.high < 0)
+    words, paper = (
+        f"{where}: final score of repair_only over grpo's, minus 1",
+        "repair alone can turn negative on a strong backbone",
+    )
+    return judged(12, paper, found, words, lambda i: i.below < 0, metric=metric)
 
 
-def scale_row(log_ratio_RS: NDArray[np.float64], names: Sequence[str], where: str) -> Row:
+def scale_row(log_ratio_RS: NDArray[np.float64], names: Sequence[str], where: str, metric: str) -> Row:
     """Claim 4 of log(recast / grpo) on R rungs of a ladder of sizes, smallest first."""
     slopes_S = np.polynomial.polynomial.polyfit(np.arange(len(names)), log_ratio_RS, 1)[1]
-    middles = [100 * np.expm1(iqm(row[None])[0]) for row in log_ratio_RS]
+    middles = [100 * np.expm1(row.mean()) for row in log_ratio_RS]
     ends = ", ".join(f"{name} {middle:+.0f} %" for name, middle in zip(names, middles, strict=True))
     ahead = bool(middles[-1] > 0)  # an advantage that is not there cannot widen
     words = f"{where}: slope of log(recast / grpo) a rung of capacity ({ends})"
     words += "" if ahead else "; recast is behind on the largest"
     slope = over_seeds(slopes_S)
-    return judged(4, "the advantage widens with model scale", slope, words, lambda i: i.low > 0 and ahead)
+    return judged(4, "the advantage widens with model scale", slope, words, lambda i: i.above > 0 and ahead, metric=metric)
 
 
 def _ends(runs: Sequence[Trajectory], column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

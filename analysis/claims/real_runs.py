@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.claims.curves import GREEDY, SAMPLED, judged_gain, repair_row, scale_row, training_rows, variance_row
-from analysis.claims.measurement import Row, judged, judged_factor, over_seeds
+from analysis.claims.curves import judged_gain, repair_row, scale_row, training_rows, variance_row
+from analysis.claims.measurement import GREEDY, SAMPLED, Row, judged, judged_factor, over_seeds
 from analysis.claims.paper import ACTOR, ACTOR_TOKENS, ALL_ZERO, MFU, NEAR, STEP
 from analysis.claims.simulated import REGIMES
 from analysis.measures.statistics import Interval
@@ -34,11 +34,11 @@ def study_rows(root: Path) -> list[Row]:
         rows += _regime(shares, f"{label}: all-zero share at the start, not tuned to", config["setting"]["evaluation"])
         for metric in (SAMPLED, GREEDY):
             changes = {name: row["versus_grpo"] for name, row in setting["metrics"][metric].items()}
-            where = f"{label}, {metric} on test prompts"
+            where = f"{label}, test prompts"
             if change := changes.get("recast"):
-                rows.append(judged_gain(_interval(change, summary["seeds"]), f"{where}: recast over grpo, minus 1"))
+                rows.append(judged_gain(_interval(change, summary["seeds"]), f"{where}: recast over grpo, minus 1", metric))
             if change := changes.get("repair_only"):
-                rows.append(repair_row(_interval(change, summary["seeds"]), where))
+                rows.append(repair_row(_interval(change, summary["seeds"]), where, metric))
     if any(key.startswith("model.") for point in config["points"] for key in point):
         rows += [row for metric in (SAMPLED, GREEDY) for row in _scale(found, metric)]
     return rows + _of_training(root)
@@ -54,7 +54,7 @@ def run_rows(root: Path) -> list[Row]:
         for name, row_of in {"recast": judged_gain, "repair_only": repair_row}.items():
             if name in scores and scores.get("grpo"):
                 gain = scores[name] / scores["grpo"] - 1
-                rows.append(row_of(Interval(gain, gain, gain, 1), f"{metric} on test prompts: {name} over grpo, minus 1"))
+                rows.append(row_of(Interval(gain, None, None, 1), f"test prompts: {name} over grpo, minus 1", metric))
     return rows + _of_training(root)
 
 
@@ -90,7 +90,7 @@ def _scale(found: StudyTables, metric: str) -> list[Row]:
     scores = np.array(pairs_RS)
     if (scores == 0).any():
         return []
-    return [scale_row(np.log(scores[:, 0] / scores[:, 1]), found.settings, f"{metric} on test prompts")]
+    return [scale_row(np.log(scores[:, 0] / scores[:, 1]), found.settings, "test prompts", metric)]
 
 
 def _probed(methods: dict[str, list[Trajectory]], where: str) -> list[Row]:

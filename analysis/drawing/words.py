@@ -3,18 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.measures.budget_curves import IN_NATS
+
 
 def ratio_text(ratio: Mapping[str, Any]) -> str:
     """A budget ratio with interval and the number of censored worlds; "no gain" where most baselines gained nothing."""
     if 2 * ratio["trivial"] > ratio["seeds"]:
         return "no gain"
-    value, low, high = (">1" if ratio[k] is None else f"{ratio[k]:.2f}" for k in ("value", "low", "high"))
     censored = f" ({len(ratio['censored'])}/{ratio['seeds']})" if ratio["censored"] else ""
-    return f"{value} [{low}, {high}]{censored}"
+    return interval_text(ratio) + censored
 
 
 def interval_text(interval: Mapping[str, Any], percent: bool = False) -> str:
-    """Value and interval."""
+    """Value and interval; the value alone of one world."""
     scale, form = (100, "+.1f") if percent else (1, ".2f")
-    value, low, high = (format(scale * interval[k], form) for k in ("value", "low", "high"))
-    return f"{value}{' %' if percent else ''} [{low}, {high}]"
+    value, *ends = (None if interval[k] is None else format(scale * interval[k], form) for k in ("value", "low", "high"))
+    return f"{value}{' %' if percent else ''}" + ("" if None in ends else f" [{ends[0]}, {ends[1]}]")
+
+
+def gain_text(interval: Mapping[str, Any], metric: str) -> str:
+    """A gain with its interval: in nats for a log-likelihood, else in percent."""
+    return f"{interval_text(interval)} nats" if metric in IN_NATS else interval_text(interval, percent=True)
+
+
+def remark(metric: str) -> str:
+    """What a reader of a metric must know."""
+    return {
+        "pass_at_1_greedy": " (the paper's metric)",
+        "pass_at_1_sampled": " (not the paper's metric; temperature alone moves it)",
+    }.get(metric, "")

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.stats import CensoredData, ecdf
 
-from analysis.measures.statistics import Interval, bootstrap, iqm
+from analysis.measures.statistics import Interval, mean_interval
 
 AXES = ("rollouts", "actor_tokens", "optimiser_steps", "seconds")
 FINAL = 3  # evaluations whose mean is a run's final score
 HOLD = 2  # evaluations that a crossing must hold for
+IN_NATS = ("calibrated_log_likelihood", "log_likelihood")  # metrics whose differences, not ratios, mean something
 _LEAST = 0.01  # share of a budget below which a matched ratio does not tell costs apart
 
 
@@ -26,11 +28,13 @@ class Curves:
         seeds: S of them.
         scores_SE: the metric at each evaluation, the first before any training.
         spent: what was spent until each evaluation, (S, E) for each budget axis.
+        ends_only: the metric is measured before and after training alone, so that there is no curve between.
     """
 
     seeds: tuple[int, ...]
     scores_SE: NDArray[np.float64]
     spent: Mapping[str, NDArray[np.float64]]
+    ends_only: bool = False
 
     @classmethod
     def of(cls, frames: Mapping[int, pl.DataFrame], metric: str) -> "Curves":
@@ -39,15 +43,16 @@ class Curves:
         axes = [axis for axis in AXES if axis in next(iter(frames.values())).columns]
 
         def table(column: str) -> NDArray[np.float64]:
-            rows = [frame[column].to_numpy().astype(np.float64) for frame in frames.values()]
+            rows = [frame[column].forward_fill().to_numpy().astype(np.float64) for frame in frames.values()]
             return np.stack([np.pad(row, (0, length - len(row)), mode="edge") for row in rows])
 
-        return cls(tuple(frames), table(metric), {axis: table(axis) for axis in axes})
+        ends_only = any(bool(frame[metric].null_count()) for frame in frames.values())
+        return cls(tuple(frames), table(metric), {axis: table(axis) for axis in axes}, ends_only)
 
     @property
     def finals_S(self) -> NDArray[np.float64]:
-        """Mean of each run's last three evaluations."""
-        return self.scores_SE[:, -FINAL:].mean(1)
+        """Mean of each run's last three evaluations; the last of a metric that only the first and the last one hold."""
+        return self.scores_SE[:, -(1 if self.ends_only else FINAL) :].mean(1)
 
     @property
     def starts_S(self) -> NDArray[np.float64]:
@@ -57,16 +62,23 @@ class Curves:
 
 @dataclass(frozen=True)
 class BudgetRatio:
-    """Interquartile mean over seeds of what a method spends to reach the baseline's final score, over the baseline's total.
+    """What a method spends to reach the baseline's final score, over the baseline's total, over seeds.
 
-    A seed is censored where the method never got there in its own budget; `value`, `low` and `high` are None where a censored
-    seed enters them (that is, above 1). `trivial` counts the seeds in which the baseline ended no higher than it began, so that
-    the target was reached before any training and the ratio says nothing.
+    Attributes:
+        value, low, high: restricted mean, every seed counting at most as `horizon`, with its t interval (None of one seed): a
+            method that never gets there has the horizon.
+        median: Kaplan-Meier median over seeds; None where fewer than half of them get there.
+        horizon: the least of what the seeds' runs spent in all, over the baseline's total, and at most 1.
+        censored: seeds in which the method never got there in its own budget.
+        trivial: seeds in which the baseline ended no higher than it began, so that the target was reached before any training
+            and the ratio says nothing.
     """
 
-    value: float | None
+    value: float
     low: float | None
     high: float | None
+    median: float | None
+    horizon: float
     seeds: int
     censored: list[int]
     trivial: int
@@ -89,18 +101,50 @@ def crossing(scores_E: NDArray[np.float64], spent_E: NDArray[np.float64], target
 
 def budget_ratio(methods: Sequence[Curves], baselines: Sequence[Curves], axis: str = "rollouts") -> BudgetRatio:
     """Compare a method with a baseline that was run on the same seeds; one pair of curves a setting, each a stratum."""
-    ratios = [_ratios(method, baseline, axis) for method, baseline in zip(methods, baselines, strict=True)]
-    interval = pooled(ratios)
+    pairs = list(zip(methods, baselines, strict=True))
+    ratios = [_ratios(method, baseline, axis) for method, baseline in pairs]
+    limits = [method.spent[axis][:, -1] / baseline.spent[axis][:, -1] for method, baseline in pairs]
+    horizon = min(1.0, float(np.concatenate(limits).min()))
+    mean = mean_interval(*(np.minimum(part, horizon) for part in ratios))
     seeds = [seed for method in methods for seed in method.seeds]
     censored = [seed for seed, ratio in zip(seeds, np.concatenate(ratios), strict=True) if not np.isfinite(ratio)]
     trivial = sum(int((baseline.finals_S <= baseline.starts_S).sum()) for baseline in baselines)
-    return BudgetRatio(*_finite(interval), seeds=len(seeds), censored=censored, trivial=trivial)
+    median = _median(np.concatenate(ratios), np.concatenate(limits))
+    return BudgetRatio(mean.value, mean.low, mean.high, median, horizon, len(seeds), censored, trivial)
 
 
-def pooled(values: Sequence[NDArray[np.float64]]) -> Interval:
-    """Interquartile mean over the worlds of all settings (one array each), resampled within each setting."""
-    strata = [place for place, part in enumerate(values) for _ in part]
-    return bootstrap(np.concatenate(values).tolist(), iqm, strata=strata)
+def gain(metric: str, ours: Sequence[NDArray[np.float64]], theirs: Sequence[NDArray[np.float64]]) -> Interval:
+    """How much better scores are than others of the same worlds, one pair of arrays (S,) a setting; the mean over settings.
+
+    Of a metric in nats the difference; of any other the ratio of means over worlds, minus 1, its error by linearisation (worlds
+    in which a score is 0 count like others).
+
+    Raises:
+        ValueError: the other scores of a setting are 0 throughout.
+    """
+    pairs = list(zip(ours, theirs, strict=True))
+    if metric in IN_NATS:
+        return mean_interval(*(mine - other for mine, other in pairs))
+    return mean_interval(*(_ratio_values(mine, other) for mine, other in pairs))
+
+
+def _ratio_values(ours_S: NDArray[np.float64], theirs_S: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values whose mean is mean(ours) / mean(theirs) - 1 and whose scatter is that of the ratio, to first order."""
+    base = theirs_S.mean()
+    if base == 0:
+        raise ValueError("scores: 0 in every world of the other side; there is no ratio to it")
+    ratio = ours_S.mean() / base
+    return ratio - 1 + (ours_S - ratio * theirs_S) / base
+
+
+def _median(ratios: NDArray[np.float64], limits: NDArray[np.float64]) -> float | None:
+    """Kaplan-Meier median of ratios that are censored (inf) at their limits."""
+    reached = np.isfinite(ratios)
+    if not reached.any():
+        return None
+    found = ecdf(CensoredData(uncensored=ratios[reached], right=limits[~reached])).sf
+    below = found.quantiles[found.probabilities <= 0.5]
+    return float(below[0]) if len(below) else None
 
 
 def _ratios(method: Curves, baseline: Curves, axis: str) -> NDArray[np.float64]:
@@ -133,7 +177,3 @@ def matched_log_ratio(method: Curves, other: Curves, axis: str = "optimiser_step
 def _same_seeds(method: Curves, baseline: Curves) -> None:
     if method.seeds != baseline.seeds:
         raise ValueError(f"seeds: {method.seeds} and {baseline.seeds} differ; compare methods on the same worlds")
-
-
-def _finite(interval: Interval) -> list[float | None]:
-    return [v if np.isfinite(v) else None for v in (interval.value, interval.low, interval.high)]

@@ -1,71 +1,80 @@
-"""Intervals over seeds. A value that was not reached (censored) is infinite, and stays so in an interquartile mean."""
+"""Means over worlds (or seeds) with intervals that cover at the numbers of worlds that are run: t intervals.
 
-from collections.abc import Callable, Sequence
+Percentile bootstraps of an interquartile mean covered .88 to .91 at five or six worlds; tests measure the coverage of these.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-_RESAMPLES = 10_000
+from scipy.stats import false_discovery_control
+from scipy.stats import t as student_t
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its 95 % percentile-bootstrap interval over `n` seeds; any of the three may be infinite."""
+    """A mean with its 95 % t interval over `n` worlds, and the two-sided p-value of a mean of 0; None for one world."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
+    p: float | None = None
+
+    @property
+    def above(self) -> float:
+        """The lower end, or -inf of one world: nothing is known to lie above it."""
+        return -np.inf if self.low is None else self.low
+
+    @property
+    def below(self) -> float:
+        """The upper end, or inf of one world."""
+        return np.inf if self.high is None else self.high
 
 
-def bootstrap(
-    values: Sequence[float],
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    seed: int = 0,
-    strata: Sequence[object] | None = None,
-) -> Interval:
-    """95 % percentile bootstrap of a statistic over seeds.
+def mean_interval(*settings: NDArray[np.float64]) -> Interval:
+    """The mean over settings of their means over worlds, every setting with the same weight however many worlds it has.
+
+    Degrees of freedom by Welch and Satterthwaite.
 
     Args:
-        values: one number a seed, inf where censored.
-        statistic: maps (resamples, n) to (resamples,).
-        strata: a label a value (the setting it comes from); each stratum is resampled within itself (arXiv 2108.13264).
+        settings: one value a world of each setting; the chance is that of the worlds, the settings are as given.
 
     Raises:
-        ValueError: no values, or labels of another number.
+        ValueError: no values, a setting without any, or one that is not finite.
     """
-    data = np.asarray(values, dtype=np.float64)
-    if data.size == 0:
-        raise ValueError("values: empty; give at least one seed")
-    labels = np.zeros(len(data)) if strata is None else np.asarray([str(label) for label in strata])
-    if len(labels) != len(data):
-        raise ValueError(f"strata: {len(labels)} labels for {len(data)} values; give one a value")
-    rng = np.random.default_rng(seed)
-    parts = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    drawn = np.concatenate([part[rng.integers(0, len(part), (_RESAMPLES, len(part)))] for part in parts], axis=1)
-    spread = np.sort(statistic(data[drawn]))
-    low, high = spread[int(0.025 * _RESAMPLES)], spread[int(0.975 * _RESAMPLES) - 1]
-    return Interval(float(statistic(data[None])[0]), float(low), float(high), len(data))
-
-
-def iqm(sample: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Interquartile mean along axis 1: the mean without the lowest and the highest quarter (arXiv 2108.13264).
-
-    A quarter of n is rounded down; infinite values in the middle make it infinite.
-    """
-    cut = sample.shape[1] // 4
-    return np.sort(sample, axis=1)[:, cut : sample.shape[1] - cut].mean(axis=1)
-
-
-def mean(sample: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean along axis 1."""
-    return sample.mean(axis=1)
+    if not settings or not all(len(part) for part in settings):
+        raise ValueError(f"settings: {[len(part) for part in settings]} worlds; give at least one setting, one world in each")
+    if not all(np.isfinite(part).all() for part in settings):
+        raise ValueError(
+            f"settings: {[part.tolist() for part in settings]} must be finite; give censored values as their limit"
+        )
+    value, n = float(np.mean([part.mean() for part in settings])), sum(map(len, settings))
+    if min(map(len, settings)) < 2:
+        return Interval(value, None, None, n)
+    error = np.array([part.var(ddof=1) / len(part) for part in settings]) / len(settings) ** 2
+    spread = float(error.sum()) ** 0.5
+    if spread == 0:
+        return Interval(value, value, value, n, float(value == 0))
+    freedom = error.sum() ** 2 / (error**2 / np.array([len(part) - 1 for part in settings])).sum()
+    law: Any = student_t(freedom)
+    reach = float(law.ppf(0.975)) * spread
+    return Interval(value, value - reach, value + reach, n, float(2 * law.sf(abs(value) / spread)))
 
 
 def mean_band(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Low, mean and high of each column over the rows (seeds): `bootstrap` of each, with the same resamples for all."""
-    drawn = np.random.default_rng(0).integers(0, len(sample), (_RESAMPLES, len(sample)))
-    weights = (drawn[..., None] == np.arange(len(sample))).mean(1)
-    spread = np.sort(weights @ sample, axis=0)
-    return spread[int(0.025 * _RESAMPLES)], sample.mean(0), spread[int(0.975 * _RESAMPLES) - 1]
+    """Low, mean and high of each column over the rows (seeds), t intervals; of one row its own values."""
+    middle, n = sample.mean(0), len(sample)
+    if n == 1:
+        return middle, middle, middle
+    reach = float(student_t(n - 1).ppf(0.975)) * sample.std(0, ddof=1) / n**0.5
+    return middle - reach, middle, middle + reach
+
+
+def false_discovery(p_values: Sequence[float | None]) -> list[float | None]:
+    """Benjamini-Hochberg adjusted p-values of many tests; None where there was none."""
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(false_discovery_control(known).tolist() if known else [])
+    return [None if p is None else next(adjusted) for p in p_values]

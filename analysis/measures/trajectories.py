@@ -46,13 +46,11 @@ def read_trajectories(root: Path, metric: str | None = None) -> list[Trajectory]
     kind = read_manifest(root)["kind"]
     if kind in ("simulation", "real-rl"):
         return [_one(root, "")]
-    if kind == "quickstart":
-        return [_one(path, "") for path in _below(root / "runs")]
     if kind == "real":
         return [_one(path, "") for path in _below(root / "rl")]
     if kind == "real-study":  # settings/LABEL/seed-S/rl/METHOD; what chose the rates lies in .../tune
         return [_one(path, path.parents[2].name) for path in _below(root / "settings") if path.parent.name == "rl"]
-    if kind in ("budget", "claims"):
+    if kind in ("quickstart", "budget", "claims"):
         return comparison_trajectories(Comparison.read(root / "methods"), metric)
     return []
 

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
 
-from analysis.measures.budget_curves import Curves
+from analysis.drawing.words import interval_text
+from analysis.measures.budget_curves import Curves, gain
 from analysis.measures.comparison import Comparison
-from analysis.measures.statistics import bootstrap, mean
 from analysis.measures.study_changes import SHARES, measure_study
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
@@ -63,17 +63,17 @@ def _metric(real: dict[str, Any], lab: Comparison, label: str, metric: str, meth
         change = real[name]["versus_start"]
         rows[name] = {
             "real": {key: change[key] for key in ("value", "low", "high")} if change else None,
-            "simulated": _simulated(lab.curves(label, name, metric)),
+            "simulated": _simulated(lab.curves(label, name, metric), metric),
         }
     both = [(row["real"]["value"], row["simulated"]["value"]) for row in rows.values() if row["real"] and row["simulated"]]
     return {"methods": rows, "spearman": _spearman(both), "versus_grpo": _signs(rows)}
 
 
-def _simulated(curves: Curves) -> dict[str, float] | None:
-    """Mean relative change over the worlds; None where one of them starts at 0."""
-    if (curves.starts_S == 0).any():
+def _simulated(curves: Curves, metric: str) -> dict[str, Any] | None:
+    """Relative change over the worlds; None where all of them start at 0."""
+    if (curves.starts_S == 0).all():
         return None
-    interval = bootstrap((curves.finals_S / curves.starts_S - 1).tolist(), mean)
+    interval = gain(metric, [curves.finals_S], [curves.starts_S])
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
@@ -100,9 +100,9 @@ def _signs(rows: dict[str, Any]) -> dict[str, int] | None:
     return {"agree": agree, "of": count}
 
 
-def _sign(ours: dict[str, float] | None, grpo: dict[str, float] | None) -> int:
+def _sign(ours: dict[str, Any] | None, grpo: dict[str, Any] | None) -> int:
     """1 or -1 where the two intervals do not overlap, else 0."""
-    if not ours or not grpo:
+    if not ours or not grpo or ours["low"] is None or grpo["low"] is None:
         return 0
     return int(ours["low"] > grpo["high"]) - int(ours["high"] < grpo["low"])
 
@@ -127,5 +127,5 @@ def _correlation(where: str, part: dict[str, Any]) -> str:
     return f"{where}: Spearman's rank correlation over methods {rank}{words}"
 
 
-def _percent(row: dict[str, float] | None) -> str:
-    return f"{100 * row['value']:+.1f} % [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]" if row else ""
+def _percent(row: dict[str, Any] | None) -> str:
+    return interval_text(row, percent=True) if row else ""

@@ -1,5 +1,6 @@
 """Report of `recast-sim budget` from its folder alone."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from matplotlib.axes import Axes
 
 from analysis.drawing.panels import draw_band
 from analysis.drawing.style import INK, Drawn, apply_style, colours
-from analysis.drawing.words import interval_text, ratio_text
-from analysis.measures.budget_curves import AXES, budget_ratio, matched_log_ratio, pooled
+from analysis.drawing.words import gain_text, interval_text, ratio_text, remark
+from analysis.measures.budget_curves import AXES, IN_NATS, budget_ratio, gain, matched_log_ratio
 from analysis.measures.comparison import Comparison
-from analysis.measures.statistics import Interval
+from analysis.measures.learned_parts import Values, learning_rows
+from analysis.measures.statistics import mean_interval
+from analysis.reports.learning_tables import learning_tables
 from analysis.reports.report import Report, Table
 
 BASELINES = ("grpo", "sft", "sft_hard_negative")
@@ -30,11 +33,12 @@ _PART_WORDS = {
     "all of recast": "all of it: recast over grpo",
 }
 _NOTE = (
-    "Final: mean of the last three evaluations over the base policy's score, held out; mean log: of its logarithm, over the "
-    "settings. Ratios: what a method spends to reach the baseline's final score (first crossing that holds for two "
-    "evaluations) over what the baseline spent in all. All are interquartile means over worlds with 95 % stratified-bootstrap "
-    "intervals; (n/N): in n of N worlds it never got there; no gain: the baseline ended no higher than it began. lr: tuned "
-    "for this metric on worlds that are not reported, the same grid for all; * is the grid's edge."
+    "Held-out prompts. Final scores: means of the last three evaluations (calibrated log-likelihood: the last), as change from "
+    "the base policy or a baseline in the same worlds, in percent or nats; the mean over settings, with 95 % t intervals over "
+    "worlds. Budget ratios: what a method spends to reach the baseline's final score (first crossing that holds for two "
+    "evaluations) over what the baseline spent in all, restricted mean: a world where it never gets there counts as the whole "
+    "budget; (n/N): n of N such worlds; no gain: the baseline ended no higher than it began. lr: tuned for this metric on "
+    "worlds that are not reported; one grid for all, which grows until the best rate lies inside; * it is at an end still."
 )
 
 
@@ -58,6 +62,7 @@ def _summary(root: Path) -> dict[str, Any]:
         "hit_rate": _world_mean(found, "hit_rate"),
         "best_possible": _world_mean(found, "best_possible"),
         "base": {metric: _base(found, metric) for metric in found.metrics},
+        "learning": {"metric": found.metrics[0], "rows": learning_rows(found, found.metrics[0])},
         "metrics": {metric: {m: _method(found, m, metric) for m in found.methods} for metric in found.metrics},
         "parts": _parts(Comparison.read(controls)) if controls.exists() else {},
         "run": str(root),
@@ -71,8 +76,13 @@ def _shown(summary: dict[str, Any]) -> list[Table | str]:
         f"{summary['reported_worlds']} reported worlds in {len(summary['settings'])} setting(s): all-zero / single-hit / "
         f"multi-hit {shares} %, mean hit rate {summary['hit_rate']:.4f}, best possible greedy {summary['best_possible']:.4f}"
     ]
+    shown += learning_tables(summary["learning"])
     for metric, methods in summary["metrics"].items():
-        shown += [_scores(metric, methods, summary["base"][metric]), _costs(metric, methods)]
+        shown.append(_scores(metric, methods, summary["base"][metric]))
+        if len(summary["settings"]) > 1:
+            shown.append(_by_setting(metric, methods, summary["settings"]))
+        if metric not in IN_NATS:
+            shown.append(_costs(metric, methods))
     shown.append(_NOTE)
     if summary["parts"]:
         shown.append(_parts_table(summary["parts"], "relative_difference", "final score", percent=True))
@@ -98,7 +108,7 @@ def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
     figure.tight_layout(rect=(0, 0, 1, 0.98 - 0.05 * rows))
     words = (
         f"{summary['reported_worlds']} worlds in {len(summary['settings'])} setting(s); lines are means over the base policy's "
-        "score, bands 95 % bootstrap intervals; dashed methods need no rollouts; rates tuned for each panel's metric."
+        "score, bands 95 % t intervals; dashed methods need no rollouts; rates tuned for each panel's metric."
     )
     return Drawn("figure", "Budget curves", figure, words)
 
@@ -109,20 +119,27 @@ def _method(found: Comparison, method: str, metric: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "learning_rates": [rate for rate, _ in rates],
         "at_edge": any(edge for _, edge in rates),
-        "final": _plain(pooled([c.finals_S for c in curves])),
-        "relative_final": _plain(pooled([c.finals_S / c.starts_S for c in curves])),
-        "mean_log_gain": float(np.mean([np.log(c.finals_S / c.starts_S).mean() for c in curves])),
+        "final": asdict(mean_interval(*(c.finals_S for c in curves))),
+        "versus_base": _gains(found, metric, [c.finals_S for c in curves], [c.starts_S for c in curves]),
         "budget": {},
     }
     for baseline in (name for name in BASELINES if name in found.methods):
         others = [found.curves(setting, baseline, metric) for setting in found.settings]
-        gain = [c.finals_S / o.finals_S - 1 for c, o in zip(curves, others, strict=True)]
-        row[f"versus_{baseline}"] = _plain(pooled(gain))
-        row["budget"][baseline] = {axis: asdict(budget_ratio(curves, others, axis)) for axis in AXES}
+        row[f"versus_{baseline}"] = _gains(found, metric, [c.finals_S for c in curves], [c.finals_S for c in others])
+        if metric not in IN_NATS:
+            row["budget"][baseline] = {axis: asdict(budget_ratio(curves, others, axis)) for axis in AXES}
     if not found.draws(method):  # the simulator draws its rollouts for the log alone: where it gets there, it needs none
         for ratios in row["budget"].values():
-            ratios["rollouts"] |= {k: None if ratios["rollouts"][k] is None else 0.0 for k in ("value", "low", "high")}
+            ratios["rollouts"] |= {
+                k: None if ratios["rollouts"][k] is None else 0.0 for k in ("value", "low", "high", "median")
+            }
     return row
+
+
+def _gains(found: Comparison, metric: str, ours: Values, theirs: Values) -> dict[str, Any]:
+    """The gain over all settings, and that of each."""
+    each = {s: asdict(gain(metric, [mine], [other])) for s, mine, other in zip(found.settings, ours, theirs, strict=True)}
+    return asdict(gain(metric, ours, theirs)) | {"by_setting": each}
 
 
 def _parts(controls: Comparison) -> dict[str, Any]:
@@ -133,28 +150,27 @@ def _parts(controls: Comparison) -> dict[str, Any]:
         for part, (method, control) in PARTS.items():
             pairs = [(controls.curves(s, method, metric), controls.curves(s, control, metric)) for s in controls.settings]
             parts[metric][part] = {
-                "relative_difference": _plain(pooled([m.finals_S / c.finals_S - 1 for m, c in pairs])),
-                "log10_budget_ratio": _plain(pooled([matched_log_ratio(m, c) for m, c in pairs])),
+                "relative_difference": asdict(gain(metric, [m.finals_S for m, _ in pairs], [c.finals_S for _, c in pairs])),
+                "log10_budget_ratio": asdict(mean_interval(*(matched_log_ratio(m, c) for m, c in pairs))),
             }
     return parts
 
 
 def _scores(metric: str, methods: dict[str, Any], base: float) -> Table:
     baselines = [name for name in BASELINES if name in methods]
-    header = ("method", "lr", "final / base", "mean log", *(f"vs {baseline}" for baseline in baselines))
-    rows = [(name, *_score_cells(row, baselines)) for name, row in methods.items()]
-    return Table(f"{metric}, base policy {base:.4f}: final scores", header, rows)
+    header = ("method", "lr", "vs base", *(f"vs {baseline}" for baseline in baselines))
+    rows = []
+    for name, row in methods.items():
+        rates = ", ".join(f"{rate:g}" for rate in sorted(set(row["learning_rates"]))) + ("*" if row["at_edge"] else "")
+        rows.append((name, rates, *(gain_text(row[f"versus_{other}"], metric) for other in ("base", *baselines))))
+    return Table(f"{metric}{remark(metric)}, base policy {base:.4f}: change of the final score", header, rows)
 
 
-def _score_cells(row: dict[str, Any], baselines: list[str]) -> list[str]:
-    rates = ", ".join(f"{rate:g}" for rate in sorted(set(row["learning_rates"])))
-    versus = (interval_text(row[f"versus_{baseline}"], percent=True) for baseline in baselines)
-    return [
-        rates + ("*" if row["at_edge"] else ""),
-        interval_text(row["relative_final"]),
-        f"{row['mean_log_gain']:.3f}",
-        *versus,
-    ]
+def _by_setting(metric: str, methods: dict[str, Any], settings: Sequence[str]) -> Table:
+    against = "sft" if "sft" in methods else "base"
+    cells = {name: row[f"versus_{against}"]["by_setting"] for name, row in methods.items()}
+    rows = [(name, *(gain_text(row[setting], metric) for setting in settings)) for name, row in cells.items()]
+    return Table(f"{metric}: final score against {against}, setting by setting", ("method", *settings), rows)
 
 
 def _costs(metric: str, methods: dict[str, Any]) -> Table:
@@ -209,7 +225,3 @@ def _world_mean(found: Comparison, column: str) -> float:
 
 def _base(found: Comparison, metric: str) -> float:
     return float(np.concatenate([found.curves(s, found.methods[0], metric).starts_S for s in found.settings]).mean())
-
-
-def _plain(interval: Interval) -> dict[str, Any]:
-    return asdict(interval)

@@ -100,7 +100,7 @@ def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
     grid[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0))
     figure.tight_layout()
     words = f"{summary['seeds']} seeds. Dots: test prompts, 95 % interval over seeds and users. "
-    words += "Curves: mean over seeds on validation prompts, band: 95 % bootstrap interval over seeds."
+    words += "Curves: mean over seeds on validation prompts, band: 95 % t interval over seeds."
     return Drawn("figure", "Changes from the starting points, curves and all-zero shares", figure, words)
 
 

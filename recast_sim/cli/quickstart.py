@@ -2,19 +2,30 @@
 
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import polars as pl
 from pydantic import PositiveInt
 
 from recast_sim.cli.shared import finish, folder
 from recast_sim.commandline import WORKERS, Common, Flag, progress
-from recast_sim.experiments.quickstart import QuickstartConfig, run_study
-from recast_sim.runs import RunWriter
+from recast_sim.exact.instrument import gradient_reports
+from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
+from recast_sim.experiments.world_setting import Setting, load_world
+from recast_sim.runs import RunWriter, atomic_file
+from recast_sim.runs.sweep import Job, open_sweep
 from recast_sim.training.loop import TrainingConfig
+
+COMPARED = ("grpo", "repair_only", "boundary_only", "recast", "sft")
+REGIME = (0.85, 0.13, 0.02)
+_NAME = "quickstart"  # of its only setting
+_PROMPTS, _GROUPS = 2048, 8
 
 
 @dataclass(frozen=True)
 class Quickstart(Common):
-    """Calibrated worlds, six constructors, tables and a figure.
+    """Calibrated worlds, five constructors, tables and a figure.
 
     Attributes:
         seeds: number of worlds.
@@ -26,7 +37,7 @@ class Quickstart(Common):
     """
 
     seeds: PositiveInt = 5
-    steps: PositiveInt = 100
+    steps: PositiveInt = 60
     convergence: float = 1.0
     group_size: PositiveInt = 32
     workers: PositiveInt = WORKERS
@@ -38,13 +49,35 @@ def quickstart(command: Quickstart) -> None:
 
     begun = time.perf_counter()
     training = TrainingConfig(steps=command.steps, group_size=command.group_size)
-    config = QuickstartConfig(seeds=command.seeds, convergence=command.convergence, training=training)
+    setting = Setting(
+        convergence=command.convergence,
+        regime=REGIME,
+        regime_group_size=command.group_size,
+        calibrate_each=True,
+        training=training,
+    )
+    protocol = Protocol(COMPARED, (0.001, 0.003, 0.01), command.seeds, tuning_seeds=2, metrics=("pass_at_1_greedy",))
     root = folder(command, "quickstart")
-    writer = RunWriter.open(root, "quickstart", asdict(config), command.seed, command.resume)
-    with progress() as report:
-        rates = run_study(config, command.seed, root, command.workers, report)
-    found = quickstart_report(root)
-    (figure,) = found.save_figures(root)
-    summary = found.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
-    writer.close(summary=summary | {"learning_rates": rates})
-    finish(command, summary, found)
+    resolved = {"setting": asdict(setting), "protocol": asdict(protocol)}
+    writer = RunWriter.open(root, "quickstart", resolved, command.seed, command.resume)
+    with progress() as report, open_sweep(root / "jobs", "local", command.workers, report) as submit:
+        run_protocol({_NAME: setting}, protocol, command.seed, root / "methods", submit)
+        seeds = range(command.seed, command.seed + command.seeds)
+        jobs = [Job(("gradients", seed), _gradients, (root, setting, seed)) for seed in seeds]
+        found = submit("gradients", jobs)
+    with atomic_file(root / "gradients.parquet") as temporary:
+        rows = [row for world in found for row in world["reports"]]
+        pl.json_normalize(rows, separator=".", infer_schema_length=None).write_parquet(temporary)
+    shown = quickstart_report(root)
+    (figure,) = shown.save_figures(root)
+    summary = shown.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
+    writer.close(summary=summary)
+    finish(command, summary, shown)
+
+
+def _gradients(root: Path, setting: Setting, seed: int) -> dict[str, Any]:
+    """Reports of the constructors' gradient estimates at the base policy of one world."""
+    world = load_world(worlds_folder(root / "methods", setting), setting.policy, seed)
+    size = (setting.training.group_size, _PROMPTS, _GROUPS)
+    reports = gradient_reports(world.base, world.environment, COMPARED, *size, seed, setting.training.signal)
+    return {"reports": [{"seed": seed, **asdict(report)} for report in reports]}

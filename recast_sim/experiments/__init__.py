@@ -1,1 +1,1 @@
-"""Comparisons of methods over worlds: settings, the protocol, the map's cells, the quickstart."""
+"""Comparisons of methods over worlds: settings, the protocol and its tuning, the map's cells."""

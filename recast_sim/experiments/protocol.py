@@ -5,6 +5,7 @@ each metric on the reported worlds. All methods of a setting meet the same world
 """
 
 import copy
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,8 +17,9 @@ import numpy as np
 import polars as pl
 from pydantic import PositiveFloat, PositiveInt
 
-from recast_sim.comparing import Method, best_rates, comparison_seeds, parse_method, rate_rows
+from recast_sim.comparing import Method, comparison_seeds, parse_method, rate_rows
 from recast_sim.configio import AtLeastOne, Checked
+from recast_sim.experiments.tuning import Scores, Trial, Tuned, tune
 from recast_sim.experiments.world_setting import Setting, calibrate_setting, draw_world, load_world
 from recast_sim.runs import RunError, atomic_file
 from recast_sim.runs.sweep import Job, Submit
@@ -25,9 +27,11 @@ from recast_sim.training.loop import TrainingConfig, TrainingError, train
 from recast_sim.training.plan_update import UpdateError
 from recast_sim.world.calibration import CalibrationError
 
-Metric = Literal["pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k", "geometric_mean"]
-METRICS: tuple[Metric, ...] = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k")
-ALL_THREE = "geometric_mean"  # of the three: a method must not buy one with another
+Metric = Literal[
+    "pass_at_1_greedy", "recall_at_k", "ndcg_at_k", "calibrated_log_likelihood", "greedy_and_recall", "pass_at_1_sampled"
+]
+METRICS: tuple[Metric, ...] = ("pass_at_1_greedy", "recall_at_k", "calibrated_log_likelihood")
+BOTH = "greedy_and_recall"  # the geometric mean of greedy Pass@1 and Recall@k: a method must not buy one with the other
 FINAL = 3  # evaluations whose mean is a run's final score
 _WATCHED = (
     "before_all_zero",
@@ -46,14 +50,14 @@ class Protocol(Checked, error=TrainingError):
 
     Attributes:
         methods: lines as `parse_method` reads them; they set no learning rate, and may take that of another by `rate_of`.
-        learning_rates: the grid of every method.
+        learning_rates: the grid that every method starts from; it grows where the best rate is at an end (`tune`).
         seeds: reported worlds of a setting.
         tuning_seeds: worlds that only choose the learning rates.
-        metrics: each gets its own tuned rate; "geometric_mean" is that of the three default ones.
+        metrics: each gets its own tuned rate. "pass_at_1_greedy" is the paper's; cooling alone moves "pass_at_1_sampled".
     """
 
     methods: AtLeastOne[str] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
-    learning_rates: AtLeastOne[PositiveFloat] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    learning_rates: AtLeastOne[PositiveFloat] = (0.001, 0.003, 0.01, 0.03, 0.1)
     seeds: PositiveInt = 20
     tuning_seeds: PositiveInt = 4
     metrics: AtLeastOne[Metric] = METRICS
@@ -76,7 +80,7 @@ class Protocol(Checked, error=TrainingError):
 def run_protocol(
     settings: Mapping[str, Setting], protocol: Protocol, seed: int, root: Path, submit: Submit, skip_failed: bool = False
 ) -> None:
-    """Compare the methods in every setting; writes `worlds.parquet`, `rates.parquet` and `runs.parquet` below `root`.
+    """Compare the methods in every setting; writes worlds, tuning, rates and runs (parquet) in `root`.
 
     Args:
         settings: by name; methods get the same worlds seeds in each.
@@ -92,24 +96,27 @@ def run_protocol(
         return Job((root.name, "run", name, method.name, rate, s), train_run, (root, settings[name], method, rate, s))
 
     methods = {method.name: method for method in protocol.parsed()}
-    tuned = [m for m in methods.values() if not m.rate_of]
-    grid = [(name, m, lr, s) for name in settings for s in tuning for m in tuned for lr in protocol.learning_rates]
-    trials = submit(f"{root.name}: tuning rates", [run_job(*run) for run in grid])
-    scores = [
-        ((name, m.name, metric), lr, tuning_score(trial, metric))
-        for (name, m, lr, _), trial in zip(grid, trials, strict=True)
-        for metric in protocol.metrics
-    ]
-    rates = {key: rate for key, (rate, _) in best_rates(scores).items()}
-    followers = [m for m in methods.values() if m.rate_of]
-    rates |= {(n, m.name, k): rates[n, m.rate_of, k] for n in settings for m in followers for k in protocol.metrics}
+
+    def try_out(trials: Sequence[Trial]) -> list[Scores]:
+        jobs = [run_job(name, methods[m], rate, s) for (name, m), rate in trials for s in tuning]
+        runs = iter(submit(f"{root.name}: tuning rates", jobs))
+        of_trial = [[next(runs) for _ in tuning] for _ in trials]
+        return [{metric: [tuning_score(run, metric) for run in found] for metric in protocol.metrics} for found in of_trial]
+
+    places = [(name, m.name) for name in settings for m in methods.values() if not m.rate_of]
+    tuned = tune(places, protocol.metrics, protocol.learning_rates, try_out)
+    rates, grids = dict(tuned.rates), dict(tuned.grids)
+    for name, m in ((name, m) for name in settings for m in methods.values() if m.rate_of):
+        rates |= {(name, m.name, metric): rates[name, m.rate_of, metric] for metric in protocol.metrics}
+        grids[name, m.name] = grids[name, m.rate_of]
     final = dict.fromkeys(
         (name, s, m, rates[name, m, k]) for name in settings for s in reported for m in methods for k in protocol.metrics
     )
     keys = [(name, methods[m], lr, s) for name, s, m, lr in final]
     runs = submit(f"{root.name}: reported runs", [run_job(*run) for run in keys])
     _write(root / "worlds.parquet", [_world_row(name, info) for (name, _), info in zip(worlds, drawn, strict=True)])
-    _write(root / "rates.parquet", rate_rows(rates, list(methods.values()), protocol.learning_rates))
+    _write(root / "tuning.parquet", _tuning_rows(tuned, tuning))
+    _write(root / "rates.parquet", rate_rows(rates, list(methods.values()), grids))
     _write(root / "runs.parquet", [row for run, result in zip(keys, runs, strict=True) for row in _run_rows(run, result)])
 
 
@@ -144,8 +151,8 @@ class EvaluationLog:
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         means = {k: float(np.mean([s[k] for s in self._steps])) if self._steps else None for k in _WATCHED}
-        together = float(np.prod([row[metric] for metric in METRICS]) ** (1 / len(METRICS)))
-        self.rows.append({**row, ALL_THREE: together, **means, "seconds": self._seconds})
+        both = float((row["pass_at_1_greedy"] * row["recall_at_k"]) ** 0.5)
+        self.rows.append({**row, BOTH: both, **means, "seconds": self._seconds})
         self._steps, self._mark = [], time.perf_counter()
 
     def groups(self, columns: Mapping[str, Any]) -> None:
@@ -156,13 +163,13 @@ class EvaluationLog:
 
 
 def final_score(evals: Sequence[Mapping[str, Any]], metric: str) -> float:
-    """Mean of a metric's last evaluations."""
-    return float(np.mean([row[metric] for row in evals[-FINAL:]]))
+    """Mean of a metric's last evaluations; of one that only the first and the last evaluation hold, its last."""
+    return float(np.mean([row[metric] for row in evals[-FINAL:] if row[metric] is not None]))
 
 
 def tuning_score(trial: Mapping[str, Any], metric: str) -> float:
     """A trial's final score; a run that broke off loses to every other."""
-    return -1.0 if "failed" in trial else final_score(trial["evals"], metric)
+    return -math.inf if "failed" in trial else final_score(trial["evals"], metric)
 
 
 def _calibrated(
@@ -205,6 +212,15 @@ def _run_rows(run: tuple[str, Method, float, int], result: dict[str, Any]) -> li
     return [{"setting": name, "method": method.name, "learning_rate": rate, "seed": seed, **row} for row in result["evals"]]
 
 
+def _tuning_rows(tuned: Tuned, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    return [
+        {"setting": name, "method": method, "learning_rate": rate, "seed": seed, "metric": metric, "score": score}
+        for ((name, method), rate), of_metric in tuned.scores.items()
+        for metric, scores in of_metric.items()
+        for seed, score in zip(seeds, scores, strict=True)
+    ]
+
+
 def _world_row(name: str, info: dict[str, Any]) -> dict[str, Any]:
     shares = dict(zip(("all_zero", "single_hit", "multi_hit", "all_hit"), info["regime"], strict=True))
     a, b = info["beta_fit"] or (None, None)
@@ -218,7 +234,7 @@ def _world_row(name: str, info: dict[str, Any]) -> dict[str, Any]:
         "beta": info["environment"]["beta"],
         "alpha": info["environment"]["alpha"],
         "base_steps": info["base"]["steps"],
-        **{f"base_{metric}": info["scores"][metric] for metric in METRICS},
+        **{f"base_{metric}": info["scores"][metric] for metric in ("pass_at_1_greedy", "recall_at_k", "pass_at_1_sampled")},
         "best_possible": info["best_possible"]["pass_at_1"],
         "entropy": info["best_possible"]["entropy"],
     }

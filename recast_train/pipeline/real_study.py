@@ -105,7 +105,7 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
     found = submit("methods", [job("final", *run) for run in final])
     started = [{"setting": label, "seed": s, **row} for (label, s), row in zip(both, starts, strict=True)]
     _write(root / "starts.parquet", [row for row in started if row["seed"] in reported])
-    _write(root / "rates.parquet", rate_rows(rates, methods, config.learning_rates))
+    _write(root / "rates.parquet", rate_rows(rates, methods, {key[:2]: config.learning_rates for key in rates}))
     evals = [
         {"setting": label, "seed": s, "method": m.name, "learning_rate": rate, **row}
         for (label, s, m, rate), result in zip(final, found, strict=True)

@@ -8,13 +8,11 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from analysis.drawing.panels import same_curves, stacked
 from analysis.drawing.style import INK, Drawn, as_svg, save_figure
 from analysis.figures import run_figures
 from analysis.measures.actor_cost import Corners, read_corners
-from analysis.measures.statistics import bootstrap, mean, mean_band
 from analysis.measures.trajectories import Trajectory, read_trajectories
 from analysis.reports.mechanism import MECHANISMS, mechanism_figure
 from analysis.reports.run_kinds import find_report
@@ -49,7 +47,7 @@ def test_a_comparison_draws_what_its_evaluations_hold(run_folders: dict[str, Pat
     plt.close("all")
     assert [one.name for one in drawn] == ["figure", "regimes", "repair"]  # its own figure holds the budget curves
     assert "Gradient norm and variance over training: no run logged any of gradient_norm, gradient_variance" in left_out
-    assert "5 seeds; lines are means over seeds, bands their 95 % bootstrap intervals" in drawn[1].caption
+    assert "5 seeds; lines are means over seeds, bands their 95 % t intervals" in drawn[1].caption
 
 
 def test_lines_are_running_means_of_the_logged_columns(run_folders: dict[str, Path]) -> None:
@@ -117,14 +115,6 @@ def test_corners_of_a_run_meet_its_own_counts(run_folders: dict[str, Path]) -> N
     sft = runs["sft"].steps  # one row a prompt, and no other to share a prefix with
     assert by_grpo.tokens(1, shared=True) == pytest.approx(sft["actor_tokens"][-1] / len(sft))
     assert "no method draws plain rollouts" in str(read_corners([runs["sft"]]))
-
-
-@given(arrays(np.float64, (4, 3), elements=st.floats(-10, 10)))
-def test_bands_are_the_bootstrap_of_each_column(sample: np.ndarray) -> None:
-    low, middle, high = mean_band(sample)
-    for place, column in enumerate(sample.T):
-        one = bootstrap(column.tolist(), mean)
-        assert (low[place], middle[place], high[place]) == pytest.approx((one.low, one.value, one.high), abs=1e-9)
 
 
 def test_curves_that_coincide_share_a_name_and_short_runs_cut_the_others() -> None:

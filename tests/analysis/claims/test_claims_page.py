@@ -13,7 +13,7 @@ from study_tables import user_table, write_study
 
 from analysis.claims import claims_page, read_evidence
 from analysis.claims.curves import budget_row
-from analysis.claims.measurement import interval_words, judged, judged_factor
+from analysis.claims.measurement import GREEDY, NOT_PAPERS, SAMPLED, interval_words, judged, judged_factor
 from analysis.claims.paper import CLAIMS
 from analysis.measures.statistics import Interval
 from analysis.measures.study_changes import START
@@ -118,11 +118,11 @@ def test_a_ladder_of_sizes_is_judged_by_its_slope(tmp_path: Path) -> None:
     (source,) = read_evidence([tmp_path / "ladder"])
     scale = [row for row in source.rows if row["claim"] == 4]
     assert [row["ours"] for row in scale] == pytest.approx([0.2, 0.2])
-    assert {row["verdict"] for row in scale} == {"holds"}
+    assert {row["metric"]: row["verdict"] for row in scale} == {GREEDY: "holds", SAMPLED: NOT_PAPERS}
     assert "tiny -10 %, small +11 %, base +35 %" in scale[0]["setting"]
     gain = [row for row in source.rows if row["claim"] == 2 and row["setting"].startswith("base")]
     assert [row["ours"] for row in gain] == pytest.approx([np.expm1(0.3)] * 2)
-    assert {row["verdict"] for row in source.rows if row["claim"] == 12} == {"holds"}
+    assert {row["verdict"] for row in source.rows if row["claim"] == 12} == {"holds", NOT_PAPERS}
     assert {row["verdict"] for row in source.rows if row["claim"] == 1} == {"does not hold"}  # 80 % all-zero
     plain = {"points": [{"label": "tiny"}], "setting": {"evaluation": {"group_size": 8}}}
     write_study(tmp_path / "plain", of("tiny"), plain)
@@ -138,7 +138,7 @@ def test_one_seed_decides_no_score_but_its_tokens_are_counted(run_folders: dict[
     counted = by_paper["actor tokens 14.7x"]
     assert counted["ours"] == pytest.approx(tokens["grpo"] / tokens["recast"])
     assert counted["verdict"] == "holds where"
-    assert {row["verdict"] for row in source.rows if row is not counted} == {"undecided"}
+    assert {row["verdict"] for row in source.rows if row is not counted} == {"undecided", NOT_PAPERS}
     assert {row["claim"] for row in source.rows} >= {2, 3, 5, 6, 9, 10}
 
 
@@ -175,6 +175,6 @@ def test_a_budget_that_nobody_needs_is_no_saving(tmp_path: Path) -> None:
     write_comparison(tmp_path / "methods", {"one": {"grpo": SLOW[::-1], "recast": FAST}})
     found = Comparison.read(tmp_path / "methods")
     recast, grpo = (found.curves("one", name, "pass_at_1_greedy") for name in ("recast", "grpo"))
-    row = budget_row(recast, grpo, "one")
+    row = budget_row(recast, grpo, "one", GREEDY)
     assert row["verdict"] == "does not hold"
     assert "grpo itself gains nothing" in row["setting"]

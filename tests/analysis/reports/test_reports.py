@@ -39,12 +39,19 @@ def test_budget_ratios_of_known_curves(tmp_path: Path) -> None:
     assert rows["sft"]["budget"]["grpo"]["rollouts"]["value"] == 0  # needs none
     assert rows["sft"]["budget"]["grpo"]["optimiser_steps"]["value"] == pytest.approx((2 / 3) / 4)
     assert rows["recast"]["versus_grpo"]["value"] == pytest.approx(1 / 3)
-    assert rows["recast"]["relative_final"]["value"] == pytest.approx(4)
+    assert rows["recast"]["versus_base"]["value"] == pytest.approx(3)
     assert len(rows["falls"]["budget"]["grpo"]["rollouts"]["censored"]) == 5
     assert summary["reported_worlds"] == 5
     text = shown(report)
     assert "0.17 [0.17, 0.17]" in text
-    assert ">1 [>1, >1] (5/5)" in text
+    assert "1.00 [1.00, 1.00] (5/5)" in text
+    learned = summary["learning"]["rows"]
+    assert list(learned) == ["base", "base_temperature", "base_level_weights", *curves]
+    assert learned["recast"]["greedy"]["value"] == learned["recast"]["sampled"]["value"] == pytest.approx(3)
+    assert learned["recast"]["calibrated"]["value"] == pytest.approx(0.3)
+    assert learned["recast"]["sharpened"]["value"] == pytest.approx(0.75, rel=0.01)
+    assert learned["recast"]["learned"]["value"] == pytest.approx(2.25, rel=0.01)
+    assert learned["base"]["sampled"]["value"] == 0
     assert "the parts of recast's gain" not in text
 
 
@@ -104,24 +111,30 @@ def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:
     pl.DataFrame(gradients).write_parquet(tmp_path / "gradients.parquet")
     report = claims.report(tmp_path)
     rows = report.summary["claims"]
-    verdicts = {(row["claim"], row["setting"].split(" ")[0], row["paper"]): row["verdict"] for row in rows}
+    verdicts = {
+        (row["claim"], row["setting"].split(" ")[0], row["paper"]): row["verdict"]
+        for row in rows
+        if row["metric"] != "pass_at_1_sampled"
+    }
     by_claim = {claim: {row["verdict"] for row in rows if row["claim"] == claim} for claim in (1, 2, 3, 4, 9, 10, 11, 12)}
     assert by_claim[1] == {"holds"}
-    assert by_claim[2] == {"holds where", "does not hold"}
+    assert by_claim[2] == {"holds where", "does not hold", "not the paper's metric"}
+    assert {row["metric"] for row in rows if row["verdict"] == "not the paper's metric"} == {"pass_at_1_sampled"}
     assert verdicts[2, "weak", "+9.1 % to +36.6 % Pass@1"] == "holds where"
     assert verdicts[3, "weak", "4.1 % of the baseline's rollouts"] == "holds where"  # cheaper, not by the paper's factor
     assert verdicts[3, "strong", "4.1 % of the baseline's rollouts"] == "does not hold"
-    assert by_claim[4] == {"holds"}
+    assert by_claim[4] == {"holds", "not the paper's metric"}
     assert by_claim[10] == {"holds"}
-    assert by_claim[12] == {"holds"}
+    assert by_claim[12] == {"holds", "not the paper's metric"}
     strong = next(row for row in rows if row["claim"] == 3 and row["setting"].startswith("strong"))
-    assert strong["ours"] is None
+    assert strong["ours"] == 1
     assert "censored in 5 of 5" in strong["setting"]
     assert "does not hold" in shown(report)
 
 
 def test_numbers_as_words() -> None:
-    ratio = {"value": 0.5, "low": 0.25, "high": None, "seeds": 4, "censored": [3], "trivial": 0}
-    assert ratio_text(ratio) == "0.50 [0.25, >1] (1/4)"
+    ratio = {"value": 0.5, "low": 0.25, "high": 0.75, "seeds": 4, "censored": [3], "trivial": 0}
+    assert ratio_text(ratio) == "0.50 [0.25, 0.75] (1/4)"
+    assert ratio_text(ratio | {"low": None, "high": None}) == "0.50 (1/4)"
     assert ratio_text(ratio | {"trivial": 3}) == "no gain"
     assert interval_text({"value": 0.1, "low": -0.2, "high": 0.3}, percent=True) == "+10.0 % [-20.0, +30.0]"

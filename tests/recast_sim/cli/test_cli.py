@@ -50,18 +50,20 @@ def test_quickstart_prints_saves_and_draws(tmp_path: Path) -> None:
     for share, wanted in {"all_zero": 0.85, "single_hit": 0.13, "multi_hit": 0.02}.items():
         assert result["regime_before"][share] == pytest.approx(wanted, abs=0.01)
     assert result["regime_after"]["all_zero"] == 0
-    assert list(result["constructors"]) == ["grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative"]
+    assert list(result["constructors"]) == ["grpo", "repair_only", "boundary_only", "recast", "sft"]
     for row in result["constructors"].values():
-        assert set(row) >= {"learnable", "update_width", "gradient_variance", "gradient_cosine", "pass_at_1_sampled"}
-        assert set(row["budget_ratio"]) == {"value", "low", "high", "seeds", "censored", "trivial"}
+        assert set(row) >= {"learnable", "update_width", "gradient_variance", "gradient_cosine", "cools", "learns"}
+        assert set(row["budget_ratio"]) >= {"value", "low", "high", "horizon", "censored", "trivial"}
     assert result["constructors"]["recast"]["gradient_cosine"] < result["constructors"]["grpo"]["gradient_cosine"]
+    assert list(result["learning"]["rows"])[:3] == ["base", "base_temperature", "base_level_weights"]
+    assert result["meaning"].startswith("What it means: on greedy Pass@1")
     assert Path(result["figure"]).stat().st_size > 20_000
     assert read_run(Path(result["run"])).status == "complete"
     again = call(SIM, "quickstart", "--seeds", 2, "--steps", 10, "--out", out)
     assert again.returncode == 2
     assert "holds a run already" in again.stderr
     shown = call(REPORT, "show", out, "--json")
-    assert {row["constructor"] for row in json.loads(shown.stdout)} >= set(result["constructors"])
+    assert json.loads(shown.stdout)[0]["learning"] == result["learning"]
     drawn = call(REPORT, "figures", out, "--out", tmp_path / "figures", "--json")
     (found,) = json.loads(drawn.stdout)
     names = [Path(picture).stem for picture in found["figures"]]

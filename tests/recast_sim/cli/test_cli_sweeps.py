@@ -37,7 +37,7 @@ methods = ["grpo", "repair_only", "recast", "sft", "sft_hard_negative"]
 learning_rates = [0.01, 0.1]
 seeds = 2
 tuning_seeds = 1
-metrics = ["pass_at_1_sampled", "pass_at_1_greedy"]
+metrics = ["pass_at_1_greedy", "pass_at_1_sampled"]
 """
 
 
@@ -56,7 +56,16 @@ def test_budget_prints_ratios_with_intervals_and_the_parts_of_the_gain(tmp_path:
     row = result["metrics"]["pass_at_1_sampled"]["recast"]
     assert set(row["budget"]) == {"grpo", "sft", "sft_hard_negative"}
     assert set(row["budget"]["grpo"]) == {"rollouts", "actor_tokens", "optimiser_steps", "seconds"}
-    assert set(row["budget"]["grpo"]["rollouts"]) == {"value", "low", "high", "seeds", "censored", "trivial"}
+    assert set(row["budget"]["grpo"]["rollouts"]) == {
+        "value",
+        "low",
+        "high",
+        "median",
+        "horizon",
+        "seeds",
+        "censored",
+        "trivial",
+    }
     assert result["metrics"]["pass_at_1_sampled"]["grpo"]["versus_grpo"]["value"] == 0
     assert set(result["parts"]["pass_at_1_greedy"]) == {"groups", "weight", "direction", "all of recast"}
     assert Path(result["figure"]).stat().st_size > 20_000
@@ -91,8 +100,9 @@ def test_claims_are_a_list_of_objects_with_verdicts(tmp_path: Path) -> None:
     rows = json.loads(done.stdout)
     assert {row["claim"] for row in rows} == {1, 2, 3, 4, 9, 10, 11, 12}
     for row in rows:
-        assert set(row) == {"claim", "paper", "ours", "low", "high", "seeds", "setting", "verdict"}
-        assert row["verdict"] == "undecided"  # two seeds decide nothing
+        assert set(row) == {"claim", "paper", "ours", "low", "high", "seeds", "setting", "metric", "verdict"}
+        sampled = row["metric"] == "pass_at_1_sampled"
+        assert row["verdict"] == ("not the paper's metric" if sampled else "undecided")  # two seeds decide nothing
         assert row["low"] is None or row["ours"] is None or row["low"] <= row["ours"]
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from analysis.measures.comparison import Comparison
-from recast_sim.experiments.protocol import METRICS, EvaluationLog, Protocol, final_score, run_protocol
+from recast_sim.experiments.protocol import METRICS, EvaluationLog, Protocol, final_score, run_protocol, tuning_score
 from recast_sim.experiments.world_setting import Setting
 from recast_sim.runs import RunError
 from recast_sim.runs.sweep import open_sweep
@@ -22,7 +23,7 @@ TINY = Setting(
     training=TrainingConfig(group_size=8, prompts_per_step=8, steps=6, evaluate_every=2),
 )
 PROTOCOL = Protocol(
-    ("grpo", "recast", "sft", "recast norm_like=grpo rate_of=grpo"), (0.003, 0.3), seeds=2, tuning_seeds=1, metrics=METRICS[:2]
+    ("grpo", "recast", "sft", "recast norm_like=grpo rate_of=grpo"), (0.01, 0.1), seeds=2, tuning_seeds=1, metrics=METRICS
 )
 
 
@@ -45,10 +46,16 @@ def test_rates_come_from_the_tuning_worlds(done: tuple[Path, Comparison]) -> Non
     assert set(found.runs["seed"]) == {0, 1}  # the tuning world 10000 is not reported
     assert set(found.worlds["seed"]) == {0, 1, 10_000}
     assert found.reported_worlds["seed"].to_list() == [0, 1]
-    assert found.rates.height == len(PROTOCOL.methods) * 2
+    assert found.rates.height == len(PROTOCOL.methods) * len(METRICS)
     for metric in found.metrics:
         assert found.rate("tiny", "recast norm_like=grpo rate_of=grpo", metric) == found.rate("tiny", "grpo", metric)
-    assert found.rates["at_edge"].all()  # a grid of two is all edges
+    tuning = pl.read_parquet(done[0] / "methods" / "tuning.parquet")
+    assert set(tuning["seed"]) == {10_000}
+    for row in found.rates.filter(pl.col("method").is_in(["grpo", "recast", "sft"])).iter_rows(named=True):
+        own = tuning.filter(method=row["method"], metric=row["metric"]).sort("learning_rate")
+        assert row["learning_rate"] in own.filter(score=own["score"].max())["learning_rate"]
+        tried = own["learning_rate"].to_list()
+        assert row["at_edge"] == (row["learning_rate"] in (tried[0], tried[-1]))
     assert found.draws("grpo")
     assert not found.draws("sft")
 
@@ -113,7 +120,7 @@ def test_an_unfinished_comparison_says_so(tmp_path: Path) -> None:
 
 def test_the_log_averages_between_evaluations_and_keeps_no_checkpoint() -> None:
     log = EvaluationLog()
-    scores = dict.fromkeys(METRICS, 0.25)
+    scores = {"pass_at_1_greedy": 0.25, "recall_at_k": 0.04, "calibrated_log_likelihood": None}
     steps = (
         "before_all_zero",
         "before_single_hit",
@@ -128,7 +135,10 @@ def test_the_log_averages_between_evaluations_and_keeps_no_checkpoint() -> None:
         log.step(dict.fromkeys(steps, repaired))
     log.evaluation({"step": 2, **scores})
     assert [row["repaired"] for row in log.rows] == [None, 0.5]
-    assert log.rows[1]["geometric_mean"] == pytest.approx(0.25)
+    assert log.rows[1]["greedy_and_recall"] == pytest.approx(0.1)
     assert final_score(log.rows, METRICS[0]) == 0.25
+    log.evaluation({"step": 4, **scores, "calibrated_log_likelihood": -4.0})
+    assert final_score(log.rows, "calibrated_log_likelihood") == -4.0
+    assert tuning_score({"evals": log.rows, "failed": "diverged"}, "calibrated_log_likelihood") == -np.inf
     with pytest.raises(RunError, match="checkpoint_every"):
         log.checkpoint(3)
