@@ -8,7 +8,10 @@ from analysis.drawing.style import REGIME_COLOURS
 from analysis.reports.report import Report, Table
 from recast_sim.runs import Run, read_run
 
-_METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k", "hr@10", "ndcg@10", "validation_nll")
+_METRICS = (
+    *("pass_at_1_greedy", "recall_at_k", "calibrated_log_likelihood", "pass_at_1_sampled", "sharpened", "learned"),
+    *("hr@10", "ndcg@10", "validation_nll"),
+)
 _LAST = 10
 
 

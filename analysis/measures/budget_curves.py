@@ -122,14 +122,13 @@ def gain(metric: str, ours: Sequence[NDArray[np.float64]], theirs: Sequence[NDAr
     Raises:
         ValueError: the other scores of a setting are 0 throughout.
     """
-    pairs = list(zip(ours, theirs, strict=True))
+    return mean_interval(*(gain_values(metric, mine, other) for mine, other in zip(ours, theirs, strict=True)))
+
+
+def gain_values(metric: str, ours_S: NDArray[np.float64], theirs_S: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values of the worlds of a setting whose mean is the gain, and whose scatter is the gain's, to first order."""
     if metric in IN_NATS:
-        return mean_interval(*(mine - other for mine, other in pairs))
-    return mean_interval(*(_ratio_values(mine, other) for mine, other in pairs))
-
-
-def _ratio_values(ours_S: NDArray[np.float64], theirs_S: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values whose mean is mean(ours) / mean(theirs) - 1 and whose scatter is that of the ratio, to first order."""
+        return ours_S - theirs_S
     base = theirs_S.mean()
     if base == 0:
         raise ValueError("scores: 0 in every world of the other side; there is no ratio to it")

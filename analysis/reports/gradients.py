@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours
 from analysis.reports.report import Report, Table
+from analysis.reports.updates import NOTE, parts_table, updates_figure, updates_table
 from recast_sim.runs import RunError
 
 _LEVEL_COLOURS = ("#004488", "#bb5566", "#ddaa33", "#66ccee", "#aa3377", "#999999")
@@ -36,8 +37,17 @@ def report(root: Path) -> Report:
         raise RunError(f"{root}: gradients.json is missing; `recast-sim gradients` writes it")
     result = json.loads(file.read_text(encoding="utf-8"))
     rows = _at(result, result["group_size"])
-    tables = (_main_table(result, rows), _regime_table(rows), _level_table(rows), _size_table(result))
-    return Report(result, (*tables, _NOTE.format(**result)), lambda: [_figure(result)])
+    tables = (
+        updates_table(rows, f"(a) what an update does, {_size(result)}: cools, and gains by cooling / by learning"),
+        NOTE,
+        _main_table(result, rows),
+        _regime_table(rows),
+        _level_table(rows),
+        parts_table(rows, "(e) where it comes from: cools / learns by regime as sampled, cools by level"),
+        _size_table(result),
+    )
+    where = f"At the base policy, {result['sampler']} rollouts, {_size(result)}, {result['prompts']} prompts, one world"
+    return Report(result, (*tables, _NOTE.format(**result)), lambda: [updates_figure(rows, where), _figure(result)])
 
 
 def _figure(result: dict[str, Any]) -> Drawn:
@@ -91,7 +101,7 @@ def _main_table(result: dict[str, Any], rows: list[Row]) -> Table:
         )
         for row in rows
     ]
-    return Table(f"(a) estimates of one group, {_size(result)}", [*header, "SNR of 1,000 rollouts"], cells)
+    return Table(f"(b) estimates of one group, {_size(result)}", [*header, "SNR of 1,000 rollouts"], cells)
 
 
 def _regime_table(rows: list[Row]) -> Table:
@@ -101,7 +111,7 @@ def _regime_table(rows: list[Row]) -> Table:
     for row in rows:
         parts = (row["by_regime"][name] for name in shown)
         cells.append((row["constructor"], *(_triple(part) if part["square"] else "" for part in parts)))
-    title = "(b) by regime as sampled: share of the projection on g (minus: against it) / cosine / share of E||estimate||^2"
+    title = "(c) by regime as sampled: share of the projection on g (minus: against it) / cosine / share of E||estimate||^2"
     return Table(title, ("constructor", *header), cells)
 
 
@@ -112,7 +122,7 @@ def _level_table(rows: list[Row]) -> Table:
         parts = (row["by_level"][level] for level in levels)
         pairs = (f"{_percent(part['square'])} / {_number(part['cosine'], '.3f')}" for part in parts)
         cells.append((row["constructor"], *pairs))
-    title = "(c) by level of the SID: share of ||E||^2 / cosine to g within the level"
+    title = "(d) by level of the SID: share of ||E||^2 / cosine to g within the level"
     return Table(title, ("constructor", *levels), cells)
 
 
@@ -121,7 +131,7 @@ def _size_table(result: dict[str, Any]) -> Table:
     found = {(row["constructor"], row["group_size"]): row for row in result["reports"]}
     names = dict.fromkeys(row["constructor"] for row in result["reports"])
     cells = [(name, *(_size_cell(found[name, size]) for size in sizes)) for name in names]
-    title = "(d) over group sizes: variance / cosine / SNR of 1,000 rollouts"
+    title = "(f) over group sizes: variance / cosine / SNR of 1,000 rollouts"
     return Table(title, ("constructor", *(f"G = {size}" for size in sizes)), cells)
 
 

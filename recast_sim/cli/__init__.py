@@ -9,6 +9,7 @@ from recast_sim.cli.claims import Claims, claims
 from recast_sim.cli.constructors import Constructors, constructors
 from recast_sim.cli.gradients import Gradients, compare_gradients
 from recast_sim.cli.map import Map, draw_the_map
+from recast_sim.cli.plan import Plan, plan
 from recast_sim.cli.quickstart import Quickstart, quickstart
 from recast_sim.cli.theory import Theory, theory
 from recast_sim.cli.train import Train, train_one
@@ -44,6 +45,7 @@ _COMMANDS = {
     "budget": (Budget, budget),
     "map": (Map, draw_the_map),
     "claims": (Claims, claims),
+    "plan": (Plan, plan),
 }
 
 

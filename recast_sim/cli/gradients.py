@@ -106,8 +106,8 @@ def compare_gradients(command: Gradients) -> None:
     with atomic_file(root / "gradients.parquet") as temporary:
         pl.json_normalize(rows, separator=".", infer_schema_length=None).write_parquet(temporary)
     found = gradients_report(root)
-    (figure,) = found.save_figures(root)
-    result |= {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
+    figures = found.save_figures(root)
+    result |= {"figure": figures[-1], "figures": figures, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary={name: result[name] for name in ("group_size", "sampler", "prompts", "figure", "seconds")})
     finish(command, result, found)
 

@@ -38,14 +38,14 @@ def weight(name: str, p: ArrayLike, group_size: int, **parameters: Any) -> Array
     - "group": E[sum of A s] = w(p) grad p, for the pairs and anchors whose loss averages over 1 or 2 kept rows or over groups
       (of a pair this is the positive half alone: the negative half falls on the hardest miss, not along grad p).
 
-    Anchors are weighted with ratio 1 (but in luffy and tempered_anchor), and a prompt with an anchor has one target;
-    `repair_only` is for misses that all score alike. Denominators have no eps.
+    Anchors are weighted with ratio 1 (but in luffy, tempered_anchor and mixture_anchor), and a prompt with an anchor has one
+    target; `repair_only` is for misses that all score alike. Denominators have no eps.
 
     Args:
         name: one of `weight_names()`.
         parameters: fields of `SignalConfig` that concern the constructor, at its defaults: `std_ddof` (what divides by a
             standard deviation), `pass_k`, `pods_width`, `positive_weight` (w_reinforce), `luffy_gamma`, `w_plus` (pairs, sft),
-            `w_anchor` (hybrid, grpo_anchor, rloo_anchor), `anchor_power` (tempered_anchor).
+            `w_anchor` (hybrid, grpo_anchor, rloo_anchor, hits_light_anchor), `anchor_power` (tempered_anchor), `mixture_gamma`.
 
     Raises:
         ValueError: unknown name, a hit rate outside [0, 1] (or 0 where the weight divides by it), or G below 2.
@@ -200,6 +200,10 @@ def _tempered_anchor(p: Array, G: int, w_plus: float = 1.0, anchor_power: float 
     return w_plus * _positive(p) ** anchor_power / p
 
 
+def _mixture_anchor(p: Array, G: int, w_plus: float = 1.0, mixture_gamma: float = 5e-4) -> Array:
+    return w_plus / (p + mixture_gamma)
+
+
 WEIGHTS: dict[str, Weight] = {
     "grpo": Weight(_grpo, "rollout", "E[sqrt(K (G - K))] / (G p (1 - p)), times sqrt((G - 1) / G) at ddof 1"),
     "dr_grpo": Weight(lambda p, G: np.full_like(p, (G - 1) / G), "rollout", "(G - 1) / G"),
@@ -220,6 +224,7 @@ WEIGHTS: dict[str, Weight] = {
     "repair_only": Weight(_repair_only, "rollout", "grpo + sqrt(G - 1) / G (1 - p)^(G - 1) / p at ddof 0"),
     "grpo_anchor": Weight(_grpo_anchor, "rollout", "grpo + w_anchor (1 - p)^G / (G p)"),
     "rloo_anchor": Weight(_rloo_anchor, "rollout", "1 + w_anchor (1 - p)^G / (G p)"),
+    "hits_light_anchor": Weight(_rloo_anchor, "rollout", "1 + w_anchor (1 - p)^G / (G p)"),
     "boundary_only": Weight(_boundary_only, "group", "(1 - p^G - (1 - p)^G) / p"),
     "hybrid": Weight(_hybrid, "group", "boundary_only + w_anchor (1 - p)^G / p"),
     "recast": Weight(_recast, "group", "(1 - p^G) / p"),
@@ -227,6 +232,7 @@ WEIGHTS: dict[str, Weight] = {
     "sft": Weight(_anchor, "group", "1 / p"),
     "sft_hard_negative": Weight(_anchor, "group", "1 / p"),
     "tempered_anchor": Weight(_tempered_anchor, "group", "p^power / p, power = 1"),
+    "mixture_anchor": Weight(_mixture_anchor, "group", "1 / (p + gamma), gamma = 0.0005"),
 }
 
 

@@ -100,6 +100,10 @@ def leaf_classes(
     policy: TreePolicy, environment: Environment, prompts: int, config: SignalConfig, structural: bool, level_wise: bool = False
 ) -> LeafClasses:
     """Classes of the first `prompts` train prompts: hits and, if `structural`, misses by score (else all in one class)."""
+    if not environment.config.reward_is_the_log:
+        raise ExactError(
+            f"reward_knows: {environment.config.reward_knows}, a reward apart from the anchors' targets, is not enumerated"
+        )
     if level_wise and environment.config.targets > 1:
         raise ExactError("targets: with several of them a rollout's score does not tell which codes it shares with which")
     if config.anchor_choice == "random" and environment.config.targets > 1:

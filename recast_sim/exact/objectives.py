@@ -34,14 +34,16 @@ def soft_greedy(logprob_NY: Tensor, gain_NY: Tensor, target_NT: Tensor) -> Tenso
 
 
 def reciprocal_rank(logprob_NY: Tensor, gain_NY: Tensor, target_NT: Tensor) -> Tensor:
-    """Mean over the drawn targets of 1 / expected rank, (N,), the rank being the target's in draws without replacement.
+    """Mean over the drawn targets (-1: none) of 1 / expected rank, (N,): the rank in draws without replacement.
 
     Leaf y comes before t with probability pi(y) / (pi(y) + pi(t)) (Plackett-Luce), so the expected rank is 1 plus the sum of
     these over all other leaves.
     """
-    target_NT1 = logprob_NY.gather(1, target_NT)[..., None]
+    there_NT = target_NT >= 0
+    target_NT1 = logprob_NY.gather(1, target_NT.clamp(min=0))[..., None]
     before_NTY = (logprob_NY[:, None] - target_NT1).sigmoid()
-    return (1 / (0.5 + before_NTY.sum(2))).mean(1)  # a target is before itself with probability 1 / 2
+    rank_NT = 0.5 + before_NTY.sum(2)  # a target is before itself with probability 1 / 2
+    return (there_NT / rank_NT).sum(1) / there_NT.sum(1)
 
 
 OBJECTIVES: dict[Objective, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -55,11 +57,12 @@ OBJECTIVES: dict[Objective, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 def objective_gradients(policy: TreePolicy, environment: Environment, prompts: int) -> dict[str, Tensor]:
     """Gradients of all objectives, flat (D,), by split and name.
 
-    "train NAME": the first `prompts` train prompts, on their targets. "heldout NAME": all held-out prompts, on the true
+    "train NAME": the first `prompts` train prompts, on what is rewarded. "heldout NAME": all held-out prompts, on the true
     preference where one target is drawn.
     """
     train = environment.train.first(prompts)
-    drawn_NY = torch.zeros(len(train.x_ND), policy.leaves).scatter(1, train.target_NT, 1.0)
+    there_NR = (train.reward_NR >= 0).float()
+    drawn_NY = torch.zeros(len(train.x_ND), policy.leaves).scatter_add(1, train.reward_NR.clamp(min=0), there_NR)
     splits = {"train": (train, drawn_NY), "heldout": (environment.heldout, environment.heldout_gain_NY)}
     return {
         f"{split} {name}": gradient
@@ -70,7 +73,7 @@ def objective_gradients(policy: TreePolicy, environment: Environment, prompts: i
 
 def _gradients(policy: TreePolicy, prompts: WorldPrompts, gain_NY: Tensor) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
-    tables = (prompts.x_ND, gain_NY, prompts.target_NT)
+    tables = (prompts.x_ND, gain_NY, prompts.reward_NR)
     for x, gain, target in zip(*(table.split(_CHUNK) for table in tables), strict=True):
         logprob_NY = policy.leaf_logprobs(x.to(policy.biases[0].dtype))
         for name, objective in OBJECTIVES.items():

@@ -31,8 +31,8 @@ from recast_sim.signal.steps.advantage import (
     standardised,
     virtual_maximum,
 )
-from recast_sim.signal.steps.anchor_weight import shaped_anchor, tempered
-from recast_sim.signal.steps.beside_anchor import gated_by_difficulty, with_anchor_likelihood
+from recast_sim.signal.steps.anchor_weight import mixed, shaped_anchor, tempered
+from recast_sim.signal.steps.beside_anchor import gated_by_difficulty, with_anchor_likelihood, with_list_of_misses
 from recast_sim.signal.steps.graded import confidence_weighted_misses, deepest_match, exponential_rewards
 from recast_sim.signal.steps.level_advantages import (
     among_siblings,
@@ -119,6 +119,7 @@ __all__ = [
     "low_variance_kl",
     "mask_shared_prefix",
     "mean_scaled",
+    "mixed",
     "only_diverging_level",
     "plan_objective",
     "prefix_length",
@@ -148,4 +149,5 @@ __all__ = [
     "whitened_centred",
     "windowed",
     "with_anchor_likelihood",
+    "with_list_of_misses",
 ]

@@ -35,8 +35,18 @@ _POSITIVE = (
     "lens_alpha",
     "zvp_alpha",
     "reward_temperature",
+    "mixture_gamma",
 )
-_NOT_NEGATIVE = ("mean_eps", "window_low", "w_minus", "anchor_power", "sibling_weight", "nll_weight", "ada_tau")
+_NOT_NEGATIVE = (
+    "mean_eps",
+    "window_low",
+    "w_minus",
+    "anchor_power",
+    "sibling_weight",
+    "nll_weight",
+    "ada_tau",
+    "listwise_weight",
+)
 _WHOLE = {"pass_k": 1, "care_negatives": 1, "sdpo_negatives": 1, "pods_width": 2}
 
 
@@ -74,6 +84,8 @@ class SignalConfig:
         nll_weight: weight of supervision in grpo_sr (arXiv 2604.14878; default ours).
         ada_tau: ada_grpo trains on rollouts where this share of them is likelier than the target (arXiv 2606.08480; default
             ours).
+        mixture_gamma: mixture_anchor weighs the anchor by pi / (pi + mixture_gamma) (ours).
+        listwise_weight: weight of the softmax over anchor and misses in beam_listwise (ours).
         tie_rule: which of several equally good rows is taken; "random" needs a generator, "highest_logprob" log-probs.
         anchor_choice: which of a prompt's targets becomes the anchor.
         anchor_weighting: factor on an anchor's row, which no policy sampled: "ratio_one" (1, as the paper),
@@ -119,6 +131,8 @@ class SignalConfig:
     chord_mu: float = 0.1
     nll_weight: float = 0.1
     ada_tau: float = 0.5
+    mixture_gamma: float = 5e-4
+    listwise_weight: float = 1.0
     tie_rule: TieRule = "first"
     anchor_choice: AnchorChoice = "first"
     anchor_weighting: AnchorWeighting = "ratio_one"

@@ -30,7 +30,7 @@ class ConstructorInputs:
     def supply(self, groups: ScoredGroups, policy: TreePolicy) -> ScoredGroups:
         """The groups with what the constructor needs in their `extras`; `policy` has drawn them."""
         train = self.environment.train
-        x_PD, target_PT = train.x_ND[groups.prompt_P], train.target_NT[groups.prompt_P]
+        x_PD, rewarded_PR = train.x_ND[groups.prompt_P], train.reward_NR[groups.prompt_P]
         sources: dict[str, Callable[[], Tensor]] = {
             "baseline_P": lambda: self.reward_N[groups.prompt_P] / self.count_N[groups.prompt_P].clamp(min=1),
             "reference_logprob_PG": lambda: self.reference.path_logprobs(x_PD, groups.leaf_PG).sum(2),
@@ -39,7 +39,7 @@ class ConstructorInputs:
         }
         extras = {name: sources[name]() for name in self.names if name in sources}
         codes_YL = torch.from_numpy(self.environment.catalog.leaf_codes)
-        extras |= level_codes(self.constructor, codes_YL, groups.leaf_PG, target_PT, groups.anchor_leaf_P)
+        extras |= level_codes(self.constructor, codes_YL, groups.leaf_PG, rewarded_PR, groups.anchor_leaf_P)
         return replace(groups, extras={**groups.extras, **extras})
 
     def learn(self, groups: ScoredGroups) -> None:

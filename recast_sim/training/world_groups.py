@@ -1,6 +1,7 @@
 """Rollout groups of the synthetic world, for one step of training or for analysis. Axes: P prompts, G rollouts, T targets."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
 from recast_sim.world.sampling import Sampler, sample, sample_behind
 
+Anchors = Literal["log", "reward"]
+
 
 def roll_out(
     policy: TreePolicy,
@@ -22,23 +25,27 @@ def roll_out(
     config: SignalConfig,
     generator: torch.Generator,
     hint_levels: int = 0,
+    anchors: Anchors = "log",
 ) -> ScoredGroups:
-    """Sample a group for each of the given train prompts and score it on ids.
+    """Sample a group for each of the given train prompts and score it on the ids of what is rewarded.
 
     With `hint_levels` every rollout is given that many codes of the prompt's first target and drawn i.i.d. behind them.
+    `anchors` come from the log's targets, or from what is rewarded.
     """
-    x, targets_PT = environment.train.x_ND[prompt_P], environment.train.target_NT[prompt_P]
+    train = environment.train
+    x, rewarded_PR = train.x_ND[prompt_P], train.reward_NR[prompt_P]
+    targets_PT = train.target_NT[prompt_P] if anchors == "log" else rewarded_PR
+    there_PT = targets_PT >= 0
     if hint_levels:
         rollouts = sample_behind(policy, x, targets_PT[:, 0], hint_levels, group_size, generator)
     else:
         rollouts = sample(policy, x, group_size, sampler, generator)
     codes_YL = torch.from_numpy(environment.catalog.leaf_codes)
     with torch.no_grad():
-        target_logprob_PTL = policy.path_logprobs(x, targets_PT)
-    everything = torch.ones_like(targets_PT, dtype=torch.bool)
+        target_logprob_PTL = policy.path_logprobs(x, targets_PT.clamp(min=0))
     target_logprob_PT = target_logprob_PTL.sum(2)
-    chosen_P1 = choose_anchor(everything, config.anchor_choice, target_logprob_PT, generator)[:, None]
-    rewards_PG, structural_PG = score_leaves(codes_YL, rollouts.leaf_PG, targets_PT)
+    chosen_P1 = choose_anchor(there_PT, config.anchor_choice, target_logprob_PT, generator)[:, None]
+    rewards_PG, structural_PG = score_leaves(codes_YL, rollouts.leaf_PG, rewarded_PR)
     return ScoredGroups(
         prompt_P=prompt_P,
         leaf_PG=rollouts.leaf_PG,

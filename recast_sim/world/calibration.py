@@ -13,8 +13,9 @@ from scipy.optimize import brentq
 
 from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
 from recast_sim.world.environment import Environment, EnvironmentConfig, make_environment
+from recast_sim.world.evaluation import reward_probability
 from recast_sim.world.policy import PolicyConfig
-from recast_sim.world.pretraining import BasePolicy, target_logprobs, train_base
+from recast_sim.world.pretraining import BasePolicy, train_base
 
 _ALPHAS, _CLOSE_ENOUGH = (0.0, 0.3, 0.6, 0.9), 0.002
 _STEP, _MAX_STEPS, _BETA_STEP = 1.25, 12, 0.01  # beta: growth of the bracket, its number of steps, resolution
@@ -144,5 +145,5 @@ def _measure(config: EnvironmentConfig, policy: PolicyConfig, convergence: float
 
 @torch.no_grad()
 def hit_rates(environment: Environment, base: BasePolicy) -> np.ndarray:
-    """The base policy's total probability of each train prompt's targets, (N,)."""
-    return target_logprobs(base.policy, environment.train).double().exp().sum(1).numpy()
+    """The base policy's total probability of what is rewarded at each train prompt, (N,)."""
+    return reward_probability(base.policy, environment.train).double().numpy()

@@ -3,14 +3,15 @@
 Every quantity is a parameter. Axes: I items, D context dimensions, N prompts, T targets of a prompt.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recast_sim.catalog import Catalog, synthetic_codes, zipf_popularity
 from recast_sim.configio import Checked
@@ -36,6 +37,13 @@ class EnvironmentConfig(Checked, error=WorldError):
         train_prompts, heldout_prompts: numbers of prompts; train prompts keep their targets for good.
         validation_prompts: prompts apart from both, on which the base policy's training is stopped and temperatures are fitted.
         blur: standard deviation of the noise on what the policy sees of a context, relative to the context's own.
+        exposure: Zipf exponent of how often an item was shown, in an order of its own: tilts the train prompts' targets (the
+            log), not the true preference, on which everything is evaluated.
+        label_noise: share of the log's targets that are replaced by an item drawn uniformly.
+        reward_knows: share of train prompts whose reward is on `reward_items` items drawn from the true preference without
+            replacement; the other prompts' is on the log's own targets. 0: the reward knows what the log does; 1: it knows
+            the preference itself.
+        fresh_prompts: train prompts that the base policy is not trained on.
     """
 
     items: PositiveInt = 450
@@ -49,24 +57,52 @@ class EnvironmentConfig(Checked, error=WorldError):
     heldout_prompts: PositiveInt = 2048
     validation_prompts: PositiveInt = 1024
     blur: NonNegativeFloat = 0.0
+    exposure: NonNegativeFloat = 0.0
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    reward_knows: Annotated[float, Field(ge=0, le=1)] = 0.0
+    reward_items: PositiveInt = 4
+    fresh_prompts: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.targets > self.items:
-            raise WorldError(f"EnvironmentConfig.targets: {self.targets} must be at most {self.items} (items)")
+        for name in ("targets", "reward_items"):
+            if (number := getattr(self, name)) > self.items:
+                raise WorldError(f"EnvironmentConfig.{name}: {number} must be at most {self.items} (items)")
+
+    @property
+    def reward_is_the_log(self) -> bool:
+        """Whether every prompt's reward is on the log's own targets."""
+        return self.reward_knows == 0
 
 
 @dataclass(frozen=True)
 class WorldPrompts:
-    """Prompts of one split: contexts `x_ND` as the policy sees them, `target_NT` leaves, `context_ND` without blur."""
+    """Prompts of one split.
+
+    Attributes:
+        x_ND: contexts as the policy sees them; `context_ND` without blur.
+        target_NT: leaves of the targets, which supervision and anchors know.
+        reward_NR: leaves that are rewarded, -1 on the right where a prompt has fewer; the targets, but where the reward knows
+            more.
+    """
 
     x_ND: Tensor
     target_NT: Tensor
     context_ND: Tensor
+    reward_NR: Tensor
 
     def first(self, count: int) -> "WorldPrompts":
         """The first `count` prompts (all, where there are fewer)."""
-        return WorldPrompts(self.x_ND[:count], self.target_NT[:count], self.context_ND[:count])
+        return self.take(slice(count))
+
+    def take(self, rows: slice | Tensor) -> "WorldPrompts":
+        """Some of the prompts."""
+        return WorldPrompts(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def joined(self, other: "WorldPrompts") -> "WorldPrompts":
+        """These prompts and then others of the same kind."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return WorldPrompts(*(torch.cat(pair) for pair in pairs))
 
 
 @dataclass(frozen=True)
@@ -80,6 +116,7 @@ class Environment:
     train: WorldPrompts
     heldout: WorldPrompts
     validation: WorldPrompts
+    fresh: WorldPrompts
 
     def log_preference(self, context_ND: Tensor) -> Tensor:
         """The true log preference over items, (N, I)."""
@@ -107,9 +144,23 @@ def make_environment(config: EnvironmentConfig, seed: int) -> Environment:
     catalog = Catalog.from_codes(synthetic_codes(config.items, config.sizes, rng), config.sizes)
     popularity = torch.from_numpy(np.log(zipf_popularity(config.items, config.alpha, rng))).float()
     item = torch.from_numpy(_item_vectors(catalog, config, rng)).float()
-    counts = (config.train_prompts, config.heldout_prompts, config.validation_prompts)
-    train, heldout, validation = (_prompts(config, item, popularity, catalog, count, rng) for count in counts)
-    return Environment(config, catalog, item, popularity, train, heldout, validation)
+    exposure = torch.from_numpy(np.log(zipf_popularity(config.items, config.exposure, _rng(seed, "exposure")))).float()
+    world = _World(config, catalog, item, popularity, exposure)
+    train, heldout, validation, fresh = (
+        world.prompts(count, rng, _rng(seed, name) if name else None)
+        for count, name in (
+            (config.train_prompts, "train log"),
+            (config.heldout_prompts, ""),
+            (config.validation_prompts, ""),
+            (config.fresh_prompts, "fresh log"),
+        )
+    )
+    return Environment(config, catalog, item, popularity, train, heldout, validation, fresh)
+
+
+def _rng(seed: int, name: str) -> np.random.Generator:
+    """Chance of its own, so that a knob leaves all else of a world as it is."""
+    return np.random.default_rng(derive_seed(seed, name))
 
 
 def _item_vectors(catalog: Catalog, config: EnvironmentConfig, rng: np.random.Generator) -> np.ndarray:
@@ -123,16 +174,40 @@ def _item_vectors(catalog: Catalog, config: EnvironmentConfig, rng: np.random.Ge
     return np.sqrt(config.rho) * path + np.sqrt(1 - config.rho) * rng.standard_normal(path.shape)
 
 
-def _prompts(
-    config: EnvironmentConfig, item: Tensor, popularity: Tensor, catalog: Catalog, count: int, rng: np.random.Generator
-) -> WorldPrompts:
-    context = torch.from_numpy(rng.standard_normal((count, config.dim))).float()
-    preference = _log_preference(config.beta, context, item, popularity)
-    gumbel = torch.from_numpy(rng.gumbel(size=preference.shape)).float()
-    chosen_NT = (preference + gumbel).topk(config.targets, dim=1).indices
-    leaf = torch.from_numpy(catalog.leaf_of_item_I)[chosen_NT]
-    noise = torch.from_numpy(rng.standard_normal(context.shape)).float()
-    return WorldPrompts(context + config.blur * noise, leaf, context)
+@dataclass(frozen=True)
+class _World:
+    """What prompts are drawn from."""
+
+    config: EnvironmentConfig
+    catalog: Catalog
+    item_ID: Tensor
+    log_popularity_I: Tensor
+    log_exposure_I: Tensor
+
+    def prompts(self, count: int, rng: np.random.Generator, log: np.random.Generator | None) -> WorldPrompts:
+        """Prompts with targets from the true preference, or, with the chance of a `log`, as the log has them."""
+        config, leaf_of_item = self.config, torch.from_numpy(self.catalog.leaf_of_item_I)
+        context = torch.from_numpy(rng.standard_normal((count, config.dim))).float()
+        preference = _log_preference(config.beta, context, self.item_ID, self.log_popularity_I)
+        seen = preference if log is None else preference + self.log_exposure_I
+        chosen_NT = (seen + _gumbel(rng, preference.shape)).topk(config.targets, dim=1).indices
+        noise = torch.from_numpy(rng.standard_normal(context.shape)).float()
+        if log is not None and config.label_noise:
+            wrong_NT = torch.from_numpy(log.random(chosen_NT.shape) < config.label_noise)
+            chosen_NT = torch.where(wrong_NT, torch.from_numpy(log.integers(config.items, size=chosen_NT.shape)), chosen_NT)
+        target_NT = leaf_of_item[chosen_NT]
+        reward_NR = target_NT
+        if log is not None and not config.reward_is_the_log:
+            knows_N1 = torch.from_numpy(log.random((count, 1)) < config.reward_knows)
+            clean_NR = leaf_of_item[(preference + _gumbel(log, preference.shape)).topk(config.reward_items, dim=1).indices]
+            width = max(config.targets, config.reward_items)
+            clean_NR, own_NR = (pad(table, (0, width - table.shape[1]), value=-1) for table in (clean_NR, target_NT))
+            reward_NR = torch.where(knows_N1, clean_NR, own_NR)
+        return WorldPrompts(context + config.blur * noise, target_NT, context, reward_NR)
+
+
+def _gumbel(rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(rng.gumbel(size=shape)).float()
 
 
 def _log_preference(beta: float, context_ND: Tensor, item_ID: Tensor, popularity_I: Tensor) -> Tensor:

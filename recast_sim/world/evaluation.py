@@ -16,7 +16,7 @@ _LEAST = -1e9  # of a log-probability, where 0 times it must be 0
 
 @torch.no_grad()
 def evaluate(policy: TreePolicy, environment: Environment, k: int = 10) -> dict[str, float]:
-    """Metrics on held-out prompts, and the first two on as many train prompts, the first ones (prefix `train_`).
+    """Metrics on held-out prompts, and the first two on the rewards of as many train prompts, the first ones (prefix `train_`).
 
     `pass_at_1_sampled` is the probability that one sample is a target, `pass_at_1_greedy` that of the policy's most likely
     item; `pass_at_k_beam` and `pass_at_k_iid` are the chances of a hit among the k best items and among k draws;
@@ -48,10 +48,16 @@ def entropies(logprob_NY: Tensor) -> Tensor:
     return torch.special.entr(logprob_NY.exp()).sum(1)
 
 
+def reward_probability(policy: TreePolicy, prompts: WorldPrompts) -> Tensor:
+    """Total probability of what is rewarded at each prompt, the chance that one draw is a hit, (N,)."""
+    logprob_NR = policy.path_logprobs(prompts.x_ND, prompts.reward_NR.clamp(min=0)).sum(2)
+    return logprob_NR.exp().masked_fill(prompts.reward_NR < 0, 0.0).sum(1)
+
+
 def _train_metrics(policy: TreePolicy, train: WorldPrompts) -> dict[str, float]:
     best_N = policy.leaf_logprobs(train.x_ND).argmax(1)
-    sampled_N = policy.path_logprobs(train.x_ND, train.target_NT).sum(2).exp().sum(1)
-    greedy_N = (best_N[:, None] == train.target_NT).any(1)
+    sampled_N = reward_probability(policy, train)
+    greedy_N = (best_N[:, None] == train.reward_NR).any(1)
     figures = {"train_pass_at_1_sampled": sampled_N, "train_pass_at_1_greedy": greedy_N}
     return {name: float(column.double().mean()) for name, column in figures.items()}
 

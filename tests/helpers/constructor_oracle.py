@@ -468,6 +468,34 @@ def rloo_anchor(group: Group, config: Any) -> None:
     rescue(group, config)
 
 
+def mixture_anchor(group: Group, config: Any) -> None:
+    sft(group, config)
+    if group.slot >= 0:
+        chance = math.exp(group.anchor_logprob)
+        group.weight = chance / (chance + config.mixture_gamma)
+
+
+def hits_light_anchor(group: Group, config: Any) -> None:
+    group.keep({g: group.reward[g] for g in group.hits(config)})
+    rescue(group, config)
+    group.drop_zeros()
+
+
+def beam_listwise(group: Group, config: Any) -> None:
+    misses = group.misses(config)
+    group.append()
+    inject_last(group, config)
+    if group.slot < 0:
+        return
+    scores = {g: group.logprob[g] for g in misses} | {group.slot: group.anchor_logprob}
+    top = max(scores.values())
+    odds = {g: math.exp(score - top) for g, score in scores.items()}
+    share = {g: odd / math.fsum(odds.values()) for g, odd in odds.items()}
+    numbers = {g: -config.listwise_weight * share[g] for g in misses}
+    group.keep(numbers | {group.slot: 1 + config.listwise_weight * (1 - share[group.slot])})
+    group.drop_zeros()
+
+
 def near_miss(group: Group, config: Any) -> None:
     recast(group, config)
     if group.negative in group.numbers:
@@ -672,6 +700,7 @@ def _each(oracle: Callable[[Group, Any], None]) -> Callable[[list[Group], Any], 
 _BY_GROUP = {
     **{f.__name__: f for f in (grpo, dr_grpo, rloo, dapo, max_rl, pass_at_k, ngrpo, rank_reward, pods, add_gt, two_grpo, care)},
     **{f.__name__: f for f in (luffy, visurf, wpauc, repair_only, recast, sft, sft_hard_negative, s_dpo, tempered_anchor)},
+    **{f.__name__: f for f in (mixture_anchor, hits_light_anchor, beam_listwise)},
     **{f.__name__: f for f in (hybrid, grpo_anchor, rloo_anchor, near_miss, sapo, sibling, sibling_grpo, recast_masked)},
     **{f.__name__: f for f in (recast_diverging, dft, rl_zvp, chord, deepest_level, lens, exp_reward_sft, grpo_sr, ada_grpo)},
     "boundary_only": boundary,

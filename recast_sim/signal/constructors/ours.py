@@ -2,10 +2,11 @@
 
 from recast_sim.signal.group_state import GroupState
 from recast_sim.signal.registry import register
-from recast_sim.signal.steps.advantage import leave_one_out, standardised
-from recast_sim.signal.steps.anchor_weight import tempered
+from recast_sim.signal.steps.advantage import leave_one_out, signed, standardised
+from recast_sim.signal.steps.anchor_weight import mixed, tempered
+from recast_sim.signal.steps.beside_anchor import with_list_of_misses
 from recast_sim.signal.steps.pair import anchor_alone, boundary_contrast, rescue_with_anchor, soften_near_misses
-from recast_sim.signal.steps.repair import inject_target, repair_all_zero
+from recast_sim.signal.steps.repair import inject_last, inject_target, repair_all_zero
 from recast_sim.signal.steps.support import keep_nonzero
 
 
@@ -25,6 +26,40 @@ def tempered_anchor(state: GroupState) -> GroupState:
     a rollout (the Rao-Blackwellised policy gradient); with power 0 it is sft.
     """
     return keep_nonzero(tempered(anchor_alone(inject_target(state))))
+
+
+@register(
+    "mixture_anchor",
+    source="recast",
+    width="1",
+    all_zero="target",
+    anchors="always",
+    rollouts=False,
+    needs=("anchor_logprob_P",),
+)
+def mixture_anchor(state: GroupState) -> GroupState:
+    """Supervision on the target by log(pi + mixture_gamma): the likelihood of a channel that may have replaced the target."""
+    return keep_nonzero(mixed(anchor_alone(inject_target(state))))
+
+
+@register("hits_light_anchor", source="recast", all_zero="target", anchors="all_zero", compares=False)
+def hits_light_anchor(state: GroupState) -> GroupState:
+    """Every hit up by its reward, no miss down, and the anchor alone at w_anchor on groups without a hit."""
+    return keep_nonzero(rescue_with_anchor(signed(state, 1.0, 0.0)))
+
+
+@register(
+    "beam_listwise",
+    source="recast",
+    width="G + 1",
+    all_zero="repaired",
+    anchors="always",
+    needs=("logprob_PG", "anchor_logprob_P"),
+    appends=True,
+)
+def beam_listwise(state: GroupState) -> GroupState:
+    """Supervision on the target, and a softmax over the target and the group's misses."""
+    return keep_nonzero(with_list_of_misses(inject_last(state)))
 
 
 @register("hybrid", source="recast", width="2", all_zero="target", anchors="all_zero", structural=True)

@@ -27,6 +27,16 @@ def tempered(state: GroupState) -> GroupState:
     return replace(state, anchor_weight_P=(state.config.anchor_power * anchor_logprob(state).clamp(min=lowest)).exp())
 
 
+def mixed(state: GroupState) -> GroupState:
+    """The anchor's factor is pi / (pi + mixture_gamma), so that its gradient is that of log(pi + mixture_gamma).
+
+    That is the likelihood of a target that was replaced by one of Y items with probability eps, at mixture_gamma
+    eps / ((1 - eps) Y): a target that the policy finds impossible is taken for a wrong label.
+    """
+    probability = anchor_logprob(state).exp()
+    return replace(state, anchor_weight_P=probability / (probability + state.config.mixture_gamma))
+
+
 def anchor_weight(state: GroupState, before: GroupState) -> Tensor | None:
     """The factor of each prompt's anchor, (P,): the constructor's own, else by `config.anchor_weighting`; None where all are 1.
 

@@ -16,6 +16,25 @@ def with_anchor_likelihood(state: GroupState, weight: float) -> GroupState:
     return replace(state, advantages_PG=torch.where(anchor, weight * n_P1, state.advantages_PG))
 
 
+def with_list_of_misses(state: GroupState) -> GroupState:
+    """Supervision on the anchor, and a softmax over the anchor and the group's misses, of which the anchor should be the best.
+
+    With w the softmax of log pi over the two, detached: 1 + listwise_weight (1 - w_anchor) on the anchor's row,
+    -listwise_weight w on every miss, 0 on hits, which the anchor stands for. It trains the joint score that a beam sorts by,
+    where levels are normalised one by one; meant for distinct misses, of a beam. A group without an anchor gets 0.
+
+    Raises:
+        SignalError: no `logprob_PG` or no `anchor_logprob_P`.
+    """
+    anchor_PG, weight = rows_mask(state.anchor_slot_P, state.rewards_PG.shape[1]), state.config.listwise_weight
+    logprob_PG = torch.where(anchor_PG, anchor_logprob(state)[:, None], state.given("logprob_PG", "lists the misses by it"))
+    listed_PG = anchor_PG | (state.misses_PG & (state.anchor_slot_P >= 0)[:, None])
+    lowest = torch.finfo(logprob_PG.dtype).min / 2
+    share_PG = logprob_PG.clamp(min=lowest).masked_fill(~listed_PG, -torch.inf).softmax(1).masked_fill(~listed_PG, 0.0)
+    numbers_PG = torch.where(anchor_PG, 1 + weight * (1 - share_PG), -weight * share_PG)
+    return replace(state, advantages_PG=numbers_PG.masked_fill(~listed_PG, 0.0))
+
+
 def gated_by_difficulty(state: GroupState) -> GroupState:
     """AdaGRPO's gate (arXiv 2606.08480), our reading: a group keeps its numbers where the policy ranks its target low.
 

@@ -76,6 +76,7 @@ def row(name: str, **changes: Any) -> dict[str, Any]:
             ("cosine", "cosine_se", "residual", "scale", "variance", "variance_se", "within", "snr", "snr_per_rollout")
         ),
         "rollouts_per_group": 8,
+        "parts": None,
         "by_regime": {
             "all_zero": part,
             "single_hit": part | {"projection": 1.5},

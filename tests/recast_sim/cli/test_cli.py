@@ -63,7 +63,8 @@ def test_quickstart_prints_saves_and_draws(tmp_path: Path) -> None:
     assert again.returncode == 2
     assert "holds a run already" in again.stderr
     shown = call(REPORT, "show", out, "--json")
-    assert json.loads(shown.stdout)[0]["learning"] == result["learning"]
+    (row,) = json.loads(shown.stdout)
+    assert (row["kind"], row["status"]) == ("quickstart", "complete")
     drawn = call(REPORT, "figures", out, "--out", tmp_path / "figures", "--json")
     (found,) = json.loads(drawn.stdout)
     names = [Path(picture).stem for picture in found["figures"]]

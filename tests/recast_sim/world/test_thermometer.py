@@ -85,7 +85,7 @@ def test_a_policy_at_other_level_temperatures_is_fitted_back() -> None:
 def test_targets_drawn_at_a_temperature_give_that_temperature() -> None:
     x_ND = WORLD.train.x_ND.repeat(20, 1)
     drawn = torch.multinomial((leaf_logprobs(BASE, x_ND) / 0.4).softmax(1), 1, generator=torch.Generator().manual_seed(0))
-    found = fit(BASE, WorldPrompts(x_ND, drawn, x_ND), "joint")
+    found = fit(BASE, WorldPrompts(x_ND, drawn, x_ND, drawn), "joint")
     assert 1 / found.inverse[0] == pytest.approx(0.4, rel=0.05)
 
 
@@ -101,7 +101,7 @@ def test_a_policy_that_is_always_right_is_a_point_and_one_always_wrong_is_flat()
     x_ND, policy = WORLD.validation.x_ND, random_policy(3, 1.0)
     logprob_NY = leaf_logprobs(policy, x_ND)
     for chosen_N, end in ((logprob_NY.argmax(1), 1e3), (logprob_NY.argmin(1), 1e-3)):
-        found = fit(policy, WorldPrompts(x_ND, chosen_N[:, None], x_ND), "joint")
+        found = fit(policy, WorldPrompts(x_ND, chosen_N[:, None], x_ND, chosen_N[:, None]), "joint")
         assert 1e-3 <= found.inverse[0] <= 1e3
         assert (found.inverse[0] > 20) if end > 1 else (found.inverse[0] == pytest.approx(end))
 

@@ -1,0 +1,43 @@
+"""Power of a paired t test over worlds: how many are needed, and what so many can see. Two-sided, at the 5 % level."""
+
+from typing import Any
+
+from scipy.optimize import root_scalar
+from scipy.stats import ncf
+from scipy.stats import t as student_t
+
+POWER, LEVEL = 0.8, 0.05
+_MOST = 100_000
+
+
+def power(effect: float, scatter: float, worlds: int) -> float:
+    """Chance that a mean effect is told from 0 over so many worlds, its standard deviation over worlds being `scatter`.
+
+    Raises:
+        ValueError: fewer than two worlds, or a scatter that is not above 0.
+    """
+    if worlds < 2 or scatter <= 0:
+        raise ValueError(f"worlds, scatter: {worlds} and {scatter} must be at least 2 and above 0")
+    if effect == 0:
+        return LEVEL
+    limit = float(student_t(worlds - 1).ppf(1 - LEVEL / 2))
+    law: Any = ncf(1, worlds - 1, (effect / scatter) ** 2 * worlds)  # the law of the squared t
+    return float(law.sf(limit**2))
+
+
+def worlds_needed(effect: float, scatter: float) -> int | None:
+    """Fewest worlds with a power of 80 %; None where it is more than 100,000."""
+    low, high = 1, 2
+    while power(effect, scatter, high) < POWER:
+        low, high = high, 2 * high
+        if high > _MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if power(effect, scatter, middle) < POWER else (low, middle)
+    return high
+
+
+def smallest_effect(scatter: float, worlds: int) -> float:
+    """The effect that so many worlds see with a power of 80 %."""
+    return float(root_scalar(lambda effect: power(effect, scatter, worlds) - POWER, bracket=(0.0, 100 * scatter)).root)

@@ -1,0 +1,37 @@
+"""`recast-sim plan`: how many worlds a comparison needs, before it is run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import PositiveFloat
+
+from recast_sim.cli.shared import finish
+from recast_sim.commandline import Common, Positional
+from recast_sim.runs import RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Common):
+    """Worlds that a difference between methods needs for 80 % power, from the scatter over the worlds of a finished pilot.
+
+    Attributes:
+        run: folder of a finished `recast-sim budget` or quickstart with the methods in question.
+        effect: difference of final scores to be seen: relative (0.1 is 10 %), in nats for a log-likelihood.
+        against: the method that the others are held against.
+    """
+
+    run: Positional[Path | None] = None
+    effect: PositiveFloat = 0.1
+    against: str = "grpo"
+
+
+def plan(command: Plan) -> None:
+    from analysis.reports.plan import report as plan_report
+
+    if command.run is None:
+        raise RunError("run: missing; give the folder of a finished pilot, for example of recast-sim quickstart")
+    try:
+        found = plan_report(command.run, command.effect, command.against)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    finish(command, found.summary, found)
