@@ -63,7 +63,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Compass:
-    """The temperature direction s and exact gradients by name, at one policy over a population of prompts."""
+    """The temperature direction s and exact gradients by name, at one policy; the metric is a mean over the prompts `x_PD`."""
 
     policy: TreePolicy
     x_PD: Tensor

@@ -139,6 +139,7 @@ def make_report(
     moments: Moments,
     compass: Compass,
     method: EstimateMethod,
+    prompts: int,
     group_size: int,
     sampler: Sampler,
 ) -> GradientReport:
@@ -168,7 +169,7 @@ def make_report(
         method=method,
         cosine_se=cosine_se if known else None,
         variance_se=variance_se if known else None,
-        prompts=len(compass.x_PD),
+        prompts=prompts,
         group_size=group_size,
         rollouts_per_group=group_size if get_constructor(constructor).rollouts else 0,
         sampler=sampler,

@@ -41,6 +41,7 @@ __all__ = [
     "square_norms",
 ]
 
+_METRIC_PROMPTS = 1024  # at most behind the Fisher metric, which needs no more to be one
 BATCHES = 8  # independent batches behind a Monte-Carlo report's standard errors
 
 
@@ -134,7 +135,8 @@ class _Bench:
         return self._report(constructor, self.sampled(constructor), "exact" if self.deterministic else "monte_carlo")
 
     def _report(self, constructor: str, moments: Moments, method: EstimateMethod) -> GradientReport:
-        return make_report(constructor, moments, self.compass, method, self.group_size, self.sampler)
+        rest = (method, len(self.x_PD), self.group_size, self.sampler)
+        return make_report(constructor, moments, self.compass, *rest)
 
     @property
     def deterministic(self) -> bool:
@@ -150,7 +152,8 @@ class _Bench:
 
     @cached_property
     def compass(self) -> Compass:
-        return Compass(self.double, self.x_PD, objective_gradients(self.double, self.environment, self.prompts))
+        gradients = objective_gradients(self.double, self.environment, self.prompts)
+        return Compass(self.double, self.x_PD[:_METRIC_PROMPTS], gradients)
 
     @cached_property
     def by_score(self) -> LeafClasses:
