@@ -16,7 +16,7 @@ from analysis.measures.budget_curves import AXES, IN_NATS, budget_ratio, gain, m
 from analysis.measures.comparison import Comparison
 from analysis.measures.learned_parts import Values, learning_rows
 from analysis.measures.statistics import mean_interval
-from analysis.reports.learning_tables import learning_tables
+from analysis.reports.pieces.learning_tables import learning_tables
 from analysis.reports.report import Report, Table
 
 BASELINES = ("grpo", "sft", "sft_hard_negative")

@@ -11,8 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours
+from analysis.reports.pieces.updates import NOTE, parts_table, updates_figure, updates_table
 from analysis.reports.report import Report, Table
-from analysis.reports.updates import NOTE, parts_table, updates_figure, updates_table
 from recast_sim.runs import RunError
 
 _LEVEL_COLOURS = ("#004488", "#bb5566", "#ddaa33", "#66ccee", "#aa3377", "#999999")

@@ -16,7 +16,7 @@ from analysis.drawing.words import interval_text, ratio_text
 from analysis.measures.budget_curves import budget_ratio
 from analysis.measures.comparison import Comparison
 from analysis.measures.learned_parts import learning_rows
-from analysis.reports.learning_tables import learning_tables
+from analysis.reports.pieces.learning_tables import learning_tables
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
 

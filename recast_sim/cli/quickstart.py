@@ -56,7 +56,7 @@ def quickstart(command: Quickstart) -> None:
         calibrate_each=True,
         training=training,
     )
-    protocol = Protocol(COMPARED, (0.001, 0.003, 0.01), command.seeds, tuning_seeds=2, metrics=("pass_at_1_greedy",))
+    protocol = Protocol(COMPARED, (0.001, 0.003, 0.01), command.seeds, tuning_seeds=1, metrics=("pass_at_1_greedy",))
     root = folder(command, "quickstart")
     resolved = {"setting": asdict(setting), "protocol": asdict(protocol)}
     writer = RunWriter.open(root, "quickstart", resolved, command.seed, command.resume)

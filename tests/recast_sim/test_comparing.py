@@ -95,13 +95,14 @@ def test_the_best_rate_has_the_best_mean_and_of_equals_is_the_first() -> None:
 
 def test_rows_of_rates_say_edge_and_draws() -> None:
     methods = [parse_method("recast", Plain()), parse_method("sft", Plain())]
-    rows = rate_rows({("base", "recast", "pass"): 0.2, ("base", "sft", "pass"): 0.1}, methods, (0.1, 0.2, 0.3))
+    grids = {("base", "recast"): (0.1, 0.2, 0.3), ("base", "sft"): (0.1, 0.2)}
+    rows = rate_rows({("base", "recast", "pass"): 0.2, ("base", "sft", "pass"): 0.1}, methods, grids)
     same = {"setting": "base", "metric": "pass"}
     assert rows == [
         {**same, "method": "recast", "learning_rate": 0.2, "at_edge": False, "draws": True},
         {**same, "method": "sft", "learning_rate": 0.1, "at_edge": True, "draws": False},
     ]
-    assert "metric" not in rate_rows({("base", "sft"): 0.1}, methods, (0.1,))[0]
+    assert "metric" not in rate_rows({("base", "sft"): 0.1}, methods, grids)[0]
 
 
 def test_tuning_seeds_are_not_reported() -> None:

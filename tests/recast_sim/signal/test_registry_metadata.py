@@ -27,6 +27,7 @@ def iid_groups(G, p, groups=64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     policy = torch.cat([tensor([p]), (1 - p) * torch.rand(9, generator=generator, dtype=torch.float64).softmax(0)])
     leaf_PG = torch.multinomial(policy.expand(groups, -1), G, replacement=True, generator=generator)
+    leaf_PG[0], leaf_PG[1] = 0, 1  # all hits, and none
     scores = torch.cat([tensor([1.0]), torch.linspace(0, 0.5, 9, dtype=torch.float64)])
     hit_P = torch.full((groups,), policy[0].log().item(), dtype=torch.float64)
     return {
