@@ -188,7 +188,8 @@ def _draw_updates(axis: Axes, summary: dict[str, Any], palette: dict[str, str]) 
     for line in (axis.axhline, axis.axvline):
         line(0, color=INK, linewidth=0.8)
     axis.set(xlabel="cools: cosine of the update and the temperature direction", title="What an update does at the base policy")
-    axis.set(ylabel="learns: gain of held-out soft-greedy Pass@1 by the rest", xlim=(-1, 1))
+    axis.set(ylabel="learns: soft-greedy gain by the rest", xlim=(-1, 1))
+    axis.margins(y=0.15)
 
 
 def _draw_budget(axis: Axes, frames: dict[str, list[pl.DataFrame]], palette: dict[str, str]) -> None:
