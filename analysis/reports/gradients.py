@@ -47,7 +47,12 @@ def report(root: Path) -> Report:
         _size_table(result),
     )
     where = f"At the base policy, {result['sampler']} rollouts, {_size(result)}, {result['prompts']} prompts, one world"
-    return Report(result, (*tables, _NOTE.format(**result)), lambda: [updates_figure(rows, where), _figure(result)])
+    known = any(row["parts"] for row in rows)
+    return Report(
+        result,
+        (*tables, _NOTE.format(**result)),
+        lambda: [*([updates_figure(rows, where)] if known else []), _figure(result)],
+    )
 
 
 def _figure(result: dict[str, Any]) -> Drawn:

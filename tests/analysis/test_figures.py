@@ -28,7 +28,7 @@ REGIMES = next(mechanism for mechanism in MECHANISMS if mechanism.name == "regim
         ("train", TRAINED, ["actor cost in four corners: no run here has prompts of tokens (a simulated prompt is a vector)"]),
         ("killed", TRAINED, ["actor cost in four corners: no run here has prompts of tokens (a simulated prompt is a vector)"]),
         ("real", ["figure", *TRAINED, "corners"], []),
-        ("gradients", ["figure"], ["mechanism figures: a run of kind 'gradients' holds no training run"]),
+        ("gradients", ["cools-and-learns", "figure"], ["mechanism figures: a run of kind 'gradients' holds no training run"]),
         ("map", ["slices"], ["mechanism figures: a run of kind 'map' holds no training run"]),
     ],
 )
