@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims.measurement import FAILS, GREEDY, SAMPLED, WHERE, Row, judged, over_seeds
+from analysis.claims.measurement import FAILS, WHERE, Row, judged, over_seeds
 from analysis.claims.paper import BUDGET, LEAST_GAIN, PERSISTS
 from analysis.measures.budget_curves import Curves, budget_ratio, gain
+from analysis.measures.metric_names import GREEDY, SAMPLED
 from analysis.measures.statistics import Interval
 from analysis.measures.trajectories import Trajectory, by_method, by_setting
 
@@ -55,8 +56,9 @@ def gain_row(recast: Curves, grpo: Curves, where: str, metric: str) -> Row:
 
 def judged_gain(found: Interval, setting: str, metric: str) -> Row:
     """Claim 2 of a relative gain."""
-    reaches = lambda i: i.above <= 0 and i.below >= LEAST_GAIN  # noqa: E731
-    return judged(2, GAIN, found, setting, lambda i: i.above > 0, reaches, metric=metric)
+    return judged(
+        2, GAIN, found, setting, lambda i: i.above > 0, lambda i: i.above <= 0 and i.below >= LEAST_GAIN, metric=metric
+    )
 
 
 def budget_row(recast: Curves, grpo: Curves, where: str, metric: str) -> Row:
@@ -124,10 +126,8 @@ def variance_row(ratio_S: NDArray[np.float64], where: str) -> Row:
 
 def repair_row(found: Interval, where: str, metric: str) -> Row:
     """Claim 12 of repair_only's relative gain over grpo."""
-    words, paper = (
-        f"{where}: final score of repair_only over grpo's, minus 1",
-        "repair alone can turn negative on a strong backbone",
-    )
+    paper = "repair alone can turn negative on a strong backbone"
+    words = f"{where}: final score of repair_only over grpo's, minus 1"
     return judged(12, paper, found, words, lambda i: i.below < 0, metric=metric)
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.claims.paper import ENOUGH
+from analysis.measures.metric_names import SAMPLED
 from analysis.measures.statistics import Interval, mean_interval
 
 HOLDS, WHERE, FAILS, OPEN = "holds", "holds where", "does not hold", "undecided"
 NOT_PAPERS = "not the paper's metric"
-SAMPLED, GREEDY = "pass_at_1_sampled", "pass_at_1_greedy"
 FEWEST = 3  # seeds of an interval that decides anything
 Row = dict[str, Any]
 

@@ -12,9 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.claims.curves import judged_gain, repair_row, scale_row, training_rows, variance_row
-from analysis.claims.measurement import GREEDY, SAMPLED, Row, judged, judged_factor, over_seeds
+from analysis.claims.measurement import Row, judged, judged_factor, over_seeds
 from analysis.claims.paper import ACTOR, ACTOR_TOKENS, ALL_ZERO, MFU, NEAR, STEP
 from analysis.claims.simulated import REGIMES
+from analysis.measures.metric_names import GREEDY, SAMPLED
 from analysis.measures.statistics import Interval
 from analysis.measures.study_changes import Resampled, StudyTables, measure_study
 from analysis.measures.trajectories import Trajectory, by_method, by_setting, read_trajectories

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 
 from analysis.claims.curves import budget_row, dynamics, fall_row, gain_row, repair_row, scale_row, variance_row
-from analysis.claims.measurement import GREEDY, Row, interval_words, judged, over_seeds, with_where
+from analysis.claims.measurement import Row, interval_words, judged, over_seeds, with_where
 from analysis.claims.paper import ALL_ZERO, NEAR
 from analysis.measures.budget_curves import gain
 from analysis.measures.comparison import Comparison
+from analysis.measures.metric_names import GREEDY
 from analysis.measures.trajectories import by_method, comparison_trajectories
 from analysis.reports.report import Report, Table
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.measures.budget_curves import IN_NATS
+from analysis.measures.metric_names import GREEDY, IN_NATS, SAMPLED
 
 
 def ratio_text(ratio: Mapping[str, Any]) -> str:
@@ -29,6 +29,6 @@ def gain_text(interval: Mapping[str, Any], metric: str) -> str:
 def remark(metric: str) -> str:
     """What a reader of a metric must know."""
     return {
-        "pass_at_1_greedy": " (the paper's metric)",
-        "pass_at_1_sampled": " (not the paper's metric; temperature alone moves it)",
+        GREEDY: " (the paper's metric)",
+        SAMPLED: " (not the paper's metric; temperature alone moves it)",
     }.get(metric, "")

@@ -11,12 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import CensoredData, ecdf
 
+from analysis.measures.metric_names import IN_NATS
 from analysis.measures.statistics import Interval, mean_interval
 
 AXES = ("rollouts", "actor_tokens", "optimiser_steps", "seconds")
 FINAL = 3  # evaluations whose mean is a run's final score
 HOLD = 2  # evaluations that a crossing must hold for
-IN_NATS = ("calibrated_log_likelihood", "log_likelihood")  # metrics whose differences, not ratios, mean something
 _LEAST = 0.01  # share of a budget below which a matched ratio does not tell costs apart
 
 

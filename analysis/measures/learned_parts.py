@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from analysis.measures.budget_curves import FINAL, gain
 from analysis.measures.comparison import Comparison
+from analysis.measures.metric_names import GREEDY, RECALL, SAMPLED
 from analysis.measures.statistics import Interval, mean_interval
 
 BASES = ("base", "base_temperature", "base_level_weights")
-GREEDY, RECALL, SAMPLED = "pass_at_1_greedy", "recall_at_k", "pass_at_1_sampled"
 Values = list[NDArray[np.float64]]  # (S,) a setting
 
 

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from analysis.drawing.panels import draw_band
 from analysis.drawing.style import INK, Drawn, apply_style, colours
 from analysis.drawing.words import gain_text, interval_text, ratio_text, remark
-from analysis.measures.budget_curves import AXES, IN_NATS, budget_ratio, gain, matched_log_ratio
+from analysis.measures.budget_curves import AXES, budget_ratio, gain, matched_log_ratio
 from analysis.measures.comparison import Comparison
 from analysis.measures.learned_parts import Values, learning_rows
+from analysis.measures.metric_names import IN_NATS
 from analysis.measures.statistics import mean_interval
 from analysis.reports.pieces.learning_tables import learning_tables
 from analysis.reports.report import Report, Table

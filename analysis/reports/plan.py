@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.measures.budget_curves import IN_NATS, gain_values
+from analysis.measures.budget_curves import gain_values
 from analysis.measures.comparison import Comparison
+from analysis.measures.metric_names import IN_NATS
 from analysis.measures.power import smallest_effect, worlds_needed
 from analysis.reports.report import Report, Table
 

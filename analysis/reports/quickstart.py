@@ -16,11 +16,11 @@ from analysis.drawing.words import interval_text, ratio_text
 from analysis.measures.budget_curves import budget_ratio
 from analysis.measures.comparison import Comparison
 from analysis.measures.learned_parts import learning_rows
+from analysis.measures.metric_names import GREEDY
 from analysis.reports.pieces.learning_tables import learning_tables
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
 
-GREEDY = "pass_at_1_greedy"
 _SHARES = ("all_zero", "single_hit", "multi_hit", "all_hit", "learnable")
 _BASELINE, _GOAL = "grpo", "heldout soft_greedy"
 _NOTE = (

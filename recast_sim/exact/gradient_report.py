@@ -17,7 +17,7 @@ from recast_sim.world.policy import TreePolicy
 from recast_sim.world.sampling import Sampler
 
 EstimateMethod = Literal["exact", "monte_carlo"]
-SAMPLED = "train pass_at_1"  # the gradient g, which the estimates of group-based RL are held against
+REWARDED = "train pass_at_1"  # the gradient g, which the estimates of group-based RL are held against
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def make_report(
     sampler: Sampler,
 ) -> GradientReport:
     """The report of moments against the compass, with standard errors where `method` is "monte_carlo"."""
-    g_D, policy = compass.gradients[SAMPLED], compass.policy
+    g_D, policy = compass.gradients[REWARDED], compass.policy
     total_BD, second = moments.vectors_BRD.sum(1), float(moments.square_BR.sum(1).mean())
     square, along = float(squares(total_BD).sum()), float(total_BD.mean(0) @ g_D)
     variance, along_g = _headline(total_BD, moments.square_BR.sum(1), g_D)

@@ -17,7 +17,7 @@ from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, behind_hint
 from recast_sim.signal.groups import ScoredGroups, group_rows, signal_of, signal_row
 from recast_sim.training.constructor_inputs import ConstructorInputs
 from recast_sim.training.plan_update import plan_gradient_norm, update
-from recast_sim.training.world_groups import Anchors, draw_groups, roll_out
+from recast_sim.training.world_groups import AnchorSource, draw_groups, roll_out
 from recast_sim.world.environment import Environment
 from recast_sim.world.evaluation import evaluate
 from recast_sim.world.generators import torch_generator
@@ -55,7 +55,7 @@ class TrainingConfig(Checked, error=TrainingError):
         prompts_per_step: groups in a batch; `steps` batches, whose prompts are drawn with replacement.
         passes: over the RL prompts, in a new order each time, in place of `steps`; 0 goes by `steps`.
         fresh_share: share of the RL prompts that the base policy was not trained on; the environment must have as many.
-        anchors: what anchors are: the "log"'s targets, or what is rewarded ("reward").
+        anchor_source: what anchors are: the "log"'s targets, or what is rewarded ("reward").
         optimiser, learning_rate: "adam" or "sgd"; the rate rises linearly over the first `warm_up` steps.
         updates_per_batch: passes over one batch, each of `mini_batches` optimiser steps on parts of its groups (off-policy from
             the second on).
@@ -75,7 +75,7 @@ class TrainingConfig(Checked, error=TrainingError):
     steps: PositiveInt = 100
     passes: NonNegativeFloat = 0.0
     fresh_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    anchors: Anchors = "log"
+    anchor_source: AnchorSource = "log"
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: PositiveFloat = 0.003
     warm_up: NonNegativeInt = 0
@@ -169,7 +169,7 @@ def _groups_of_step(
     def draw(attempt: int) -> ScoredGroups:
         generator = torch_generator(seed, "step", step, attempt)
         prompt_P = _prompts(len(environment.train.x_ND), config, seed, step, attempt, generator)
-        how = (config.group_size, config.sampler, config.signal, generator, config.hint_levels, config.anchors)
+        how = (config.group_size, config.sampler, config.signal, generator, config.hint_levels, config.anchor_source)
         groups = roll_out(policy, environment, prompt_P, *how)
         return inputs.supply(groups, policy)
 

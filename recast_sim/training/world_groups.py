@@ -13,7 +13,7 @@ from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
 from recast_sim.world.sampling import Sampler, sample, sample_behind
 
-Anchors = Literal["log", "reward"]
+AnchorSource = Literal["log", "reward"]
 
 
 def roll_out(
@@ -25,16 +25,16 @@ def roll_out(
     config: SignalConfig,
     generator: torch.Generator,
     hint_levels: int = 0,
-    anchors: Anchors = "log",
+    anchor_source: AnchorSource = "log",
 ) -> ScoredGroups:
     """Sample a group for each of the given train prompts and score it on the ids of what is rewarded.
 
     With `hint_levels` every rollout is given that many codes of the prompt's first target and drawn i.i.d. behind them.
-    `anchors` come from the log's targets, or from what is rewarded.
+    Anchors come from the log's targets, or from what is rewarded.
     """
     train = environment.train
     x, rewarded_PR = train.x_ND[prompt_P], train.reward_NR[prompt_P]
-    targets_PT = train.target_NT[prompt_P] if anchors == "log" else rewarded_PR
+    targets_PT = train.target_NT[prompt_P] if anchor_source == "log" else rewarded_PR
     there_PT = targets_PT >= 0
     if hint_levels:
         rollouts = sample_behind(policy, x, targets_PT[:, 0], hint_levels, group_size, generator)

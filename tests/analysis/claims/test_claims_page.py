@@ -13,8 +13,9 @@ from study_tables import user_table, write_study
 
 from analysis.claims import claims_page, read_evidence
 from analysis.claims.curves import budget_row
-from analysis.claims.measurement import GREEDY, NOT_PAPERS, SAMPLED, interval_words, judged, judged_factor
+from analysis.claims.measurement import NOT_PAPERS, interval_words, judged, judged_factor
 from analysis.claims.paper import CLAIMS
+from analysis.measures.metric_names import GREEDY, SAMPLED
 from analysis.measures.statistics import Interval
 from analysis.measures.study_changes import START
 from recast_sim.runs import RunError, RunWriter

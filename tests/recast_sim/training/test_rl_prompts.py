@@ -69,8 +69,8 @@ def test_anchors_come_from_the_log_or_from_what_is_rewarded() -> None:
     prompts = torch.arange(64)
     config = SignalConfig(anchor_choice="random")
     of_log, of_reward = (
-        roll_out(small_base(), world, prompts, 8, "iid", config, torch_generator(0), anchors=anchors)
-        for anchors in ("log", "reward")
+        roll_out(small_base(), world, prompts, 8, "iid", config, torch_generator(0), anchor_source=source)
+        for source in ("log", "reward")
     )
     assert torch.equal(of_log.anchor_leaf_P, world.train.target_NT[:64, 0])
     assert (of_reward.anchor_leaf_P[:, None] == world.train.reward_NR[:64]).any(1).all()
@@ -81,8 +81,8 @@ def test_anchors_come_from_the_log_or_from_what_is_rewarded() -> None:
 
 
 def test_an_unknown_source_of_anchors_is_refused() -> None:
-    with pytest.raises(TrainingError, match=r"TrainingConfig\.anchors: 'nowhere'"):
-        dataclasses.replace(CONFIG, anchors="nowhere")
+    with pytest.raises(TrainingError, match=r"TrainingConfig\.anchor_source: 'nowhere'"):
+        dataclasses.replace(CONFIG, anchor_source="nowhere")
 
 
 @pytest.mark.parametrize("normaliser", ["groups", "active_rows"])
