@@ -85,6 +85,7 @@ def test_a_ground_truth_without_an_sid_is_an_error() -> None:
 def test_the_width_of_a_constructor_bounds_its_rows(constructor: Any) -> None:
     P, G = 6, 12
     rewards = torch.rand(P, G, generator=torch.Generator().manual_seed(1)).gt(0.8).float()
+    rewards[0] = 1.0  # a constructor of hits alone is at its width where every row is a hit
     signal = construct(constructor, rewards, rewards / 2, has_anchor_P=torch.ones(P, dtype=torch.bool))
     rows_P = (signal.plan.rows_N // signal.group_size).bincount(minlength=P)
     assert int(rows_P.max()) == update_width(constructor, SignalConfig(), G)
