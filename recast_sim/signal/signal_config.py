@@ -35,7 +35,6 @@ _POSITIVE = (
     "lens_alpha",
     "zvp_alpha",
     "reward_temperature",
-    "mixture_gamma",
 )
 _NOT_NEGATIVE = (
     "mean_eps",
@@ -46,6 +45,7 @@ _NOT_NEGATIVE = (
     "nll_weight",
     "ada_tau",
     "listwise_weight",
+    "mixture_gamma",
 )
 _WHOLE = {"pass_k": 1, "care_negatives": 1, "sdpo_negatives": 1, "pods_width": 2}
 
@@ -84,8 +84,9 @@ class SignalConfig:
         nll_weight: weight of supervision in grpo_sr (arXiv 2604.14878; default ours).
         ada_tau: ada_grpo trains on rollouts where this share of them is likelier than the target (arXiv 2606.08480; default
             ours).
-        mixture_gamma: mixture_anchor weighs the anchor by pi / (pi + mixture_gamma) (ours).
-        listwise_weight: weight of the softmax over anchor and misses in beam_listwise (ours).
+        mixture_gamma: mixture_anchor and composite weigh the anchor by pi / (pi + mixture_gamma) (ours); 0 is plain supervision.
+        listwise_weight: weight of the softmax over anchor and misses in beam_listwise and composite (ours).
+        hit_share: composite's share of the group's own hits, in [0, 1]; the rest is the target's (ours).
         tie_rule: which of several equally good rows is taken; "random" needs a generator, "highest_logprob" log-probs.
         anchor_choice: which of a prompt's targets becomes the anchor.
         anchor_weighting: factor on an anchor's row, which no policy sampled: "ratio_one" (1, as the paper),
@@ -133,6 +134,7 @@ class SignalConfig:
     ada_tau: float = 0.5
     mixture_gamma: float = 5e-4
     listwise_weight: float = 1.0
+    hit_share: float = 0.0
     tie_rule: TieRule = "first"
     anchor_choice: AnchorChoice = "first"
     anchor_weighting: AnchorWeighting = "ratio_one"
@@ -159,6 +161,7 @@ class SignalConfig:
         _require(self.window_low < 1, "window_low", self.window_low, "must be below 1")
         _require(self.window_low + self.window_span <= 1, "window_span", self.window_span, "must end the window at 1 or below")
         _require(0 < self.chord_mu < 1, "chord_mu", self.chord_mu, "must lie in (0, 1)")
+        _require(0 <= self.hit_share <= 1, "hit_share", self.hit_share, "must lie in [0, 1]")
         _require(0 < self.anchor_floor <= 1, "anchor_floor", self.anchor_floor, "must lie in (0, 1]")
 
 

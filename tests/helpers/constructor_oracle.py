@@ -496,6 +496,22 @@ def beam_listwise(group: Group, config: Any) -> None:
     group.drop_zeros()
 
 
+def composite(group: Group, config: Any) -> None:
+    natural = group.hits(config)
+    beam_listwise(group, config)
+    numbers = {g: row[0] for g, row in group.numbers.items()}
+    if group.slot >= 0:
+        chance, share = math.exp(group.anchor_logprob), config.hit_share
+        factor = chance / (chance + config.mixture_gamma) if config.mixture_gamma else 1.0
+        light = 0.0 if natural else share * config.w_anchor
+        numbers[group.slot] = numbers.get(group.slot, 0.0) - 1 + factor * (1 - share + light)
+        if not numbers[group.slot]:  # no place for an anchor that would get nothing
+            group.live, group.slot = group.live[:-1], -1
+    group.keep(numbers | {g: config.hit_share * group.reward[g] for g in natural})
+    group.weight = 1.0
+    group.drop_zeros()
+
+
 def near_miss(group: Group, config: Any) -> None:
     recast(group, config)
     if group.negative in group.numbers:
@@ -700,7 +716,7 @@ def _each(oracle: Callable[[Group, Any], None]) -> Callable[[list[Group], Any], 
 _BY_GROUP = {
     **{f.__name__: f for f in (grpo, dr_grpo, rloo, dapo, max_rl, pass_at_k, ngrpo, rank_reward, pods, add_gt, two_grpo, care)},
     **{f.__name__: f for f in (luffy, visurf, wpauc, repair_only, recast, sft, sft_hard_negative, s_dpo, tempered_anchor)},
-    **{f.__name__: f for f in (mixture_anchor, hits_light_anchor, beam_listwise)},
+    **{f.__name__: f for f in (mixture_anchor, hits_light_anchor, beam_listwise, composite)},
     **{f.__name__: f for f in (hybrid, grpo_anchor, rloo_anchor, near_miss, sapo, sibling, sibling_grpo, recast_masked)},
     **{f.__name__: f for f in (recast_diverging, dft, rl_zvp, chord, deepest_level, lens, exp_reward_sft, grpo_sr, ada_grpo)},
     "boundary_only": boundary,

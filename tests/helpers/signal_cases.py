@@ -50,6 +50,7 @@ SHIPPED = (  # every row of the table, and ours
     "mixture_anchor",
     "hits_light_anchor",
     "beam_listwise",
+    "composite",
     "hybrid",
     "grpo_anchor",
     "rloo_anchor",
@@ -72,7 +73,7 @@ SAME_ROWS = tuple(n for n in SHIPPED if not get_constructor(n).appends)  # the s
 LEVEL_WISE = tuple(n for n in SHIPPED if get_constructor(n).level_wise)
 BATCHWISE = ("reinforce_pp", "reinforce_pp_baseline", "gpg", "bnpo", "spo")  # a group depends on its neighbours
 BY_SLOT = ("add_gt", "luffy", "two_grpo")  # the order of a group's rows matters
-OWN_ANCHOR_WEIGHT = ("luffy", "tempered_anchor", "mixture_anchor")
+OWN_ANCHOR_WEIGHT = ("luffy", "tempered_anchor", "mixture_anchor", "composite")
 CENTRED = (
     *("grpo", "dr_grpo", "rloo", "dapo", "max_rl", "pods", "add_gt", "repair_only", "reinforce_pp_baseline", "gpg"),
     *("pass_at_k", "rank_reward", "two_grpo", "luffy", "visurf", "wpauc", "s_dpo", "sapo", "deepest_level", "lens"),

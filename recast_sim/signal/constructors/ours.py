@@ -4,7 +4,7 @@ from recast_sim.signal.group_state import GroupState
 from recast_sim.signal.registry import register
 from recast_sim.signal.steps.advantage import leave_one_out, signed, standardised
 from recast_sim.signal.steps.anchor_weight import mixed, tempered
-from recast_sim.signal.steps.beside_anchor import with_list_of_misses
+from recast_sim.signal.steps.beside_anchor import supervision_list_and_hits, with_list_of_misses
 from recast_sim.signal.steps.pair import anchor_alone, boundary_contrast, rescue_with_anchor, soften_near_misses
 from recast_sim.signal.steps.repair import inject_last, inject_target, repair_all_zero
 from recast_sim.signal.steps.support import keep_nonzero
@@ -60,6 +60,20 @@ def hits_light_anchor(state: GroupState) -> GroupState:
 def beam_listwise(state: GroupState) -> GroupState:
     """Supervision on the target, and a softmax over the target and the group's misses."""
     return keep_nonzero(with_list_of_misses(inject_last(state)))
+
+
+@register(
+    "composite",
+    source="recast",
+    width="G + 1",
+    all_zero="repaired",
+    anchors="always",
+    needs=("logprob_PG", "anchor_logprob_P"),
+    appends=True,
+)
+def composite(state: GroupState) -> GroupState:
+    """mixture_anchor, beam_listwise and hits_light_anchor in one, with the numbers at which it is plain supervision."""
+    return keep_nonzero(supervision_list_and_hits(inject_last(state)))
 
 
 @register("hybrid", source="recast", width="2", all_zero="target", anchors="all_zero", structural=True)

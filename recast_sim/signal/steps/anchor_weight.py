@@ -33,8 +33,15 @@ def mixed(state: GroupState) -> GroupState:
     That is the likelihood of a target that was replaced by one of Y items with probability eps, at mixture_gamma
     eps / ((1 - eps) Y): a target that the policy finds impossible is taken for a wrong label.
     """
-    probability = anchor_logprob(state).exp()
-    return replace(state, anchor_weight_P=probability / (probability + state.config.mixture_gamma))
+    return replace(state, anchor_weight_P=mixture_factor(state))
+
+
+def mixture_factor(state: GroupState) -> Tensor:
+    """pi / (pi + mixture_gamma) of each prompt's anchor, (P,); 1 at mixture_gamma 0, whatever pi is, and never quite 0."""
+    logprob_P = anchor_logprob(state)
+    log_gamma = torch.tensor(state.config.mixture_gamma, dtype=logprob_P.dtype, device=logprob_P.device).log()
+    limits = torch.finfo(logprob_P.dtype)
+    return (logprob_P.clamp(min=limits.min) - log_gamma).sigmoid().clamp(min=limits.tiny)
 
 
 def anchor_weight(state: GroupState, before: GroupState) -> Tensor | None:

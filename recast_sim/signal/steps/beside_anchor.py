@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from recast_sim.signal.group_state import GroupState
-from recast_sim.signal.steps.anchor_weight import anchor_logprob
+from recast_sim.signal.steps.anchor_weight import anchor_logprob, mixture_factor
 from recast_sim.signal.steps.pick import rows_mask
 
 
@@ -26,13 +27,36 @@ def with_list_of_misses(state: GroupState) -> GroupState:
     Raises:
         SignalError: no `logprob_PG` or no `anchor_logprob_P`.
     """
-    anchor_PG, weight = rows_mask(state.anchor_slot_P, state.rewards_PG.shape[1]), state.config.listwise_weight
-    logprob_PG = torch.where(anchor_PG, anchor_logprob(state)[:, None], state.given("logprob_PG", "lists the misses by it"))
-    listed_PG = anchor_PG | (state.misses_PG & (state.anchor_slot_P >= 0)[:, None])
-    lowest = torch.finfo(logprob_PG.dtype).min / 2
-    share_PG = logprob_PG.clamp(min=lowest).masked_fill(~listed_PG, -torch.inf).softmax(1).masked_fill(~listed_PG, 0.0)
-    numbers_PG = torch.where(anchor_PG, 1 + weight * (1 - share_PG), -weight * share_PG)
-    return replace(state, advantages_PG=numbers_PG.masked_fill(~listed_PG, 0.0))
+    anchor_PG, list_PG = _list_of_misses(state)
+    return replace(state, advantages_PG=anchor_PG + list_PG)
+
+
+def supervision_list_and_hits(state: GroupState) -> GroupState:
+    """Supervision by log(pi + mixture_gamma), the softmax over the anchor and the misses, and the group's own hits, mixed. Ours.
+
+    The supervised part on the anchor's row is pi / (pi + mixture_gamma) times 1 - hit_share, and w_anchor hit_share more in a
+    group without a hit; a hit gets hit_share times its reward; the list is that of `with_list_of_misses`. At hit_share 0,
+    mixture_gamma 0 and listwise_weight 0 it is plain supervision, at hit_share 1 and both others 0 hits_light_anchor.
+
+    Raises:
+        SignalError: no `logprob_PG` or no `anchor_logprob_P`.
+    """
+    share = state.config.hit_share
+    anchor_PG, list_PG = _list_of_misses(state)
+    hits_PG = state.hits_PG & ~anchor_PG
+    light_P = share * state.config.w_anchor * ~hits_PG.any(1)
+    supervised_P = mixture_factor(state) * (1 - share + light_P)
+    numbers_PG = supervised_P[:, None] * anchor_PG + list_PG + torch.where(hits_PG, share * state.rewards_PG, 0.0)
+    idle_PG = anchor_PG & (numbers_PG == 0)  # an anchor that would get nothing is not there
+    return replace(
+        state,
+        rewards_PG=state.rewards_PG.masked_fill(idle_PG, 0.0),
+        valid_PG=state.valid_PG & ~idle_PG,
+        active_PG=state.active_PG & ~idle_PG,
+        anchor_slot_P=state.anchor_slot_P.masked_fill(idle_PG.any(1), -1),
+        advantages_PG=numbers_PG,
+        anchor_weight_P=torch.ones_like(supervised_P),
+    )
 
 
 def gated_by_difficulty(state: GroupState) -> GroupState:
@@ -51,3 +75,13 @@ def gated_by_difficulty(state: GroupState) -> GroupState:
     hard_P1 = likelier.sum(1, keepdim=True) >= state.config.ada_tau * sampled.sum(1, keepdim=True)
     hard_P1 |= (state.anchor_slot_P < 0)[:, None]
     return replace(state, advantages_PG=state.advantages_PG * hard_P1)
+
+
+def _list_of_misses(state: GroupState) -> tuple[Tensor, Tensor]:
+    """Which row is the anchor's, and the numbers of the softmax over the anchor and the misses, (P, G) each."""
+    anchor_PG, weight = rows_mask(state.anchor_slot_P, state.rewards_PG.shape[1]), state.config.listwise_weight
+    logprob_PG = torch.where(anchor_PG, anchor_logprob(state)[:, None], state.given("logprob_PG", "lists the misses by it"))
+    listed_PG = anchor_PG | (state.misses_PG & (state.anchor_slot_P >= 0)[:, None])
+    lowest = torch.finfo(logprob_PG.dtype).min / 2
+    share_PG = logprob_PG.clamp(min=lowest).masked_fill(~listed_PG, -torch.inf).softmax(1).masked_fill(~listed_PG, 0.0)
+    return anchor_PG, weight * (anchor_PG.to(share_PG.dtype) - share_PG)

@@ -58,6 +58,8 @@ VARIANTS = (  # beside the defaults
         "w_minus": 0.0,
     },
     {"chord_mu": 0.6, "nll_weight": 2.0, "ada_tau": 0.25, "luffy_gamma": 0.7, "w_anchor": 1.7, "anchor_floor": 0.4},
+    {"hit_share": 0.6, "mixture_gamma": 0.0, "listwise_weight": 0.0},
+    {"hit_share": 1.0, "mixture_gamma": 0.02, "listwise_weight": 0.4},
 )
 
 
