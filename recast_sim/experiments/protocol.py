@@ -19,6 +19,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from recast_sim.comparing import Method, comparison_seeds, parse_method, rate_rows
 from recast_sim.configio import AtLeastOne, Checked
+from recast_sim.experiments.choosing import Choice, choose
 from recast_sim.experiments.tuning import Scores, Trial, Tuned, tune
 from recast_sim.experiments.world_setting import Setting, calibrate_setting, draw_world, load_world
 from recast_sim.runs import RunError, atomic_file
@@ -54,6 +55,7 @@ class Protocol(Checked, error=TrainingError):
         seeds: reported worlds of a setting.
         tuning_seeds: worlds that only choose the learning rates.
         metrics: each gets its own tuned rate. "pass_at_1_greedy" is the paper's; cooling alone moves "pass_at_1_sampled".
+        choices: methods beside these, whose numbers are chosen in each setting by the first metric on the tuning worlds.
     """
 
     methods: AtLeastOne[str] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
@@ -61,11 +63,15 @@ class Protocol(Checked, error=TrainingError):
     seeds: PositiveInt = 20
     tuning_seeds: PositiveInt = 4
     metrics: AtLeastOne[Metric] = METRICS
+    choices: tuple[Choice, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         parsed = self.parsed()
-        names = [method.name for method in parsed]
+        names = [method.name for method in parsed] + [choice.name for choice in self.choices]
+        self.candidates()
+        if len(set(names)) < len(names):
+            raise TrainingError(f"Protocol.choices: the names of methods and choices must differ, got {names}")
         for method in parsed:
             if method.rate_of and method.rate_of not in names:
                 raise TrainingError(
@@ -76,11 +82,16 @@ class Protocol(Checked, error=TrainingError):
         """The methods, checked."""
         return [parse_method(line, TrainingConfig(), without=("learning_rate",), may_follow=True) for line in self.methods]
 
+    def candidates(self) -> dict[str, Method]:
+        """What the choices choose among, checked, by line."""
+        lines = [line for choice in self.choices for line in (choice.fallback, *choice.candidates)]
+        return {line: parse_method(line, TrainingConfig(), without=("learning_rate",)) for line in lines}
+
 
 def run_protocol(
     settings: Mapping[str, Setting], protocol: Protocol, seed: int, root: Path, submit: Submit, skip_failed: bool = False
 ) -> None:
-    """Compare the methods in every setting; writes worlds, tuning, rates and runs (parquet) in `root`.
+    """Compare the methods in every setting; writes worlds, tuning, choices, rates and runs (parquet) in `root`.
 
     Args:
         settings: by name; methods get the same worlds seeds in each.
@@ -96,28 +107,48 @@ def run_protocol(
         return Job((root.name, "run", name, method.name, rate, s), train_run, (root, settings[name], method, rate, s))
 
     methods = {method.name: method for method in protocol.parsed()}
+    tried = methods | protocol.candidates()
 
     def try_out(trials: Sequence[Trial]) -> list[Scores]:
-        jobs = [run_job(name, methods[m], rate, s) for (name, m), rate in trials for s in tuning]
+        jobs = [run_job(name, tried[m], rate, s) for (name, m), rate in trials for s in tuning]
         runs = iter(submit(f"{root.name}: tuning rates", jobs))
         of_trial = [[next(runs) for _ in tuning] for _ in trials]
         return [{metric: [tuning_score(run, metric) for run in found] for metric in protocol.metrics} for found in of_trial]
 
-    places = [(name, m.name) for name in settings for m in methods.values() if not m.rate_of]
+    places = [(name, line) for name in settings for line, m in tried.items() if not m.rate_of]
     tuned = tune(places, protocol.metrics, protocol.learning_rates, try_out)
     rates, grids = dict(tuned.rates), dict(tuned.grids)
     for name, m in ((name, m) for name in settings for m in methods.values() if m.rate_of):
         rates |= {(name, m.name, metric): rates[name, m.rate_of, metric] for metric in protocol.metrics}
         grids[name, m.name] = grids[name, m.rate_of]
-    final = dict.fromkeys(
-        (name, s, m, rates[name, m, k]) for name in settings for s in reported for m in methods for k in protocol.metrics
-    )
-    keys = [(name, methods[m], lr, s) for name, s, m, lr in final]
-    runs = submit(f"{root.name}: reported runs", [run_job(*run) for run in keys])
+    choices = [
+        (name, choice, _chosen(tuned, name, choice, protocol.metrics[0])) for name in settings for choice in protocol.choices
+    ]
+    line_of = {(name, m): m for name in settings for m in methods}
+    for name, choice, rows in choices:
+        line = line_of[name, choice.name] = next(row["line"] for row in rows if row["chosen"])
+        rates |= {(name, choice.name, metric): rates[name, line, metric] for metric in protocol.metrics}
+        grids[name, choice.name] = grids[name, line]
+    final = dict.fromkeys((*key, rates[*key, metric], s) for key in line_of for metric in protocol.metrics for s in reported)
+    jobs = {(name, m, lr, s): run_job(name, tried[line_of[name, m]], lr, s) for name, m, lr, s in final}
+    found = dict(zip(jobs, submit(f"{root.name}: reported runs", list(jobs.values())), strict=True))
     _write(root / "worlds.parquet", [_world_row(name, info) for (name, _), info in zip(worlds, drawn, strict=True)])
     _write(root / "tuning.parquet", _tuning_rows(tuned, tuning))
-    _write(root / "rates.parquet", rate_rows(rates, list(methods.values()), grids))
-    _write(root / "runs.parquet", [row for run, result in zip(keys, runs, strict=True) for row in _run_rows(run, result)])
+    if choices:
+        rows_of = [{"setting": name, "choice": choice.name, **row} for name, choice, rows in choices for row in rows]
+        _write(root / "choices.parquet", rows_of)
+    named = [
+        *methods.values(),
+        *(Method(choice.name, tried[choice.candidates[0]].constructor, {}) for choice in protocol.choices),
+    ]
+    of_named = {key: rate for key, rate in rates.items() if key[:2] in line_of}
+    _write(root / "rates.parquet", rate_rows(of_named, named, grids))
+    _write(root / "runs.parquet", [row for run, result in found.items() for row in _run_rows(run, result)])
+
+
+def _chosen(tuned: Tuned, setting: str, choice: Choice, metric: str) -> list[dict[str, Any]]:
+    lines = (choice.fallback, *choice.candidates)
+    return choose(choice, {m: tuned.scores[(setting, m), tuned.rates[setting, m, metric]][metric] for m in lines})
 
 
 def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: int) -> dict[str, Any]:
@@ -207,9 +238,9 @@ def _world_job(root: Path, setting: Setting, knobs: dict[str, Any], seed: int) -
     return Job(names, draw_world, (worlds_folder(root, setting), setting, knobs, seed))
 
 
-def _run_rows(run: tuple[str, Method, float, int], result: dict[str, Any]) -> list[dict[str, Any]]:
+def _run_rows(run: tuple[str, str, float, int], result: dict[str, Any]) -> list[dict[str, Any]]:
     name, method, rate, seed = run
-    return [{"setting": name, "method": method.name, "learning_rate": rate, "seed": seed, **row} for row in result["evals"]]
+    return [{"setting": name, "method": method, "learning_rate": rate, "seed": seed, **row} for row in result["evals"]]
 
 
 def _tuning_rows(tuned: Tuned, seeds: Sequence[int]) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ class SignalConfig:
         nll_weight: weight of supervision in grpo_sr (arXiv 2604.14878; default ours).
         ada_tau: ada_grpo trains on rollouts where this share of them is likelier than the target (arXiv 2606.08480; default
             ours).
-        mixture_gamma: mixture_anchor and composite weigh the anchor by pi / (pi + mixture_gamma) (ours); 0 is plain supervision.
+        mixture_gamma: mixture_anchor and composite weigh the anchor by pi / (pi + mixture_gamma) (ours); 0: sft.
         listwise_weight: weight of the softmax over anchor and misses in beam_listwise and composite (ours).
         hit_share: composite's share of the group's own hits, in [0, 1]; the rest is the target's (ours).
         tie_rule: which of several equally good rows is taken; "random" needs a generator, "highest_logprob" log-probs.

@@ -32,7 +32,7 @@ def with_list_of_misses(state: GroupState) -> GroupState:
 
 
 def supervision_list_and_hits(state: GroupState) -> GroupState:
-    """Supervision by log(pi + mixture_gamma), the softmax over the anchor and the misses, and the group's own hits, mixed. Ours.
+    """Supervision by log(pi + mixture_gamma), the softmax over the anchor and the misses, and the group's own hits. Ours.
 
     The supervised part on the anchor's row is pi / (pi + mixture_gamma) times 1 - hit_share, and w_anchor hit_share more in a
     group without a hit; a hit gets hit_share times its reward; the list is that of `with_list_of_misses`. At hit_share 0,

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from analysis.measures.comparison import Comparison
+from recast_sim.experiments.choosing import Choice
 from recast_sim.experiments.protocol import METRICS, EvaluationLog, Protocol, final_score, run_protocol, tuning_score
 from recast_sim.experiments.world_setting import Setting
 from recast_sim.runs import RunError
@@ -142,3 +143,16 @@ def test_the_log_averages_between_evaluations_and_keeps_no_checkpoint() -> None:
     assert tuning_score({"evals": log.rows, "failed": "diverged"}, "calibrated_log_likelihood") == -np.inf
     with pytest.raises(RunError, match="checkpoint_every"):
         log.checkpoint(3)
+
+
+def test_a_choice_is_run_and_reported_as_its_line(tmp_path: Path) -> None:
+    hard = Choice("hard", "recast", ("sft",))  # one of the two, whichever it is
+    protocol = Protocol(("sft", "recast"), (0.01, 0.1), seeds=2, tuning_seeds=2, metrics=PROTOCOL.metrics, choices=(hard,))
+    found = compare(tmp_path, 1, {"tiny": TINY}, protocol)
+    rows = pl.read_parquet(tmp_path / "methods" / "choices.parquet")
+    assert rows["line"].to_list() == ["recast", "sft"]
+    (line,) = rows.filter("chosen")["line"]
+    assert found.methods == ["sft", "recast", "hard"]
+    for metric in found.metrics:
+        assert found.rate("tiny", "hard", metric) == found.rate("tiny", line, metric)
+        assert np.array_equal(found.curves("tiny", "hard", metric).scores_SE, found.curves("tiny", line, metric).scores_SE)
