@@ -17,8 +17,8 @@ from recast_sim.commandline import run_command
 from recast_sim.runs import RunError
 from recast_sim.runs.sweep import SweepError
 from recast_sim.signal import SignalError
-from recast_sim.training.loop import TrainingError
 from recast_sim.training.plan_update import UpdateError
+from recast_sim.training.training_config import TrainingError
 from recast_sim.world.calibration import CalibrationError
 from recast_sim.world.environment import WorldError
 from recast_sim.world.policy import PolicyError

@@ -14,7 +14,7 @@ from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.exact.instrument import BATCHES, GradientReport, gradient_reports
 from recast_sim.runs import RunWriter, atomic_file, write_json
 from recast_sim.signal import get_constructor
-from recast_sim.training.loop import TrainingConfig, TrainingError
+from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.world.calibration import calibrate
 from recast_sim.world.environment import Environment, EnvironmentConfig, make_environment
 from recast_sim.world.policy import PolicyConfig, TreePolicy

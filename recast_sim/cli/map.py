@@ -13,7 +13,7 @@ from recast_sim.experiments.protocol import Protocol, run_protocol
 from recast_sim.experiments.world_setting import Setting
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import open_sweep
-from recast_sim.training.loop import TrainingError
+from recast_sim.training.training_config import TrainingError
 
 
 @dataclass(frozen=True)

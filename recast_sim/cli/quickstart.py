@@ -15,7 +15,7 @@ from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folde
 from recast_sim.experiments.world_setting import Setting, load_world
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import Job, open_sweep
-from recast_sim.training.loop import TrainingConfig
+from recast_sim.training.training_config import TrainingConfig
 
 COMPARED = ("grpo", "repair_only", "boundary_only", "recast", "sft")
 REGIME = (0.85, 0.13, 0.02)

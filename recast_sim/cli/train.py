@@ -9,7 +9,8 @@ from recast_sim.cli.shared import finish, folder
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.configio import Checked
 from recast_sim.runs import RunWriter, read_run
-from recast_sim.training.loop import TrainingConfig, train
+from recast_sim.training.loop import train
+from recast_sim.training.training_config import TrainingConfig
 from recast_sim.world.environment import EnvironmentConfig, make_environment
 from recast_sim.world.learning import Start
 from recast_sim.world.policy import PolicyConfig

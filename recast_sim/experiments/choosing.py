@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import ttest_rel
 
 from recast_sim.configio import AtLeastOne, Checked
-from recast_sim.training.loop import TrainingError
+from recast_sim.training.training_config import TrainingError
 
 LEVEL = 0.05  # chance that chance alone leaves the fallback, in a setting where no candidate is better
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from recast_sim.configio import AtLeastOne, Checked, override
 from recast_sim.experiments.world_setting import Setting
-from recast_sim.training.loop import TrainingError
+from recast_sim.training.training_config import TrainingError
 
 Point = dict[str, Any]
 

@@ -24,8 +24,9 @@ from recast_sim.experiments.tuning import Scores, Trial, Tuned, tune
 from recast_sim.experiments.world_setting import Setting, calibrate_setting, draw_world, load_world
 from recast_sim.runs import RunError, atomic_file
 from recast_sim.runs.sweep import Job, Submit
-from recast_sim.training.loop import TrainingConfig, TrainingError, train
+from recast_sim.training.loop import train
 from recast_sim.training.plan_update import UpdateError
+from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.world.calibration import CalibrationError
 
 Metric = Literal[

@@ -14,7 +14,7 @@ from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
 from recast_sim.configio import Checked
 from recast_sim.runs import atomic_directory, write_json
 from recast_sim.runs.model_state import save_tensors
-from recast_sim.training.loop import TrainingConfig, TrainingError
+from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.world.calibration import calibrate, calibrate_hit_rate, hit_rates
 from recast_sim.world.environment import Environment, EnvironmentConfig, best_possible, make_environment
 from recast_sim.world.evaluation import evaluate

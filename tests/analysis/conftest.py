@@ -12,7 +12,7 @@ from pipeline_world import run_spread, write_recipe
 from recast_sim.cli.gradients import Gradients, GradientsConfig, compare_gradients
 from recast_sim.cli.train import RunConfig, Train, train_one
 from recast_sim.runs import RunWriter
-from recast_sim.training.loop import TrainingConfig
+from recast_sim.training.training_config import TrainingConfig
 from recast_sim.world.environment import EnvironmentConfig
 
 WORLD = EnvironmentConfig(items=40, sizes=(4, 4, 4), dim=6, train_prompts=256, heldout_prompts=64)

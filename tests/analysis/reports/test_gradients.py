@@ -16,7 +16,7 @@ from recast_sim.cli.gradients import COMPARED, Gradients, GradientsConfig, compa
 from recast_sim.configio import load_config
 from recast_sim.runs import RunError, read_run, write_json
 from recast_sim.signal import SignalConfig, SignalError
-from recast_sim.training.loop import TrainingConfig, TrainingError
+from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.world.environment import EnvironmentConfig
 from recast_sim.world.policy import PolicyConfig
 

@@ -5,7 +5,7 @@ import pytest
 
 from recast_sim.experiments.choosing import LEVEL, Choice, choose
 from recast_sim.experiments.protocol import Protocol
-from recast_sim.training.loop import TrainingError
+from recast_sim.training.training_config import TrainingError
 
 CHOICE = Choice("chosen", "sft", ("recast", "composite hit_share=1", "mixture_anchor"))
 LINES = (CHOICE.fallback, *CHOICE.candidates)

@@ -7,7 +7,7 @@ from recast_sim.experiments.map_cells import Axis, map_cells, named_settings
 from recast_sim.experiments.protocol import Protocol
 from recast_sim.experiments.world_setting import Setting
 from recast_sim.signal import SignalError
-from recast_sim.training.loop import TrainingConfig, TrainingError
+from recast_sim.training.training_config import TrainingConfig, TrainingError
 
 
 def test_a_line_sets_signal_objective_and_training() -> None:

@@ -13,7 +13,7 @@ from recast_sim.experiments.protocol import METRICS, EvaluationLog, Protocol, fi
 from recast_sim.experiments.world_setting import Setting
 from recast_sim.runs import RunError
 from recast_sim.runs.sweep import open_sweep
-from recast_sim.training.loop import TrainingConfig
+from recast_sim.training.training_config import TrainingConfig
 from recast_sim.world.calibration import CalibrationError
 from recast_sim.world.environment import EnvironmentConfig
 

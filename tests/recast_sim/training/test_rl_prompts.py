@@ -11,8 +11,10 @@ from worlds import SMALL, small_base, small_environment
 from recast_sim.experiments.protocol import EvaluationLog
 from recast_sim.signal import SignalConfig, get_constructor, plan_objective
 from recast_sim.signal.groups import signal_of
-from recast_sim.training.loop import TrainingConfig, TrainingError, rl_environment, train
+from recast_sim.training.loop import train
 from recast_sim.training.plan_update import _KeptRows, _mini_batches
+from recast_sim.training.rl_prompts import rl_environment
+from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.training.world_groups import roll_out
 from recast_sim.world.environment import make_environment
 from recast_sim.world.generators import torch_generator

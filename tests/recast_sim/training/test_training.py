@@ -9,8 +9,9 @@ from worlds import small_base, small_environment
 from recast_sim.runs import Run, RunWriter, read_run
 from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor, list_constructors
 from recast_sim.signal.groups import signal_of
-from recast_sim.training.loop import TrainingConfig, TrainingError, train
+from recast_sim.training.loop import train
 from recast_sim.training.plan_update import UpdateError, plan_gradient_norm, update
+from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.training.world_groups import draw_groups, roll_out
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.learning import Start

@@ -1,0 +1,72 @@
+"""The knobs of one run of the loop."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recast_sim.configio import Checked
+from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor
+from recast_sim.training.world_groups import AnchorSource
+from recast_sim.world.sampling import Sampler
+
+
+class TrainingError(ValueError):
+    """A bad training config; the message names the field, the value and the fix."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Checked, error=TrainingError):
+    """One run of the loop.
+
+    Attributes:
+        constructor: a registered constructor; `signal` holds its numbers and rules, `objective` clip and KL.
+        group_size: rollouts a prompt (the search width).
+        prompts_per_step: groups in a batch; `steps` batches, whose prompts are drawn with replacement.
+        passes: over the RL prompts, in a new order each time, in place of `steps`; 0 goes by `steps`.
+        fresh_share: share of the RL prompts that the base policy was not trained on; the environment must have as many.
+        anchor_source: what anchors are: the "log"'s targets, or what is rewarded ("reward").
+        optimiser, learning_rate: "adam" or "sgd"; the rate rises linearly over the first `warm_up` steps.
+        updates_per_batch: passes over one batch, each of `mini_batches` optimiser steps on parts of its groups (off-policy from
+            the second on).
+        sampler: "iid", "beam" or "stochastic_beam".
+        hint_levels: codes of the target that every rollout is given; the rest is drawn, and only the rest is trained (prefix
+            hints, after arXiv 2510.19807, where hints are text). Needs sampler "iid".
+        max_draws: batches drawn at most for one step by a constructor that redraws (dapo).
+        norm_like: rescale each gradient to the norm that this constructor's would have on the same groups; "" does not.
+        evaluate_every, checkpoint_every: in steps; 0 checkpoints never.
+    """
+
+    constructor: str = "recast"
+    signal: SignalConfig = field(default_factory=SignalConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    group_size: PositiveInt = 32
+    prompts_per_step: PositiveInt = 64
+    steps: PositiveInt = 100
+    passes: NonNegativeFloat = 0.0
+    fresh_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    anchor_source: AnchorSource = "log"
+    optimiser: Literal["adam", "sgd"] = "adam"
+    learning_rate: PositiveFloat = 0.003
+    warm_up: NonNegativeInt = 0
+    updates_per_batch: PositiveInt = 1
+    mini_batches: PositiveInt = 1
+    sampler: Sampler = "iid"
+    hint_levels: NonNegativeInt = 0
+    max_draws: PositiveInt = 10
+    norm_like: str = ""
+    evaluate_every: PositiveInt = 10
+    checkpoint_every: NonNegativeInt = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if get_constructor(self.constructor).compares and self.group_size == 1:
+            raise TrainingError(f"TrainingConfig.group_size: 1 is too small for {self.constructor}, which compares rollouts")
+        if self.norm_like:
+            get_constructor(self.norm_like)
+        if self.hint_levels and self.sampler != "iid":
+            raise TrainingError(f"TrainingConfig.hint_levels: {self.hint_levels} needs sampler 'iid', not {self.sampler!r}")
+
+    def batches(self, prompts: int) -> int:
+        """Steps of a run over so many RL prompts."""
+        return max(1, round(self.passes * prompts / self.prompts_per_step)) if self.passes else self.steps
