@@ -13,7 +13,7 @@ from recast_sim.signal import Signal, behind_hints, get_constructor
 from recast_sim.signal.groups import ScoredGroups, group_rows, signal_of, signal_row
 from recast_sim.training.constructor_inputs import ConstructorInputs
 from recast_sim.training.plan_update import plan_gradient_norm, update
-from recast_sim.training.rl_prompts import prompts_of_step, rl_environment
+from recast_sim.training.rl_prompts import groups_of_prompt, prompts_of_step, rl_environment
 from recast_sim.training.training_config import TrainingConfig
 from recast_sim.training.world_groups import draw_groups, roll_out
 from recast_sim.world.environment import Environment
@@ -60,8 +60,8 @@ def train(
     """
     optimiser = _optimiser(policy, config)
     constructor = behind_hints(get_constructor(config.constructor), config.hint_levels)
-    reference, environment = start.policy, rl_environment(start.environment, config.fresh_share)
-    steps = config.batches(len(environment.train.x_ND))
+    reference, environment = start.policy, rl_environment(start.environment, config)
+    steps = config.batches(len(start.environment.train.x_ND))
     inputs = ConstructorInputs(constructor, reference, environment)
     done, totals = _restore(writer, policy, optimiser, inputs)
     if done == 0:
@@ -104,13 +104,14 @@ def _groups_of_step(
 ) -> tuple[ScoredGroups, Signal]:
     def draw(attempt: int) -> ScoredGroups:
         generator = torch_generator(seed, "step", step, attempt)
-        prompt_P = prompts_of_step(len(environment.train.x_ND), config, seed, step, attempt, generator)
+        prompt_P = prompts_of_step(config, environment, seed, step, attempt, generator)
         how = (config.group_size, config.sampler, config.signal, generator, config.hint_levels, config.anchor_source)
         groups = roll_out(policy, environment, prompt_P, *how)
         return inputs.supply(groups, policy)
 
     of_step = derive_seed(seed, "signal", step)
-    groups = draw_groups(draw, inputs.constructor, config.signal, config.prompts_per_step, config.max_draws, of_step)
+    wanted = config.prompts_per_step * groups_of_prompt(config, environment)
+    groups = draw_groups(draw, inputs.constructor, config.signal, wanted, config.max_draws, of_step)
     return groups, signal_of(groups, inputs.constructor, config.signal, torch_generator(of_step))
 
 

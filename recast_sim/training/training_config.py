@@ -25,6 +25,8 @@ class TrainingConfig(Checked, error=TrainingError):
         prompts_per_step: groups in a batch; `steps` batches, whose prompts are drawn with replacement.
         passes: over the RL prompts, in a new order each time, in place of `steps`; 0 goes by `steps`.
         fresh_share: share of the RL prompts that the base policy was not trained on; the environment must have as many.
+        every_target: a prompt stands in its batch once for each of its targets, with that target as the anchor of a group of its
+            own: supervision on whole lists. Hits are still hits of any target. Needs anchor_source "log".
         anchor_source: what anchors are: the "log"'s targets, or what is rewarded ("reward").
         optimiser, learning_rate: "adam" or "sgd"; the rate rises linearly over the first `warm_up` steps.
         updates_per_batch: passes over one batch, each of `mini_batches` optimiser steps on parts of its groups (off-policy from
@@ -45,6 +47,7 @@ class TrainingConfig(Checked, error=TrainingError):
     steps: PositiveInt = 100
     passes: NonNegativeFloat = 0.0
     fresh_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    every_target: bool = False
     anchor_source: AnchorSource = "log"
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: PositiveFloat = 0.003
@@ -66,6 +69,10 @@ class TrainingConfig(Checked, error=TrainingError):
             get_constructor(self.norm_like)
         if self.hint_levels and self.sampler != "iid":
             raise TrainingError(f"TrainingConfig.hint_levels: {self.hint_levels} needs sampler 'iid', not {self.sampler!r}")
+        if self.every_target and self.anchor_source != "log":
+            raise TrainingError(
+                f"TrainingConfig.every_target: takes the log's targets, not anchor_source {self.anchor_source!r}; leave one out"
+            )
 
     def batches(self, prompts: int) -> int:
         """Steps of a run over so many RL prompts."""

@@ -3,7 +3,7 @@
 Every quantity is a parameter. Axes: I items, D context dimensions, N prompts, T targets of a prompt.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -98,6 +98,11 @@ class WorldPrompts:
     def take(self, rows: slice | Tensor) -> "WorldPrompts":
         """Some of the prompts."""
         return WorldPrompts(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def by_target(self) -> "WorldPrompts":
+        """Each prompt once for each of its targets, one after the other, with that one as its only target."""
+        rows = torch.arange(len(self.x_ND)).repeat_interleave(self.target_NT.shape[1])
+        return replace(self.take(rows), target_NT=self.target_NT.reshape(-1, 1))
 
     def joined(self, other: "WorldPrompts") -> "WorldPrompts":
         """These prompts and then others of the same kind."""

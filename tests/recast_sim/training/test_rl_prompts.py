@@ -13,7 +13,7 @@ from recast_sim.signal import SignalConfig, get_constructor, plan_objective
 from recast_sim.signal.groups import signal_of
 from recast_sim.training.loop import train
 from recast_sim.training.plan_update import _KeptRows, _mini_batches
-from recast_sim.training.rl_prompts import rl_environment
+from recast_sim.training.rl_prompts import prompts_of_step, rl_environment
 from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.training.world_groups import roll_out
 from recast_sim.world.environment import make_environment
@@ -58,12 +58,33 @@ def test_batches_that_cross_a_pass_lose_no_prompt() -> None:
 
 def test_rl_prompts_are_train_prompts_then_fresh_ones() -> None:
     world = make_environment(dataclasses.replace(SMALL, fresh_prompts=128), 0)
-    mixed = rl_environment(world, 0.5)
+    mixed = rl_environment(world, TrainingConfig(fresh_share=0.5))
     assert torch.equal(mixed.train.x_ND, torch.cat([world.train.x_ND[:128], world.fresh.x_ND]))
     assert torch.equal(mixed.train.reward_NR[128:], world.fresh.reward_NR)
-    assert torch.equal(rl_environment(world, 0.0).train.target_NT, world.train.target_NT)
+    assert torch.equal(rl_environment(world, TrainingConfig()).train.target_NT, world.train.target_NT)
     with pytest.raises(TrainingError, match=r"fresh_share: 1 of 256 prompts needs 256 fresh ones, the environment has 128"):
-        rl_environment(world, 1.0)
+        rl_environment(world, TrainingConfig(fresh_share=1.0))
+
+
+def test_every_target_of_a_list_gets_a_group_of_its_own_and_hits_stay_hits_of_any() -> None:
+    world = make_environment(dataclasses.replace(SMALL, targets=3), 0)
+    config = dataclasses.replace(CONFIG, every_target=True)
+    flat = rl_environment(world, config)
+    assert torch.equal(flat.train.target_NT[3:6, 0], world.train.target_NT[1])
+    assert torch.equal(flat.train.reward_NR[3:6], world.train.reward_NR[1].expand(3, -1))
+    drawn = prompts_of_step(config, flat, 0, 1, 0, torch_generator(0)).view(16, 3)
+    one = prompts_of_step(CONFIG, world, 0, 1, 0, torch_generator(0))
+    assert torch.equal(drawn, 3 * one[:, None] + torch.arange(3))  # the same prompts as with one target
+    in_order = dataclasses.replace(config, passes=1.0)
+    seen = torch.cat([prompts_of_step(in_order, flat, 0, step, 0, torch_generator(step)) for step in range(1, 17)])
+    assert torch.equal(seen.sort().values, torch.arange(3 * 256))
+    log = EvaluationLog()
+    train(copy.deepcopy(small_base()), Start(small_base(), small_environment()), config, 0, log)  # one target: nothing new
+    plain = EvaluationLog()
+    train(copy.deepcopy(small_base()), Start(small_base(), small_environment()), CONFIG, 0, plain)
+    assert [row["log_likelihood"] for row in log.rows] == [row["log_likelihood"] for row in plain.rows]
+    with pytest.raises(TrainingError, match="every_target: takes the log's targets"):
+        dataclasses.replace(config, anchor_source="reward")
 
 
 def test_anchors_come_from_the_log_or_from_what_is_rewarded() -> None:
