@@ -1,6 +1,6 @@
 """What simulator and trainer share of a comparison: methods as lines of text, tuning seeds, and the best rate of a grid.
 
-"recast"    "recast w_minus=0.3"    "grpo kl=0.001 clip_high=0.2"    "recast norm_like=grpo rate_of=grpo"
+"recast"    "recast w_minus=0.3"    "light: recast w_minus=0.3"    "grpo kl=0.001"    "recast norm_like=grpo rate_of=grpo"
 """
 
 import json
@@ -24,7 +24,7 @@ class Method:
     """A constructor and what is set otherwise than in the setting.
 
     Attributes:
-        name: the whole line.
+        name: what stands before a colon, else the whole line.
         changes: values by dotted key of the training config.
         rate_of: the method whose tuned learning rate this one takes; "" tunes its own.
     """
@@ -49,7 +49,7 @@ class Method:
 
 
 def parse_method(line: str, base: Any, without: Collection[str] = (), may_follow: bool = False) -> Method:
-    """Read a method from "constructor key=value ...".
+    """Read a method from "constructor key=value ...", or from "name: constructor key=value ...".
 
     Args:
         base: a training config; keys are its fields and those of its `signal` and `objective`. A field `constructor` gets the
@@ -63,12 +63,13 @@ def parse_method(line: str, base: Any, without: Collection[str] = (), may_follow
     """
     keys = _dotted_keys(base)
     known = keys.keys() - {"constructor", *without} | ({"rate_of"} if may_follow else set())
-    word, given = parse_line(line, known)
+    name, _, told = line.rpartition(":")
+    word, given = parse_line(told, known)
     rate_of, constructor = str(given.pop("rate_of", "")), get_constructor(word)
     changes = {keys[key]: value for key, value in given.items()}
     if "constructor" in keys:
         changes["constructor"] = constructor.name
-    method = Method(" ".join(line.split()), constructor, changes, rate_of)
+    method = Method(" ".join((name or told).split()), constructor, changes, rate_of)
     try:
         method.applied(base)  # a bad value fails here, before hours of work
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`recast-sim map`: where recast, grpo and plain supervision win, over a sweep of settings."""
+"""`recast-sim map`: which signal wins where, over a sweep of settings."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ import polars as pl
 
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
-from recast_sim.configio import Checked
+from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.experiments.map_cells import Axis, map_cells
 from recast_sim.experiments.protocol import Protocol, run_protocol
 from recast_sim.experiments.world_setting import Setting
@@ -25,27 +25,28 @@ class MapConfig(Checked, error=TrainingError):
         axes: each a slice; `points` are changes to the base by dotted key.
         grids: pairs of axes that are crossed.
         protocol: methods, grid of learning rates, seeds.
-        method: the method whose place is mapped; against: what it is held against.
+        pairs: what is held against what, each two names of methods or choices; "base" as the second is the policy before
+            training.
     """
 
     setting: Setting = field(default_factory=Setting)
     axes: tuple[Axis, ...] = ()
     grids: tuple[tuple[str, str], ...] = ()
     protocol: Protocol = field(default_factory=Protocol)
-    method: str = "recast"
-    against: tuple[str, ...] = ("grpo", "sft", "sft_hard_negative")
+    pairs: AtLeastOne[tuple[str, str]] = (("recast", "grpo"), ("recast", "sft"), ("grpo", "sft"), ("sft", "base"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        compared = [method.name for method in self.protocol.parsed()]
-        for name in (self.method, *self.against):
-            if name not in compared:
-                raise TrainingError(f"MapConfig.against: {name!r} is not among protocol.methods; add it there")
+        compared = [*(method.name for method in self.protocol.parsed()), *(choice.name for choice in self.protocol.choices)]
+        for mine, other in self.pairs:
+            for name in (mine, *({other} - {"base"})):
+                if name not in compared:
+                    raise TrainingError(f"MapConfig.pairs: {name!r} is not among protocol.methods; add it there")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Map(Sweeping):
-    """A table and heat maps of the log budget ratio of a method to others, over a sweep of settings.
+    """Tables and heat maps of how much better one method's final score is than another's, over a sweep of settings.
 
     Attributes:
         file: TOML file with the keys of the options; default recipes/map.toml.

@@ -25,8 +25,8 @@ class TrainingConfig(Checked, error=TrainingError):
         prompts_per_step: groups in a batch; `steps` batches, whose prompts are drawn with replacement.
         passes: over the RL prompts, in a new order each time, in place of `steps`; 0 goes by `steps`.
         fresh_share: share of the RL prompts that the base policy was not trained on; the environment must have as many.
-        every_target: a prompt stands in its batch once for each of its targets, with that target as the anchor of a group of its
-            own: supervision on whole lists. Hits are still hits of any target. Needs anchor_source "log".
+        every_target: a prompt stands in its batch once for each of its targets, which is the anchor of a group of its own:
+            supervision on whole lists. Hits are still hits of any target. Needs anchor_source "log".
         anchor_source: what anchors are: the "log"'s targets, or what is rewarded ("reward").
         optimiser, learning_rate: "adam" or "sgd"; the rate rises linearly over the first `warm_up` steps.
         updates_per_batch: passes over one batch, each of `mini_batches` optimiser steps on parts of its groups (off-policy from

@@ -31,7 +31,7 @@ def run_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     run_spread(recipe, "single", root / "real")
     curves = {"grpo": (0.1, 0.2, 0.3, 0.3, 0.3), "recast": (0.1, 0.4, 0.4, 0.4, 0.4), "sft": (0.1, 0.2, 0.2, 0.2, 0.2)}
     for kind in ("budget", "map"):
-        settings = {"method": "recast", "against": ["grpo", "sft"], "protocol": {"seeds": 5}}
+        settings = {"pairs": [["recast", "grpo"], ["recast", "sft"]], "protocol": {"seeds": 5}}
         writer = RunWriter.create(root / kind, kind, settings, 0)
         write_comparison(root / kind / "methods", {"one": curves})
         cells = [{"setting": "one", "x": "c", "x_label": "1", "y": "", "y_label": ""}]

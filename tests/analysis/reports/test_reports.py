@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from comparisons import METRICS, write_comparison
@@ -67,32 +68,40 @@ def test_parts_of_the_gain_are_one_controlled_change_each(tmp_path: Path) -> Non
     assert parts["all of recast"]["log10_budget_ratio"]["value"] < 0
 
 
-def test_map_cells_know_who_wins_and_when_nobody_gains(tmp_path: Path) -> None:
-    writer = RunWriter.create(tmp_path, "map", {"method": "recast", "against": ["grpo", "sft"], "protocol": {"seeds": 5}}, 0)
-    cells = [{"setting": s, "x": "c", "x_label": s, "y": "", "y_label": ""} for s in ("wins", "loses", "nobody", "gone")]
-    pl.DataFrame(cells).write_parquet(tmp_path / "cells.parquet")
+def test_map_cells_know_who_wins(tmp_path: Path) -> None:
+    pairs = [["recast", "grpo"], ["recast", "sft"], ["sft", "base"]]
+    writer = RunWriter.create(tmp_path, "map", {"pairs": pairs, "protocol": {"seeds": 5}}, 0)
+    cells = [{"setting": s, "x": "c", "x_label": s, "y": "", "y_label": ""} for s in ("wins", "loses", "gone")]
+    pl.DataFrame([*cells, cells[0] | {"x": "again"}]).write_parquet(tmp_path / "cells.parquet")
     curves = {
         "wins": {"grpo": SLOW, "recast": FAST, "sft": FAST},
-        "loses": {"grpo": FAST, "recast": SLOW, "sft": SLOW},
-        "nobody": {"grpo": FALLS, "recast": (0.2, 0.15, 0.1, 0.1, 0.1), "sft": FALLS},
+        "loses": {"grpo": FAST, "recast": SLOW, "sft": FALLS},
     }
     write_comparison(tmp_path / "methods", curves)
+    chosen = [
+        {"setting": "wins", "choice": "best", "line": line, "difference": 0.1, "p": 0.01, "chosen": c}
+        for line, c in (("sft", False), ("recast", True))
+    ]
+    pl.DataFrame(chosen).write_parquet(tmp_path / "methods" / "choices.parquet")
     writer.close()
     report = heat_map.report(tmp_path)
     summary = report.summary
     assert summary["missing"] == ["gone"]
-    rows = {(row["x_label"], row["against"]): row for row in summary["cells"] if row["metric"] == METRICS[0]}
-    assert rows["wins", "grpo"]["log10_budget_ratio"]["value"] < -0.3
-    assert rows["loses", "grpo"]["log10_budget_ratio"]["value"] == pytest.approx(
-        -rows["wins", "grpo"]["log10_budget_ratio"]["value"]
-    )
-    assert rows["wins", "grpo"]["significant"]
-    assert not rows["wins", "sft"]["significant"]
-    assert not rows["nobody", "grpo"]["someone_gains"]
+    rows = {(row["x"], row["x_label"], row["against"]): row for row in summary["cells"] if row["metric"] == METRICS[0]}
+    fast, slow = (np.mean(curve[-3:]) for curve in (FAST, SLOW))
+    assert rows["c", "wins", "grpo"]["gain"]["value"] == pytest.approx(fast / slow - 1)
+    assert rows["c", "loses", "grpo"]["gain"]["value"] == pytest.approx(slow / fast - 1)
+    assert rows["again", "wins", "grpo"]["gain"] == rows["c", "wins", "grpo"]["gain"]
+    assert rows["c", "wins", "grpo"]["significant"]
+    assert not rows["c", "wins", "sft"]["significant"]
+    assert rows["c", "loses", "base"]["gain"]["value"] < 0
+    whole = next(row for row in summary["pooled"] if row["metric"] == METRICS[0] and row["against"] == "grpo")
+    assert whole["gain"]["value"] == pytest.approx((fast / slow + slow / fast) / 2 - 1)
+    assert summary["settings"] == 2
     text = shown(report)
     assert "equal" in text
-    assert "(-)" in text
     assert "left out: gone" in text
+    assert "was chosen" in text
 
 
 def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ points = [{ "training.signal.w_minus" = 0.3 }]
     done = call(tmp_path, "map", 'grids = [["c", "w-"]]\n' + TINY + axes)
     assert done.returncode == 0, done.stderr
     assert "c 0.5, w- 0.3" in done.stdout
-    assert "vs sft_hard_negative" in done.stdout
+    assert "recast vs sft" in done.stdout
+    assert "own level numbers" in done.stdout
     assert (tmp_path / "map" / "slices.png").stat().st_size > 10_000
     assert (tmp_path / "map" / "grid-c-w-.png").stat().st_size > 10_000
 
@@ -119,7 +120,7 @@ def test_constructors_are_listed_from_the_code() -> None:
         ("budget", TINY.replace('"grpo", ', '"magic", '), "'magic' is not registered"),
         ("budget", "points = [{ convergance = 1 }]\n" + TINY, "key 'convergance': Setting has none"),
         ("map", 'grids = [["a", "b"]]\n' + TINY, "is no axis"),
-        ("map", 'against = ["dapo"]\n' + TINY, "'dapo' is not among protocol.methods"),
+        ("map", 'pairs = [["dapo", "sft"]]\n' + TINY, "'dapo' is not among protocol.methods"),
         ("claims", "ladders = 1\n" + TINY, "unknown key 'ladders'"),
     ],
 )

@@ -10,6 +10,14 @@ from recast_sim.signal import SignalError
 from recast_sim.training.training_config import TrainingConfig, TrainingError
 
 
+def test_a_method_may_have_a_name_of_its_own() -> None:
+    named, plain = Protocol(methods=("light: recast w_minus=0.3", "recast w_minus=0.3")).parsed()
+    assert (named.name, plain.name) == ("light", "recast w_minus=0.3")
+    assert named.changes == plain.changes
+    with pytest.raises(TrainingError, match="names of methods and choices must differ"):
+        Protocol(methods=("light: recast", "light: grpo"))
+
+
 def test_a_line_sets_signal_objective_and_training() -> None:
     line = "recast  w_minus=0.3 tie_rule=random kl=0.1 sampler=beam norm_like=grpo rate_of=grpo"
     (method,) = Protocol(methods=("grpo", line)).parsed()[1:]
