@@ -26,10 +26,10 @@ LEVELS = "_levels"  # of a metric at both sides' own numbers for the levels, whi
 _SHOWN = {"greedy_and_recall": (GREEDY, RECALL)}  # a metric that tunes, and those that it is read by
 _DISCOVERIES = 0.05  # share of false ones among the cells that are told from 0
 _NOTE = (
-    "Change of the final score (held-out, mean of the last three evaluations) from the second to the first of a pair "
-    "in the same worlds; means over {seeds} worlds, 95 % t intervals; (ns) not told from 0 at a false discovery rate of 5 % "
-    "over all settings, pairs and metrics; equal: the same scores. base: the policy before training. Own level numbers: both sides "
-    "at the numbers for their levels that fit validation prompts best, after training. Rates are tuned for each metric, method "
+    "Change of the final score (held-out, mean of the last three evaluations) from second to first of a pair in the same "
+    "worlds; means over {seeds} worlds, 95 % t intervals; (ns) not told from 0 at a false discovery rate of 5 % over all "
+    "settings, pairs and metrics; equal: the same scores. base: the policy before training. Own level numbers: both sides at "
+    "the numbers for their levels that fit validation prompts best, after training. Rates are tuned for each metric, method "
     "and setting on other worlds."
 )
 
