@@ -74,7 +74,7 @@ CLAIMS = (
         9,
         "The all-zero regime persists through baseline training; ReCast relieves it",
         "a figure",
-        f"grpo's all-zero share in the last tenth lies above {PERSISTS:g}; recast's minus grpo's lies below 0",
+        f"grpo's all-zero share in the last tenth of the steps lies above {PERSISTS:g}; recast's minus grpo's lies below 0",
     ),
     Claim(
         10,
@@ -86,12 +86,12 @@ CLAIMS = (
         11,
         "Boundary-focused updates stabilise optimisation",
         "a figure",
-        "relative gradient variance over grpo's lies below 1; the deepest fall of greedy Pass@1 minus grpo's below 0",
+        "minus grpo's, the noise's share of a step, the deepest fall of greedy Pass@1, norm spikes or the scatter lies below 0",
     ),
     Claim(
         12,
         "Repair alone can turn negative on a strong backbone",
         "an ablation",
-        "the interval of repair_only's relative gain over grpo lies below 0",
+        "the interval of repair_only's relative gain over grpo lies below 0; a strong backbone is a larger policy",
     ),
 )

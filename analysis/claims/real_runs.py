@@ -96,10 +96,10 @@ def _scale(found: StudyTables, metric: str) -> list[Row]:
 
 def _probed(methods: dict[str, list[Trajectory]], where: str) -> list[Row]:
     """Claim 11 where the gradients' noise was probed and their squared norm can be told from 0."""
-    noise = [np.array([_relative_variance(run) for run in methods[name]]) for name in ("recast", "grpo")]
-    if not all(np.isfinite(part).all() for part in noise):
+    recast, grpo = (np.array([_relative_variance(run) for run in methods[name]]) for name in ("recast", "grpo"))
+    if not (np.isfinite(recast).all() and np.isfinite(grpo).all()):
         return []
-    return [variance_row(noise[0] / noise[1], where)]
+    return [variance_row(recast, grpo, methods["grpo"][0].training["prompts_per_step"], where)]
 
 
 def _relative_variance(run: Trajectory) -> float:

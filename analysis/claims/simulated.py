@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from analysis.claims.curves import budget_row, dynamics, fall_row, gain_row, repair_row, scale_row, variance_row
+from analysis.claims.curves import budget_row, dynamics, gain_row, repair_row, scale_row, stability, variance_row
 from analysis.claims.measurement import Row, interval_words, judged, over_seeds, with_where
 from analysis.claims.paper import ALL_ZERO, NEAR
 from analysis.measures.budget_curves import gain
 from analysis.measures.comparison import Comparison
 from analysis.measures.metric_names import GREEDY
-from analysis.measures.trajectories import by_method, comparison_trajectories
+from analysis.measures.trajectories import Trajectory, by_method, comparison_trajectories
 from analysis.reports.report import Report, Table
 
 REGIMES = "85 % all-zero, 13 % single-hit, 2 % multi-hit"
@@ -45,16 +45,19 @@ def claims_rows(root: Path) -> list[Row]:
         for metric in found.metrics:
             recast, grpo = (found.curves(setting, name, metric) for name in ("recast", "grpo"))
             rows += [row_of(recast, grpo, f"{setting} base", metric) for row_of in (gain_row, budget_row)]
-        runs = by_method(run for run in comparison_trajectories(found, GREEDY) if run.setting == setting)
-        rows += dynamics(runs["recast"], runs["grpo"], f"{setting} base, rate tuned for {GREEDY}")
+        rows += stability(*_pair(found, setting), f"{setting} base")
         noise = gradients.filter(setting=setting).pivot(on="constructor", index="seed", values="variance").drop_nulls()
-        rows.append(variance_row((noise["recast"] / noise["grpo"]).to_numpy(), f"{setting} base"))
-        recast, grpo = (found.curves(setting, name, GREEDY) for name in ("recast", "grpo"))
-        rows.append(fall_row(recast, grpo, f"{setting} base"))
+        recast, grpo = (noise[name].to_numpy() for name in ("recast", "grpo"))
+        rows.append(variance_row(recast, grpo, gradients["groups_per_step"][0], f"{setting} base"))
+    if (root / "passes").exists():
+        passes = Comparison.read(root / "passes")
+        for setting in passes.settings:
+            rows += dynamics(*_pair(passes, setting), setting)
     if (root / "ladder").exists():
         ladder = Comparison.read(root / "ladder")
         rows += [_scale(ladder, metric) for metric in ladder.metrics]
-    return rows + [_repair_alone(found, "strong", metric) for metric in found.metrics]
+        rows += [_repair_alone(ladder, policy, metric) for metric in ladder.metrics for policy in ladder.settings]
+    return rows
 
 
 def _regime(found: Comparison, setting: str) -> Row:
@@ -70,4 +73,10 @@ def _scale(ladder: Comparison, metric: str) -> Row:
 
 def _repair_alone(found: Comparison, setting: str, metric: str) -> Row:
     repair, grpo = (found.curves(setting, name, metric) for name in ("repair_only", "grpo"))
-    return repair_row(gain(metric, [repair.finals_S], [grpo.finals_S]), f"{setting} base", metric)
+    return repair_row(gain(metric, [repair.finals_S], [grpo.finals_S]), f"policy {setting}, weak base", metric)
+
+
+def _pair(found: Comparison, setting: str) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Runs of recast and of grpo at the rates tuned for greedy Pass@1."""
+    runs = by_method(run for run in comparison_trajectories(found, GREEDY) if run.setting == setting)
+    return runs["recast"], runs["grpo"]

@@ -2,10 +2,12 @@
 
 import time
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import PositiveFloat, PositiveInt
 
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
@@ -28,7 +30,8 @@ class ClaimsConfig(Checked):
     Attributes:
         setting: calibrated to the paper's regime, once for each convergence.
         weak, strong: convergence of an under-trained and of a converged base policy.
-        ladder: capacities for the claim about model scale, smallest first, in one world calibrated for `setting.policy`.
+        ladder: capacities for the claims about model scale, smallest first, in one world calibrated for `setting.policy`.
+        passes: over `passes_prompts` train prompts, for the claims about what changes during training; both bases.
         protocol: grid, seeds; its methods must hold grpo, recast and repair_only.
     """
 
@@ -36,6 +39,8 @@ class ClaimsConfig(Checked):
     weak: float = 0.5
     strong: float = 1.0
     ladder: tuple[PolicyConfig, ...] = ()
+    passes: tuple[PositiveFloat, ...] = ()
+    passes_prompts: PositiveInt = 2048
     protocol: Protocol = field(default_factory=Protocol)
 
 
@@ -61,12 +66,26 @@ def claims(command: Claims) -> None:
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_protocol(starts, config.protocol, command.seed, root / "methods", submit)
         _gradients(root, starts, config.protocol, command.seed, submit)
+        if config.passes:
+            two = replace(config.protocol, methods=_CONSTRUCTORS, metrics=("pass_at_1_greedy",))
+            run_protocol(_passes(config, starts), two, command.seed, root / "passes", submit)
         if config.ladder:
-            two = replace(config.protocol, methods=_CONSTRUCTORS)
-            run_protocol(_ladder(config, command.seed, submit), two, command.seed, root / "ladder", submit)
+            run_protocol(_ladder(config, command.seed, submit), config.protocol, command.seed, root / "ladder", submit)
     found = claims_report(root)
     writer.close(summary=found.summary | {"seconds": round(time.perf_counter() - begun, 1)})
     finish(command, found.summary["claims"], found)
+
+
+def _passes(config: ClaimsConfig, starts: dict[str, Setting]) -> dict[str, Setting]:
+    """Settings that differ in their base and in how often RL goes over its prompts, twenty evaluations each."""
+    found = {}
+    for (name, start), passes in product(starts.items(), config.passes):
+        training = replace(start.training, passes=passes)
+        training = replace(training, evaluate_every=max(1, training.batches(config.passes_prompts) // 20))
+        environment = replace(start.environment, train_prompts=config.passes_prompts)
+        words = f"{name} base, {passes:g} passes over {config.passes_prompts} prompts"
+        found[words] = replace(start, environment=environment, training=training)
+    return found
 
 
 def _ladder(config: ClaimsConfig, seed: int, submit: Submit) -> dict[str, Setting]:
@@ -87,10 +106,11 @@ def _calibrate(setting: Setting, seed: int) -> dict[str, Any]:
 def _gradients(root: Path, settings: dict[str, Setting], protocol: Protocol, seed: int, submit: Submit) -> None:
     worlds = [(name, s) for name in settings for s in range(seed, seed + protocol.seeds)]
     jobs = [Job(("gradients", *world), _variances, (root, world[1], settings[world[0]])) for world in worlds]
+    groups = next(iter(settings.values())).training.prompts_per_step
     rows = [
-        {"setting": name, "seed": s, "constructor": constructor, "variance": variance}
+        {"setting": name, "seed": s, "constructor": c, "variance": variance, "groups_per_step": groups}
         for (name, s), found in zip(worlds, submit("gradients", jobs), strict=True)
-        for constructor, variance in found.items()
+        for c, variance in found.items()
     ]
     with atomic_file(root / "gradients.parquet") as temporary:
         pl.DataFrame(rows).write_parquet(temporary)

@@ -167,7 +167,7 @@ def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: i
 
 
 class EvaluationLog:
-    """Recorder of a sweep's run: evaluations in memory, with means of the steps since the last one and training seconds."""
+    """Recorder of a sweep's run: evaluations in memory, with means of the steps since the last one."""
 
     path = None
 
@@ -184,7 +184,8 @@ class EvaluationLog:
     def evaluation(self, row: Mapping[str, Any]) -> None:
         means = {k: float(np.mean([s[k] for s in self._steps])) if self._steps else None for k in _WATCHED}
         both = float((row["pass_at_1_greedy"] * row["recall_at_k"]) ** 0.5)
-        self.rows.append({**row, BOTH: both, **means, "seconds": self._seconds})
+        largest = max((s["gradient_norm"] for s in self._steps), default=None)
+        self.rows.append({**row, BOTH: both, **means, "gradient_norm_max": largest, "seconds": self._seconds})
         self._steps, self._mark = [], time.perf_counter()
 
     def groups(self, columns: Mapping[str, Any]) -> None:

@@ -37,6 +37,8 @@ def write_comparison(
             "sharpened": (score - scores[0]) / 4,
             "learned": 3 * (score - scores[0]) / 4,
             "before_all_zero": None if step == 0 else 0.9 - 0.1 * step * (method == "recast"),
+            "gradient_norm": None if step == 0 else 1.0,
+            "gradient_norm_max": None if step == 0 else 3.0 - (method == "recast"),
             "repaired": None if step == 0 else 0.9 - 0.1 * step,
         }
         for setting, methods in curves.items()

@@ -40,7 +40,7 @@ def write_claims(root: Path) -> Path:
     }
     write_comparison(root / "methods", curves)
     noise = [
-        {"setting": setting, "seed": seed, "constructor": name, "variance": variance}
+        {"setting": setting, "seed": seed, "constructor": name, "variance": variance, "groups_per_step": 64}
         for setting in curves
         for seed in range(5)
         for name, variance in (("grpo", 900.0), ("recast", 500.0))

@@ -112,7 +112,7 @@ def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:
     write_comparison(tmp_path / "methods", curves)
     write_comparison(tmp_path / "ladder", {"small": {"grpo": SLOW, "recast": SLOW}, "large": {"grpo": SLOW, "recast": FAST}})
     gradients = [
-        {"setting": setting, "seed": seed, "constructor": name, "variance": variance}
+        {"setting": setting, "seed": seed, "constructor": name, "variance": variance, "groups_per_step": 64}
         for setting in curves
         for seed in range(5)
         for name, variance in (("grpo", 900.0), ("recast", 500.0))
