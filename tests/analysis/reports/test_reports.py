@@ -110,7 +110,13 @@ def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:
         "strong": {"grpo": FAST, "recast": SLOW, "repair_only": SLOW},
     }
     write_comparison(tmp_path / "methods", curves)
-    write_comparison(tmp_path / "ladder", {"small": {"grpo": SLOW, "recast": SLOW}, "large": {"grpo": SLOW, "recast": FAST}})
+    rungs = {
+        "small": {"grpo": SLOW, "recast": SLOW, "repair_only": FAST},
+        "large": {"grpo": FAST, "recast": FAST, "repair_only": SLOW},
+    }
+    rungs["large"] |= {"grpo": (0.1, 0.35, 0.35, 0.35, 0.35)}
+    write_comparison(tmp_path / "ladder", rungs)
+    write_comparison(tmp_path / "passes", {"weak base, 3 passes": curves["weak"]}, metrics=("pass_at_1_greedy",))
     gradients = [
         {"setting": setting, "seed": seed, "constructor": name, "variance": variance, "groups_per_step": 64}
         for setting in curves
@@ -134,7 +140,13 @@ def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:
     assert verdicts[3, "strong", "4.1 % of the baseline's rollouts"] == "does not hold"
     assert by_claim[4] == {"holds", "not the paper's metric"}
     assert by_claim[10] == {"holds"}
-    assert by_claim[12] == {"holds", "not the paper's metric"}
+    alone = {row["setting"]: row["verdict"] for row in rows if row["claim"] == 12 and row["metric"] == "pass_at_1_greedy"}
+    assert [alone[next(k for k in alone if size in k)] for size in ("small", "large")] == ["does not hold", "holds where"]
+    (noise,) = (row for row in rows if row["claim"] == 11 and "weak" in row["setting"] and "noise" in row["setting"])
+    share = [v / 64 / (1 + v / 64) for v in (500.0, 900.0)]
+    assert noise["ours"] == pytest.approx(share[0] - share[1])
+    spikes = next(row for row in rows if row["claim"] == 11 and "largest gradient norm" in row["setting"])
+    assert spikes["ours"] == pytest.approx(np.log(2 / 3))
     strong = next(row for row in rows if row["claim"] == 3 and row["setting"].startswith("strong"))
     assert strong["ours"] == 1
     assert "censored in 5 of 5" in strong["setting"]
