@@ -21,15 +21,20 @@ BASES = ("base", "base_temperature", "base_level_weights")
 Values = list[NDArray[np.float64]]  # (S,) a setting
 
 
-def learning_rows(found: Comparison, metric: str) -> dict[str, dict[str, Any]]:
+def learning_rows(found: Comparison, metric: str, settings: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Figures of each method, with t intervals over worlds, after the three of the base policy.
 
     `greedy`, `recall`: relative change from the base policy; `greedy_levels`, `recall_levels`: the same with both policies at
     their own best numbers for the levels, a gain that no such number buys. `calibrated`: change of the calibrated
     log-likelihood, nats. `entropy`: mean, nats. `sampled`: change of sampled Pass@1 in units of the base policy's, and its
     parts `sharpened` and `learned`.
+
+    Args:
+        metric: every method at the rate tuned for it.
+        settings: means over these (default all).
     """
-    runs = {m: [list(found.frames(setting, m, metric).values()) for setting in found.settings] for m in found.methods}
+    settings = settings or found.settings
+    runs = {m: [list(found.frames(setting, m, metric).values()) for setting in settings] for m in found.methods}
     base = _Columns([[frame[:1] for frame in frames] for frames in next(iter(runs.values()))])
     rows = {name: _base_row(base, name) for name in BASES}
     return rows | {name: _row(_Columns(frames), base) for name, frames in runs.items()}

@@ -63,11 +63,17 @@ def _summary(root: Path) -> dict[str, Any]:
         "hit_rate": _world_mean(found, "hit_rate"),
         "best_possible": _world_mean(found, "best_possible"),
         "base": {metric: _base(found, metric) for metric in found.metrics},
-        "learning": {"metric": found.metrics[0], "rows": learning_rows(found, found.metrics[0])},
+        "learning": _learning(found, found.metrics[0]),
         "metrics": {metric: {m: _method(found, m, metric) for m in found.methods} for metric in found.metrics},
         "parts": _parts(Comparison.read(controls)) if controls.exists() else {},
         "run": str(root),
     }
+
+
+def _learning(found: Comparison, metric: str) -> dict[str, Any]:
+    """What was learned over all settings, and in each where there are several."""
+    each = {s: learning_rows(found, metric, [s]) for s in found.settings} if len(found.settings) > 1 else {}
+    return {"metric": metric, "rows": learning_rows(found, metric), "by_setting": each}
 
 
 def _shown(summary: dict[str, Any]) -> list[Table | str]:

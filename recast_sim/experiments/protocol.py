@@ -111,9 +111,9 @@ def run_protocol(
     tried = methods | protocol.candidates()
 
     def try_out(trials: Sequence[Trial]) -> list[Scores]:
-        jobs = [run_job(name, tried[m], rate, s) for (name, m), rate in trials for s in tuning]
-        runs = iter(submit(f"{root.name}: tuning rates", jobs))
-        of_trial = [[next(runs) for _ in tuning] for _ in trials]
+        jobs = [run_job(name, tried[m], rate, s) for s in tuning for (name, m), rate in trials]  # a world is loaded once
+        runs = submit(f"{root.name}: tuning rates", jobs)
+        of_trial = [runs[at :: len(trials)] for at in range(len(trials))]
         return [{metric: [tuning_score(run, metric) for run in found] for metric in protocol.metrics} for found in of_trial]
 
     places = [(name, line) for name in settings for line, m in tried.items() if not m.rate_of]
@@ -130,7 +130,7 @@ def run_protocol(
         line = line_of[name, choice.name] = next(row["line"] for row in rows if row["chosen"])
         rates |= {(name, choice.name, metric): rates[name, line, metric] for metric in protocol.metrics}
         grids[name, choice.name] = grids[name, line]
-    final = dict.fromkeys((*key, rates[*key, metric], s) for key in line_of for metric in protocol.metrics for s in reported)
+    final = dict.fromkeys((*key, rates[*key, metric], s) for s in reported for key in line_of for metric in protocol.metrics)
     jobs = {(name, m, lr, s): run_job(name, tried[line_of[name, m]], lr, s) for name, m, lr, s in final}
     found = dict(zip(jobs, submit(f"{root.name}: reported runs", list(jobs.values())), strict=True))
     _write(root / "worlds.parquet", [_world_row(name, info) for (name, _), info in zip(worlds, drawn, strict=True)])

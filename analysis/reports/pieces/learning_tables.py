@@ -16,8 +16,14 @@ _NOTE = (
 
 
 def learning_tables(learning: Mapping[str, Any]) -> list[Table | str]:
-    """What was learned, then what of sampled Pass@1 is sharpening, from `learning_rows`."""
-    rows = learning["rows"]
+    """What was learned, then what of sampled Pass@1 is sharpening, from `learning_rows`; over all settings and in each."""
+    shown = _two_tables(learning["rows"], "")
+    for setting, rows in learning.get("by_setting", {}).items():
+        shown += _two_tables(rows, f"{setting}: ")
+    return [*shown, _NOTE.format(metric=learning["metric"])]
+
+
+def _two_tables(rows: Mapping[str, Any], where: str) -> list[Table | str]:
     ranked = (
         ("greedy", "recall", "greedy_levels", "recall_levels"),
         ("greedy", "Recall@10", "at own level numbers", "Recall@10"),
@@ -30,9 +36,10 @@ def learning_tables(learning: Mapping[str, Any]) -> list[Table | str]:
         for name, row in rows.items()
     ]
     return [
-        Table("what was learned: no temperature buys it", ("", "greedy Pass@1", *ranked[1][1:], "calibrated LL"), learned),
-        Table("sampled Pass@1: sharpened or learned", ("", "entropy", "change", "sharpened", "learned"), sampled),
-        _NOTE.format(metric=learning["metric"]),
+        Table(
+            f"{where}what was learned: no temperature buys it", ("", "greedy Pass@1", *ranked[1][1:], "calibrated LL"), learned
+        ),
+        Table(f"{where}sampled Pass@1: sharpened or learned", ("", "entropy", "change", "sharpened", "learned"), sampled),
     ]
 
 
