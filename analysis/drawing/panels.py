@@ -17,12 +17,14 @@ BAND = "lines are means over seeds, bands their 95 % t intervals"
 _LONGEST = 200  # points of a drawn line
 
 
-def draw_band(axis: Axes, x_E: NDArray[Any], values_SE: NDArray[np.float64], colour: str, label: str, style: str = "-") -> None:
-    """The mean over seeds, and its 95 % t interval as a band where there are several."""
+def draw_band(
+    axis: Axes, x_E: NDArray[Any], values_SE: NDArray[np.float64], colour: str, label: str, style: str = "-", band: bool = True
+) -> None:
+    """The mean over seeds, and its 95 % t interval as a band where there are several (and `band`)."""
     thin = slice(None, None, -(-len(x_E) // _LONGEST) or 1)
     low, middle, high = mean_band(values_SE[:, thin])
     axis.plot(x_E[thin], middle, color=colour, label=label, linestyle=style, marker="." if len(x_E) == 1 else None)
-    if len(values_SE) > 1:
+    if band and len(values_SE) > 1:
         axis.fill_between(x_E[thin], low, high, color=colour, alpha=0.2, linewidth=0)
 
 

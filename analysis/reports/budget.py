@@ -17,6 +17,7 @@ from analysis.measures.comparison import Comparison
 from analysis.measures.learned_parts import Values, learning_rows
 from analysis.measures.metric_names import IN_NATS
 from analysis.measures.statistics import mean_interval
+from analysis.reports.pieces.learned_figure import learned_figure
 from analysis.reports.pieces.learning_tables import learning_tables
 from analysis.reports.report import Report, Table
 
@@ -33,6 +34,7 @@ _PART_WORDS = {
     "direction": "direction: boundary pair over grpo, same groups and norm",
     "all of recast": "all of it: recast over grpo",
 }
+_BANDS = 8  # methods at most whose curves have bands: more cannot be told apart
 _NOTE = (
     "Held-out prompts. Final scores: means of the last three evaluations (calibrated log-likelihood: the last), as change from "
     "the base policy or a baseline in the same worlds, in percent or nats; the mean over settings, with 95 % t intervals over "
@@ -50,7 +52,7 @@ def report(root: Path) -> Report:
         RunError: the comparison is not finished.
     """
     summary = _summary(root)
-    return Report(summary, _shown(summary), lambda: [_figure(root, summary)])
+    return Report(summary, _shown(summary), lambda: [_figure(root, summary), _learned(summary)])
 
 
 def _summary(root: Path) -> dict[str, Any]:
@@ -113,11 +115,16 @@ def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
     figure.legend(handles, labels, loc="upper center", ncols=4, fontsize=8)
     rows = -(-len(labels) // 4)
     figure.tight_layout(rect=(0, 0, 1, 0.98 - 0.05 * rows))
+    bands = ", bands 95 % t intervals" if len(found.methods) <= _BANDS else ""
     words = (
         f"{summary['reported_worlds']} worlds in {len(summary['settings'])} setting(s); lines are means over the base policy's "
-        "score, bands 95 % t intervals; dashed methods need no rollouts; rates tuned for each panel's metric."
+        f"score{bands}; dashed methods need no rollouts; rates tuned for each panel's metric."
     )
     return Drawn("figure", "Budget curves", figure, words)
+
+
+def _learned(summary: dict[str, Any]) -> Drawn:
+    return learned_figure(summary["learning"], summary["reported_worlds"])
 
 
 def _method(found: Comparison, method: str, metric: str) -> dict[str, Any]:
@@ -206,7 +213,7 @@ def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, 
         scores = np.concatenate([c.scores_SE / c.starts_S[:, None] for c in curves])
         spent = np.concatenate([c.spent["rollouts"] for c in curves]).mean(0) / 1000
         style = "-" if found.draws(method) else "--"  # dashed: needs no rollouts, drawn over those the others had by then
-        draw_band(axis, spent, scores, palette[method], method, style)
+        draw_band(axis, spent, scores, palette[method], method, style, band=len(found.methods) <= _BANDS)
     axis.axhline(1, color=INK, linewidth=0.8, linestyle=":")
     axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{metric} / base policy's", title=metric)
 

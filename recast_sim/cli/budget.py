@@ -64,8 +64,8 @@ def budget(command: Budget) -> None:
         if config.control_rates:
             run_protocol(_with_sgd(settings), _controls(config), command.seed, root / "controls", submit)
     found = budget_report(root)
-    (figure,) = found.save_figures(root)
-    summary = found.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
+    figures = found.save_figures(root)
+    summary = found.summary | {"figures": figures, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary)
     finish(command, summary, found)
 

@@ -8,7 +8,7 @@ from analysis.reports.report import Table
 
 _NOTE = (
     "base_temperature and base_level_weights train nothing: the base policy at the temperature, or at one number a level, that "
-    "fits validation prompts best. Greedy Pass@1 and Recall@10: change from the base policy; at own level numbers both sides "
+    "fits validation prompts best. Greedy Pass@1 and Recall@10: change from the base policy; own levels: both sides "
     "stand at theirs, so that such numbers buy nothing. Calibrated log-likelihood: at the best temperatures, so that cooling "
     "buys nothing. Sampled Pass@1: change in units of the base policy's; sharpened: what the base policy gains where it is "
     "cooled to the method's entropy; learned: the rest. All at the rate tuned for {metric}; 95 % t intervals over worlds."
@@ -26,7 +26,7 @@ def learning_tables(learning: Mapping[str, Any]) -> list[Table | str]:
 def _two_tables(rows: Mapping[str, Any], where: str) -> list[Table | str]:
     ranked = (
         ("greedy", "recall", "greedy_levels", "recall_levels"),
-        ("greedy", "Recall@10", "at own level numbers", "Recall@10"),
+        ("greedy", "Recall@10", "greedy, own levels", "Recall@10, own levels"),
     )
     learned = [
         (name, *(_percent(row[key]) for key in ranked[0]), _plain(row["calibrated"], " nats")) for name, row in rows.items()

@@ -68,7 +68,7 @@ def test_budget_prints_ratios_with_intervals_and_the_parts_of_the_gain(tmp_path:
     }
     assert result["metrics"]["pass_at_1_sampled"]["grpo"]["versus_grpo"]["value"] == 0
     assert set(result["parts"]["pass_at_1_greedy"]) == {"groups", "weight", "direction", "all of recast"}
-    assert Path(result["figure"]).stat().st_size > 20_000
+    assert all(Path(figure).stat().st_size > 20_000 for figure in result["figures"])
     shown = call(tmp_path, "budget", "control_rates = [1.0, 10.0]\n" + TINY)
     assert shown.returncode == 2
     assert "holds a run already" in shown.stderr
