@@ -33,6 +33,7 @@ Metric = Literal[
     "pass_at_1_greedy", "recall_at_k", "ndcg_at_k", "calibrated_log_likelihood", "greedy_and_recall", "pass_at_1_sampled"
 ]
 METRICS: tuple[Metric, ...] = ("pass_at_1_greedy", "recall_at_k", "calibrated_log_likelihood")
+LIKELIHOOD = "calibrated_log_likelihood"
 BOTH = "greedy_and_recall"  # the geometric mean of greedy Pass@1 and Recall@k: a method must not buy one with the other
 FINAL = 3  # evaluations whose mean is a run's final score
 _WATCHED = (
@@ -105,7 +106,9 @@ def run_protocol(
     drawn = submit(f"{root.name}: worlds", [_world_job(root, settings[name], knobs[name, s], s) for name, s in worlds])
 
     def run_job(name: str, method: Method, rate: float, s: int) -> Job:
-        return Job((root.name, "run", name, method.name, rate, s), train_run, (root, settings[name], method, rate, s))
+        learning = s in reported or LIKELIHOOD in protocol.metrics  # what tunes nothing is not computed to tune
+        names = (root.name, "run", name, method.name, rate, s)
+        return Job(names, train_run, (root, settings[name], method, rate, s, learning))
 
     methods = {method.name: method for method in protocol.parsed()}
     tried = methods | protocol.candidates()
@@ -152,7 +155,7 @@ def _chosen(tuned: Tuned, setting: str, choice: Choice, metric: str) -> list[dic
     return choose(choice, {m: tuned.scores[(setting, m), tuned.rates[setting, m, metric]][metric] for m in lines})
 
 
-def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: int) -> dict[str, Any]:
+def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: int, learning: bool = True) -> dict[str, Any]:
     """One training run from the base policy of one world: its evaluations, or why it broke off.
 
     A run whose loss is not finite keeps the evaluations it has; its last scores count for the rest (a diverged rate loses).
@@ -160,7 +163,7 @@ def train_run(root: Path, setting: Setting, method: Method, rate: float, seed: i
     world = load_world(worlds_folder(root, setting), setting.policy, seed)
     config, log = method.applied(setting.training, learning_rate=rate), EvaluationLog()
     try:
-        train(copy.deepcopy(world.base), world.start, config, seed, log)
+        train(copy.deepcopy(world.base), world.start, config, seed, log, learning=learning)
     except UpdateError as error:
         return {"evals": log.rows, "failed": str(error)}
     return {"evals": log.rows}

@@ -45,6 +45,7 @@ def train(
     seed: int,
     writer: TrainingLog,
     on_step: Callable[[int], None] = lambda step: None,
+    learning: bool = True,
 ) -> None:
     """Train `policy` in place and write a row a step, evaluations and checkpoints; starts at the writer's last checkpoint.
 
@@ -54,6 +55,7 @@ def train(
     Args:
         policy: a copy of the start's.
         start: the policy to start from, which is the reference policy, and its environment.
+        learning: whether to compute `learning_figures` at all; they cost as much as some tens of steps.
 
     Raises:
         UpdateError: the loss is not finite; the last checkpoint is kept.
@@ -65,7 +67,7 @@ def train(
     inputs = ConstructorInputs(constructor, reference, environment)
     done, totals = _restore(writer, policy, optimiser, inputs)
     if done == 0:
-        writer.evaluation({"step": 0, **totals, **evaluate(policy, environment), **start.figures})
+        writer.evaluation({"step": 0, **totals, **evaluate(policy, environment), **(start.figures if learning else {})})
     for step in range(done + 1, steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * (min(1.0, step / config.warm_up) if config.warm_up else 1.0)
@@ -90,8 +92,9 @@ def train(
         writer.step({"step": step, **totals, **signal_row(signal), **log})
         writer.groups(group_rows(step, groups.prompt_P, signal))
         if step % config.evaluate_every == 0 or step == steps:
-            figures = learning_figures(policy, start) if step == steps else dict.fromkeys(start.figures)
-            writer.evaluation({"step": step, **totals, **evaluate(policy, environment), **figures})
+            figures = learning_figures(policy, start) if learning and step == steps else {}
+            gaps = dict.fromkeys(start.figures) if learning else {}
+            writer.evaluation({"step": step, **totals, **evaluate(policy, environment), **gaps, **figures})
         if config.checkpoint_every and step % config.checkpoint_every == 0:
             with writer.checkpoint(step) as folder:
                 save_state(folder, policy, optimiser, totals=totals)
