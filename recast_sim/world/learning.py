@@ -9,10 +9,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from recast_sim.temperatures import temperature_at
 from recast_sim.world.environment import Environment
 from recast_sim.world.evaluation import entropies, leaf_logprobs, ranking_metrics
 from recast_sim.world.policy import TreePolicy
-from recast_sim.world.thermometer import Thermometer, fit, temperature_at
+from recast_sim.world.thermometer import Thermometer, fit
 
 TEMPERATURES = (0.5, 0.25, 0.1)  # beside 1, at which every policy is evaluated
 _CHUNK = 512  # prompts

@@ -5,16 +5,14 @@ in them and has one best fit. Axes: N prompts, Y leaves, L levels, T targets, K 
 """
 
 import copy
-import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from scipy.optimize import minimize, root_scalar
 from torch import Tensor
 
+from recast_sim.temperatures import WIDEST, Choices, best_numbers
 from recast_sim.world.environment import WorldPrompts
 from recast_sim.world.policy import TreePolicy
 
@@ -22,8 +20,6 @@ Family = Literal["joint", "levels", "weights"]
 FAMILIES: tuple[Family, ...] = ("joint", "levels", "weights")
 
 _CHUNK = 512  # prompts
-_WIDEST = math.log(1e3)  # of log temperature: beyond it a distribution is flat or a point
-_FLOOR = -1e9  # stands for the log-probability of an option that is not there, where 0 times it must be 0
 
 
 @dataclass(frozen=True)
@@ -78,33 +74,10 @@ def fit(policy: TreePolicy, prompts: WorldPrompts, family: Family) -> Thermomete
     """
     double = copy.deepcopy(policy).double()
     if family == "levels":
-        by_level = [_best(_siblings(double, prompts, level), math.exp(-_WIDEST)) for level in range(policy.levels)]
+        by_level = [best_numbers(_siblings(double, prompts, level), math.exp(-WIDEST)) for level in range(policy.levels)]
         return Thermometer(family, tuple(b for (b,), _ in by_level), sum(value for _, value in by_level))
-    least = math.exp(-_WIDEST) if family == "joint" else -math.exp(_WIDEST)
-    return Thermometer(family, *_best(_leaves(double, prompts, family), least))
-
-
-def temperature_at(entropy: float, logprob_NY: Tensor) -> float:
-    """The joint temperature at which the mean entropy of pi^(1/T) over the catalog is `entropy`, within 1e-3 .. 1e3."""
-
-    below_NY = logprob_NY - logprob_NY.amax(1, keepdim=True)
-
-    def excess(log_temperature: float) -> float:
-        inverse = math.exp(-log_temperature)
-        share_NY = (below_NY * inverse).exp_()
-        total_N = share_NY.sum(1)
-        expected_N = torch.linalg.vecdot(share_NY, below_NY) / total_N
-        return float((total_N.log() - inverse * expected_N).double().mean()) - entropy
-
-    low, high = -_WIDEST, _WIDEST
-    if excess(low) >= 0 or excess(high) <= 0:
-        return math.exp(low if excess(low) >= 0 else high)
-    return math.exp(root_scalar(excess, bracket=(low, high), xtol=1e-9).root)
-
-
-Choices = list[
-    tuple[Tensor, Tensor]
-]  # chunks: features (M, A, K) of the options, -inf where there is none; of the chosen (M, K)
+    least = math.exp(-WIDEST) if family == "joint" else -math.exp(WIDEST)
+    return Thermometer(family, *best_numbers(_leaves(double, prompts, family), least))
 
 
 def _leaves(policy: TreePolicy, prompts: WorldPrompts, family: Family) -> Choices:
@@ -127,34 +100,3 @@ def _siblings(policy: TreePolicy, prompts: WorldPrompts, level: int) -> Choices:
         slot_NT1 = (nodes_YL[target, level] - policy.first_child(level)[parent_NT])[..., None]
         choices.append((options_NTB.flatten(0, 1)[..., None], options_NTB.gather(2, slot_NT1).flatten(0, 1)))
     return choices
-
-
-def _best(choices: Choices, least: float) -> tuple[tuple[float, ...], float]:
-    """The numbers, of `least` or more, and the mean log-likelihood that they reach."""
-    size, total = choices[0][1].shape[1], sum(len(chosen_MK) for _, chosen_MK in choices)
-
-    @functools.cache
-    def moments(*inverse: float) -> tuple[float, np.ndarray, np.ndarray]:
-        """Mean log-likelihood, its gradient and its Hessian."""
-        b_K, value = torch.tensor(inverse, dtype=torch.float64), 0.0
-        slope_K, curvature_KK = torch.zeros(size).double(), torch.zeros(size, size).double()
-        for features_MAK, chosen_MK in choices:
-            score_MA = (features_MAK @ b_K).nan_to_num(nan=-torch.inf)
-            value += float((chosen_MK @ b_K - score_MA.logsumexp(1)).sum())
-            share_MA, finite_MAK = score_MA.softmax(1), features_MAK.clamp(min=_FLOOR)
-            weighted_MAK = share_MA[..., None] * finite_MAK
-            mean_MK = weighted_MAK.sum(1)
-            slope_K += (chosen_MK - mean_MK).sum(0)
-            curvature_KK += mean_MK.T @ mean_MK - weighted_MAK.flatten(0, 1).T @ finite_MAK.flatten(0, 1)
-        return value / total, slope_K.numpy() / total, curvature_KK.numpy() / total
-
-    found = minimize(
-        lambda b: -moments(*b.tolist())[0],
-        np.ones(size),
-        jac=lambda b: -moments(*b.tolist())[1],
-        hess=lambda b: -moments(*b.tolist())[2],
-        method="trust-exact",
-        options={"gtol": 1e-9, "max_trust_radius": 10.0},
-    )
-    best = tuple(found.x.clip(least, math.exp(_WIDEST)).tolist())
-    return best, moments(*best)[0]

@@ -9,12 +9,13 @@ import torch
 from scipy.optimize import minimize_scalar
 from worlds import small_base, small_environment
 
+from recast_sim.temperatures import temperature_at
 from recast_sim.world.environment import WorldPrompts
 from recast_sim.world.evaluation import entropies, evaluate, leaf_logprobs, ranking_metrics
 from recast_sim.world.learning import Start, gain_split, learning_figures
 from recast_sim.world.policy import TreePolicy
 from recast_sim.world.pretraining import target_logprobs
-from recast_sim.world.thermometer import FAMILIES, Family, Thermometer, cooled, fit, leaf_steps, temperature_at
+from recast_sim.world.thermometer import FAMILIES, Family, Thermometer, cooled, fit, leaf_steps
 
 NO_TEMPERATURE_CAN_BUY = ("pass_at_1_greedy", "pass_at_k_beam", "recall_at_k", "ndcg_at_k")
 WORLD, BASE = small_environment(), small_base()
