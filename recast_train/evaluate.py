@@ -42,6 +42,7 @@ class EvaluationConfig(Checked, error=TrainError):
         train_prompts: train prompts behind the all-zero share.
         group_size: rollouts behind the all-zero share.
         width: nodes of a level that a search keeps at first. Changes the time, not the result.
+        learning_prompts: test prompts, and as many validation prompts, on which learning is told from sharpening; 0 does not.
         batch: prompts searched at once.
     """
 
@@ -50,6 +51,7 @@ class EvaluationConfig(Checked, error=TrainError):
     group_size: PositiveInt = 32
     width: PositiveInt = 48
     batch: PositiveInt = 128
+    learning_prompts: NonNegativeInt = 256
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,10 @@ def score_prompts(
     prompts: Prompts,
     config: EvaluationConfig,
     on_batch: Callable[[int], None] = lambda prompts: None,
+    temperatures: tuple[float, ...] = (),
 ) -> PromptScores:
-    """Exact figures of every prompt. `on_batch` hears how many prompts a batch had.
+    """Exact figures of every prompt; `temperatures` divide the logits of the levels. `on_batch` hears how many prompts a batch
+    had.
 
     Raises:
         TrainError: two items share an SID (the ranks of items would not be defined), or a probability is not finite.
@@ -112,7 +116,7 @@ def score_prompts(
     parts = []
     for start in range(0, len(prompts), config.batch):
         rows = np.arange(start, min(start + config.batch, len(prompts)))
-        parts.append(_exact(model, catalog, prompts.take(rows), config.width))
+        parts.append(_exact(model, catalog, prompts.take(rows), config.width, temperatures))
         on_batch(len(rows))
     columns = {name: np.concatenate([part.columns()[name] for part in parts]) for name in parts[0].columns()}
     return PromptScores(**columns, wider=sum(part.wider for part in parts))
@@ -192,11 +196,13 @@ def sampled_regimes(
     return asdict(regime_shares(hits_N, torch.full_like(hits_N, config.group_size)))
 
 
-def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> PromptScores:
+def _exact(
+    model: SidModel, catalog: Catalog, prompts: Prompts, width: int, temperatures: tuple[float, ...] = ()
+) -> PromptScores:
     """Scores of some prompts; those whose bound fails are searched again, four times as wide."""
     target_PT = target_leaves(catalog, prompts).to(model.device)
     tokens = model.vocabulary.encode(prompts.history_NH, chat_P=prompts.chat_N).to(model.device)
-    logprob_PY, pruned, greedy = search(model, tokens, target_PT, width)
+    logprob_PY, pruned, greedy = search(model, tokens, target_PT, width, temperatures)
     scores_PI = logprob_PY.double().cpu().numpy()[:, catalog.leaf_of_item_I]
     there_PT = prompts.targets_NT >= 0
     own_PT = np.where(there_PT, scores_PI[np.arange(len(prompts))[:, None], prompts.targets_NT], -np.inf)
@@ -216,15 +222,17 @@ def _exact(model: SidModel, catalog: Catalog, prompts: Prompts, width: int) -> P
     open_rows = np.flatnonzero(~proven)
     if not len(open_rows):
         return found
-    again = _exact(model, catalog, prompts.take(open_rows), width * 4)
+    again = _exact(model, catalog, prompts.take(open_rows), width * 4, temperatures)
     for name in ("rank_seen_filtered_N", "rank_unfiltered_N"):
         getattr(found, name)[open_rows] = getattr(again, name)
     return replace(found, wider=len(open_rows))
 
 
 @torch.no_grad()
-def search(model: SidModel, prompts: PromptTokens, target_PT: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities of the leaves below the best `width` nodes of each level.
+def search(
+    model: SidModel, prompts: PromptTokens, target_PT: Tensor, width: int, temperatures: tuple[float, ...] = ()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities of the leaves below the best `width` nodes of each level; `temperatures` divide the levels' logits.
 
     The nodes on the paths of the targets (leaves, -1 where there are fewer) and of the greedy leaf are always kept.
 
@@ -232,17 +240,17 @@ def search(model: SidModel, prompts: PromptTokens, target_PT: Tensor, width: int
         log-probabilities (P, Y), -inf where pruned; the largest log-probability of a pruned node (P,), -inf where nothing was
         pruned; the leaf of level-wise greedy decoding (P,).
     """
-    cache = PromptCache(model, prompts)
+    cache, cool = PromptCache(model, prompts), temperatures or (1.0,) * model.levels
     beam = Frontier.at_root(cache)
     greedy_P, pruned_P = beam.node_PW[:, 0], torch.full_like(beam.logprob_PW[:, 0], -torch.inf)
     for level in range(model.levels - 1):
-        children = beam.children(model, level)
+        children = beam.children(model, level, cool[level])
         greedy_P = _greedy_child(beam, children, greedy_P)
         wanted_PT = model.table("leaf_nodes")[target_PT.clamp(min=0), level].masked_fill(target_PT < 0, -2)
         kept, best_left_out_P = _choose(children, greedy_P, wanted_PT, max(width, 1 + target_PT.shape[1]))
         pruned_P = torch.maximum(pruned_P, best_left_out_P)
         beam = beam.descend(children, kept).read(cache, level + 1)
-    children = beam.children(model, model.levels - 1)
+    children = beam.children(model, model.levels - 1, cool[-1])
     leaves = model.nodes[-1]
     place = children.node_PWB.masked_fill(children.node_PWB < 0, leaves).flatten(1)
     scores = torch.full((len(target_PT), leaves + 1), -torch.inf, device=model.device)

@@ -3,6 +3,8 @@
 Axis letters: P prompts, G rollouts, L levels, K given levels, B children of a node.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,10 +21,12 @@ def sample_iid(
     temperature: float,
     part: Part,
     given_PK: Tensor | None = None,
+    watch: Callable[[Tensor], None] = lambda logprobs_PGB: None,
 ) -> Rollouts:
     """Draw G leaves for each prompt from the model's softmax over legal children, one uniform a level.
 
-    All rollouts of a prompt start with the nodes `given_PK` of the first levels, which count as certain.
+    All rollouts of a prompt start with the nodes `given_PK` of the first levels, which count as certain. `watch` sees the
+    log-probabilities of the children that each draw is made from, level by level.
     """
     P, G = len(cache.last_PD), group_size
     given = 0 if given_PK is None else given_PK.shape[1]
@@ -35,6 +39,7 @@ def sample_iid(
             steps.append(torch.zeros_like(uniform_LPG[level]))
         else:
             logprobs_PGB = model.child_logprobs(hidden, level, node_PG, temperature).expand(P, G, -1)
+            watch(logprobs_PGB)
             column_PG = inverse_cdf(logprobs_PGB, uniform_LPG[level])
             steps.append(logprobs_PGB.gather(2, column_PG[..., None])[..., 0])
             node_PG = model.table("first_child", level)[node_PG] + column_PG
