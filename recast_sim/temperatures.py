@@ -39,10 +39,12 @@ def matching_temperature(entropy: float, entropy_at: Callable[[float], float], t
     def excess(log_temperature: float) -> float:
         return entropy_at(math.exp(log_temperature)) - entropy
 
-    low, high = -WIDEST, WIDEST
-    if excess(low) >= 0 or excess(high) <= 0:
-        return math.exp(low if excess(low) >= 0 else high)
-    return math.exp(root_scalar(excess, bracket=(low, high), xtol=tolerance).root)
+    if (now := excess(0.0)) == 0:
+        return 1.0
+    end = -WIDEST if now > 0 else WIDEST
+    if excess(end) * now >= 0:  # out of reach
+        return math.exp(end)
+    return math.exp(root_scalar(excess, bracket=sorted((0.0, end)), xtol=tolerance).root)
 
 
 def best_numbers(choices: Choices, least: float) -> tuple[tuple[float, ...], float]:

@@ -122,6 +122,7 @@ def learning_scores(model: Seen, start: Seen, validation: Seen) -> dict[str, Flo
     at_levels = tuple(1 / b for b in inverse_L)
     ranked = score_prompts(model.model, model.catalog, model.prompts, model.config, temperatures=at_levels)
     return {
+        "pass_at_1_sampled": own_N,
         "log_likelihood": model.log_likelihood([1.0] * len(inverse_L)),
         "entropy": entropy,
         "temperature": fitted,

@@ -14,6 +14,7 @@ from scipy.stats import norm as normal
 from scipy.stats import t as student_t
 
 from analysis.measures.budget_curves import Curves, budget_ratio
+from analysis.measures.real_learning import learning_changes, of_seeds
 from recast_sim.runs import RunError
 
 START = "start"
@@ -89,11 +90,17 @@ class Resampled:
 
 def measure_study(root: Path) -> dict[str, Any]:
     """Every figure of a real study, JSON-ready. Raises RunError: the study is not finished."""
-    found = StudyTables.read(root)
+    found, file = StudyTables.read(root), root / "learning.parquet"
+    told = pl.read_parquet(file) if file.exists() else None  # not asked for in every study
+    models = (START, *found.methods)
+
+    def learning(label: str) -> dict[str, Any]:
+        return {} if told is None else learning_changes(of_seeds(told.filter(setting=label), models))
+
     return {
         "seeds": len(found.evals["seed"].unique()),
         "methods": found.methods,
-        "settings": {label: _setting(found, label) for label in found.settings},
+        "settings": {label: _setting(found, label) | {"learning": learning(label)} for label in found.settings},
         "run": str(root),
     }
 

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 
 from analysis.drawing.style import INK, Drawn, apply_style, colours
 from analysis.measures.paired_bootstrap import paired_differences
+from analysis.measures.real_learning import learning_changes, of_users
+from analysis.reports.pieces.real_learning_table import learning_table
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError, read_run
 from recast_sim.runs.reader import read_manifest
@@ -32,7 +34,8 @@ def report(root: Path) -> Report:
     results |= {"methods": methods}
     seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
     notes = (_sids(results["sids"]), f"seconds: {seconds}", f"run: {root}", f"figure: {root / 'figure.png'}")
-    return Report(results, (_scores(results), _differences(results), _costs(results), *notes), lambda: [_figure(root, results)])
+    tables = [_scores(results), _differences(results), *_learning(root, results), _costs(results)]
+    return Report(results, (*tables, *notes), lambda: [_figure(root, results)])
 
 
 def read_results(root: Path) -> dict[str, Any]:
@@ -57,6 +60,19 @@ def _versus_start(root: Path) -> dict[str, dict[str, Any]]:
     metrics = {name: {c: own[c].to_numpy() for c in own.columns if c != "user"} for name, own in rows.items()}
     users = rows["start"]["user"].to_numpy()
     return {name: paired_differences(own, metrics["start"], users, seed) for name, own in metrics.items() if name != "start"}
+
+
+def _learning(root: Path, results: dict[str, Any]) -> list[Table]:
+    """None of a run that was not asked for it. Leaves the intervals in the results."""
+    if not results.get("learning"):
+        return []
+    file = root / "learning.parquet"
+    try:
+        rows = learning_changes(of_users(pl.read_parquet(file), results["learning"]))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{file}: not readable ({str(error).splitlines()[0]}); finish the run with --resume") from error
+    results["learning"] = rows
+    return [learning_table(rows, "one seed", "users")]
 
 
 def _figure(root: Path, results: dict[str, Any]) -> Drawn:

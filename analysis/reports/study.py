@@ -11,6 +11,7 @@ from analysis.drawing.panels import draw_band
 from analysis.drawing.style import INK, Drawn, apply_style, colours
 from analysis.drawing.words import ratio_text
 from analysis.measures.study_changes import CURVES, METRICS, SHARES, START, StudyTables, measure_study
+from analysis.reports.pieces.real_learning_table import learning_table
 from analysis.reports.report import Report, Table
 
 _DOTS = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")
@@ -42,6 +43,8 @@ def _shown(summary: dict[str, Any]) -> list[Table | str]:
             f"{label}: all-zero / single-hit / multi-hit {shares} % of groups on train prompts; hr@10 of references: {known}"
         )
         shown += [words, _scores(label, setting), _spent(label, setting)]
+        if setting["learning"]:
+            shown.append(learning_table(setting["learning"], label, "seeds"))
     prompts = next(iter(summary["settings"].values()))["test_prompts"]
     return [*shown, _NOTE.format(seeds=summary["seeds"], prompts=prompts), f"run: {summary['run']}"]
 

@@ -30,7 +30,7 @@ from recast_train.evaluate import score_prompts
 from recast_train.model import SidModel, TrainError, require
 from recast_train.pipeline.recipe import Recipe, parse_methods
 from recast_train.pipeline.run_task import Task, prepare
-from recast_train.pipeline.stages import evaluated, read_evaluation, reinforced, supervised
+from recast_train.pipeline.stages import evaluated, read_evaluation, read_learning, reinforced, supervised
 
 TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
 START = "start"
@@ -103,6 +103,14 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
     rates = _best_rates(grid, trials)
     final = [(label, s, m, rates[label, m.name]) for label in settings for s in reported for m in methods]
     found = submit("methods", [job("final", *run) for run in final])
+    of_start = {
+        (label, s, START): row.pop("learning", None) for (label, s), row in zip(both, starts, strict=True) if s in reported
+    }
+    of_runs = {(label, s, m.name): row.get("learning") for (label, s, m, _), row in zip(final, found, strict=True)}
+    names = ("setting", "seed", "method")
+    told = [dict(zip(names, key, strict=True)) | row for key, row in (of_start | of_runs).items() if row]
+    if told:
+        _write(root / "learning.parquet", told)
     started = [{"setting": label, "seed": s, **row} for (label, s), row in zip(both, starts, strict=True)]
     _write(root / "starts.parquet", [row for row in started if row["seed"] in reported])
     _write(root / "rates.parquet", rate_rows(rates, methods, {key[:2]: config.learning_rates for key in rates}))
@@ -135,7 +143,7 @@ def _start(root: Path, setting: Recipe, seed: int) -> dict[str, Any]:
         known = references(task.dataset, task.test, choose_neighbours(task.dataset, task.validation))
     scores, shares = read_evaluation(root / "sft")
     reference = {f"{name} hr@10": row["seen_filtered"]["hr@10"] for name, row in known.items()}
-    return {**scores.means(), **shares, **reference, **read_manifest(root / "sft")["summary"]}
+    return {**scores.means(), **shares, **reference, **read_manifest(root / "sft")["summary"], **_learning(root / "sft")}
 
 
 def _tune(root: Path, setting: Recipe, seed: int, method: Method, rate: float, prompts: int) -> dict[str, Any]:
@@ -153,7 +161,13 @@ def _final(root: Path, setting: Recipe, seed: int, method: Method, rate: float) 
     folder = root / "rl" / method.folder
     with _task(root, setting, seed) as task:
         evaluated(task, method.name, folder, _trained(task, method, rate, folder))
-    return {"evals": read_run(folder).evals.to_dicts()}
+    return {"evals": read_run(folder).evals.to_dicts(), **_learning(folder)}
+
+
+def _learning(folder: Path) -> dict[str, Any]:
+    """Means of what tells learning from sharpening, under "learning", where it was asked for."""
+    found = read_learning(folder)
+    return {} if found is None else {"learning": found[1]}
 
 
 _JOBS = {"start": _start, "tune": _tune, "final": _final}

@@ -1,13 +1,14 @@
 """Stages that leave their result in a folder: supervised start, RL, evaluation. Done ones are read, killed ones go on."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -32,6 +33,7 @@ from recast_train.pipeline.run_task import Task
 from recast_train.rl.rl_config import RlConfig
 from recast_train.rl.rl_loop import train_prompts, train_rl
 from recast_train.sft import train_sft
+from recast_train.sharpening import Seen, learning_scores
 
 
 def supervised(task: Task) -> SidModel:
@@ -91,14 +93,50 @@ def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> None:
     if task.engine.on_main(where.exists):
         return
     scores, shares = _evaluate(task, name, model, task.config.evaluation)
+    started = task.root / "sft"
+    start = model if folder == started or not task.config.evaluation.learning_prompts else _trained(task, started)
 
     def write() -> None:
         with atomic_directory(where) as temporary:
-            columns = {key: torch.from_numpy(np.ascontiguousarray(row)) for key, row in scores.columns().items()}
-            save_tensors(temporary / "scores.safetensors", columns)
+            save_tensors(temporary / "scores.safetensors", _tensors(scores.columns()))
             write_json(temporary / "shares.json", shares)
+            if task.config.evaluation.learning_prompts:
+                found = _learning(task, model, start)
+                rows = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
+                save_tensors(temporary / "learning.safetensors", _tensors(rows))
+                write_json(
+                    temporary / "learning.json", {key: float(np.mean(value)) for key, value in found.items() if key != "user"}
+                )
 
     task.engine.on_main(write)
+
+
+def _learning(task: Task, model: SidModel, start: SidModel) -> dict[str, Any]:
+    """`learning_scores` on some test prompts, with their users."""
+    config = task.config.evaluation
+    asked, fitted = (
+        sample_prompts(prompts, config.learning_prompts, task.seed, f"learning, {split}")
+        for split, prompts in (("test", task.test), ("validation", task.validation))
+    )
+    seed = derive_seed(task.seed, "learning")
+    of_test = [Seen.of(own, task.catalog, asked, config, seed) for own in ((model,) if start is model else (model, start))]
+    found = learning_scores(of_test[0], of_test[-1], Seen.of(model, task.catalog, fitted, config, seed))
+    return {"user": asked.user_N, **found}
+
+
+def _tensors(columns: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(np.ascontiguousarray(row)) for key, row in columns.items()}
+
+
+def read_learning(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, float]] | None:
+    """`learning_scores` of each prompt, with its `user`, and their means; None where none were asked for."""
+    where = folder / "evaluation"
+    if not (where / "learning.json").exists():
+        return None
+    try:
+        return load_file(where / "learning.safetensors"), json.loads((where / "learning.json").read_text(encoding="utf-8"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RunError(f"{where}: not readable: {error}; delete {where}, then --resume makes it anew") from error
 
 
 def read_evaluation(folder: Path) -> tuple[PromptScores, dict[str, float]]:

@@ -21,10 +21,9 @@ from recast_train.data import load_source
 from recast_train.data.references import choose_neighbours, references
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
-from recast_train.evaluate import PromptScores
 from recast_train.pipeline.recipe import RealConfig, parse_methods
 from recast_train.pipeline.run_task import Report, Task, prepare, read_json, timed
-from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, reinforced, supervised
+from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, read_learning, reinforced, supervised
 from recast_train.semantic_id import load_sids
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
@@ -33,8 +32,8 @@ PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 
 def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Report = lambda *_: None) -> dict[str, Any]:
     """Run what is not yet done below `root` and return the results, which are also left in results.json.
 
-    scores.parquet keeps the metrics of each test prompt, a row for each model and prompt: intervals are made of them in the
-    report.
+    scores.parquet keeps the metrics of each test prompt, a row for each model and prompt, and learning.parquet what tells
+    learning from sharpening (`recast_train.sharpening`): intervals are made of them in the report.
 
     Under a launcher every process calls it; rank 0 reads and writes the folder, all get the results.
 
@@ -96,18 +95,24 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
     started, seconds = read_evaluation(task.root / "sft"), read_json(task.root / "seconds.json")
     known, supervised = read_json(task.root / "references.json"), read_manifest(task.root / "sft")["summary"]
     entries, scored = {}, {"start": started[0]}
+    learning = {"start": read_learning(task.root / "sft")}
     for method in parse_methods(config.methods):
         folder = rl_folder(task, method)
         scored[method.name], shares = read_evaluation(folder)
+        learning[method.name] = read_learning(folder)
         budget = read_manifest(folder)["summary"]
         entries[method.name] = {**scored[method.name].summary(), **shares, **budget, "folder": folder.name}
-    _write_scores(task.root / "scores.parquet", scored)
+    _write_rows(task.root / "scores.parquet", {n: {"user": own.user_N, **own.metric_rows()} for n, own in scored.items()})
+    told = {name: found for name, found in learning.items() if found is not None}
+    if told:
+        _write_rows(task.root / "learning.parquet", {name: rows for name, (rows, _) in told.items()})
     return {
         "references": {name: _reference(row) for name, row in known["metrics"].items()},
         "item_knn_neighbours": known["neighbours"],
         "sids": {"sizes": list(task.catalog.sizes), **load_sids(task.root / "sids").report},
         "sft": {**started[0].summary(), **started[1], **supervised},
         "methods": entries,
+        "learning": {name: means for name, (_, means) in told.items()},
         "paper_all_zero": PAPER_ALL_ZERO,
         "group_size": task.config.evaluation.group_size,
         "test_prompts": len(task.test),
@@ -117,8 +122,8 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
     }
 
 
-def _write_scores(file: Path, scored: Mapping[str, PromptScores]) -> None:
-    columns = {name: {"user": scores.user_N, **scores.metric_rows()} for name, scores in scored.items()}
+def _write_rows(file: Path, columns: Mapping[str, Mapping[str, Any]]) -> None:
+    """A row a model and prompt."""
     rows = [pl.DataFrame(own).select(pl.lit(name).alias("model"), pl.all()) for name, own in columns.items()]
     with atomic_file(file) as temporary:
         pl.concat(rows).write_parquet(temporary)
