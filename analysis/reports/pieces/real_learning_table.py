@@ -29,7 +29,7 @@ def learning_table(rows: Mapping[str, Mapping[str, Any]], title: str, over: str)
             *(_percent(row[key]) for key in PARTS),
         ]
         lines.append((name, *(["", "", "", *shown[3:5], "", "", ""] if name == "start" else shown)))
-    return Table(f"{title}: learning or sharpening (points of a percent)", _HEADER, lines, note=_NOTE.format(over=over))
+    return Table(f"{title}: learning or sharpening (percentage points)", _HEADER, lines, note=_NOTE.format(over=over))
 
 
 def _percent(interval: Mapping[str, Any]) -> str:
