@@ -267,6 +267,7 @@ def _world_row(name: str, info: dict[str, Any]) -> dict[str, Any]:
         **shares,
         "beta_a": a,
         "beta_b": b,
+        "hardest_miss": info["hardest_miss"],
         "beta": info["environment"]["beta"],
         "alpha": info["environment"]["alpha"],
         "base_steps": info["base"]["steps"],

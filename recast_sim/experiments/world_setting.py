@@ -14,6 +14,7 @@ from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
 from recast_sim.configio import Checked
 from recast_sim.runs import atomic_directory, write_json
 from recast_sim.runs.model_state import save_tensors
+from recast_sim.training.near_misses import hardest_miss_levels
 from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.world.calibration import calibrate, calibrate_hit_rate, hit_rates
 from recast_sim.world.environment import Environment, EnvironmentConfig, best_possible, make_environment
@@ -107,6 +108,7 @@ def draw_world(folder: Path, setting: Setting, knobs: dict[str, Any], seed: int)
         "hit_rate": float(rates.mean()),
         "regime": regime_given_hit_rates(rates, setting.regime_group_size).tolist(),
         "beta_fit": fit_beta(rates) if rates.std() > 1e-6 * rates.mean() else None,
+        "hardest_miss": hardest_miss_levels(base.policy, environment, setting.regime_group_size, seed),
     }
     with atomic_directory(folder / f"seed-{seed}") as temporary:
         save_tensors(temporary / "base.safetensors", base.policy.state_dict())

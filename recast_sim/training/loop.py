@@ -109,7 +109,7 @@ def _groups_of_step(
         generator = torch_generator(seed, "step", step, attempt)
         prompt_P = prompts_of_step(config, environment, seed, step, attempt, generator)
         how = (config.group_size, config.sampler, config.signal, generator, config.hint_levels, config.anchor_source)
-        groups = roll_out(policy, environment, prompt_P, *how)
+        groups = roll_out(policy, environment, prompt_P, *how, config.near_miss_reward)
         return inputs.supply(groups, policy)
 
     of_step = derive_seed(seed, "signal", step)

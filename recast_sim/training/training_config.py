@@ -28,6 +28,8 @@ class TrainingConfig(Checked, error=TrainingError):
         every_target: a prompt stands in its batch once for each of its targets, which is the anchor of a group of its own:
             supervision on whole lists. Hits are still hits of any target. Needs anchor_source "log".
         anchor_source: what anchors are: the "log"'s targets, or what is rewarded ("reward").
+        near_miss_reward: reward of a miss, times its structural score: graded rewards. Hits stay exact where
+            `signal.hit_above` is as high.
         optimiser, learning_rate: "adam" or "sgd"; the rate rises linearly over the first `warm_up` steps.
         updates_per_batch: passes over one batch, each of `mini_batches` optimiser steps on parts of its groups (off-policy from
             the second on).
@@ -49,6 +51,7 @@ class TrainingConfig(Checked, error=TrainingError):
     fresh_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     every_target: bool = False
     anchor_source: AnchorSource = "log"
+    near_miss_reward: Annotated[float, Field(ge=0, lt=1)] = 0.0
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: PositiveFloat = 0.003
     warm_up: NonNegativeInt = 0
@@ -72,6 +75,11 @@ class TrainingConfig(Checked, error=TrainingError):
         if self.every_target and self.anchor_source != "log":
             raise TrainingError(
                 f"TrainingConfig.every_target: takes the log's targets, not anchor_source {self.anchor_source!r}; leave one out"
+            )
+        if self.near_miss_reward > self.signal.hit_above:
+            raise TrainingError(
+                f"TrainingConfig.near_miss_reward: {self.near_miss_reward} is above signal.hit_above, "
+                f"{self.signal.hit_above}: near misses would count as hits; set signal.hit_above to it"
             )
 
     def batches(self, prompts: int) -> int:

@@ -26,11 +26,12 @@ def roll_out(
     generator: torch.Generator,
     hint_levels: int = 0,
     anchor_source: AnchorSource = "log",
+    near_miss_reward: float = 0.0,
 ) -> ScoredGroups:
     """Sample a group for each of the given train prompts and score it on the ids of what is rewarded.
 
     With `hint_levels` every rollout is given that many codes of the prompt's first target and drawn i.i.d. behind them.
-    Anchors come from the log's targets, or from what is rewarded.
+    Anchors come from the log's targets, or from what is rewarded. A miss gets `near_miss_reward` times its structural score.
     """
     train = environment.train
     x, rewarded_PR = train.x_ND[prompt_P], train.reward_NR[prompt_P]
@@ -51,7 +52,7 @@ def roll_out(
         leaf_PG=rollouts.leaf_PG,
         logprob_PG=rollouts.logprob_PG,
         valid_PG=rollouts.valid_PG,
-        rewards_PG=rewards_PG,
+        rewards_PG=torch.where(rewards_PG > 0, rewards_PG, near_miss_reward * structural_PG),
         structural_PG=structural_PG,
         anchor_leaf_P=targets_PT.gather(1, chosen_P1)[:, 0],
         levels=policy.levels,

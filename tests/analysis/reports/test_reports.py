@@ -102,6 +102,7 @@ def test_map_cells_know_who_wins(tmp_path: Path) -> None:
     assert "equal" in text
     assert "left out: gone" in text
     assert "was chosen" in text
+    assert "20 / 50 / 30" in text
 
 
 def test_claims_get_the_verdict_of_their_criterion(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from recast_sim.experiments.protocol import EvaluationLog
 from recast_sim.signal import SignalConfig, get_constructor, plan_objective
 from recast_sim.signal.groups import signal_of
 from recast_sim.training.loop import train
+from recast_sim.training.near_misses import hardest_miss_levels
 from recast_sim.training.plan_update import _KeptRows, _mini_batches
 from recast_sim.training.rl_prompts import prompts_of_step, rl_environment
 from recast_sim.training.training_config import TrainingConfig, TrainingError
@@ -85,6 +86,37 @@ def test_every_target_of_a_list_gets_a_group_of_its_own_and_hits_stay_hits_of_an
     assert [row["log_likelihood"] for row in log.rows] == [row["log_likelihood"] for row in plain.rows]
     with pytest.raises(TrainingError, match="every_target: takes the log's targets"):
         dataclasses.replace(config, anchor_source="reward")
+
+
+def test_graded_rewards_leave_hits_exact() -> None:
+    world, policy, config = small_environment(), small_base(), SignalConfig(hit_above=0.5)
+    plain, graded = (
+        roll_out(policy, world, torch.arange(64), 8, "iid", config, torch_generator(0), near_miss_reward=value)
+        for value in (0.0, 0.5)
+    )
+    hits = plain.rewards_PG > 0
+    assert torch.equal(graded.rewards_PG[hits], plain.rewards_PG[hits])
+    assert torch.equal(graded.rewards_PG[~hits], 0.5 * plain.structural_PG[~hits])
+    assert float(graded.rewards_PG[~hits].max()) == pytest.approx(0.05)  # a tenth of it for all but the last code
+    one, two = (signal_of(groups, get_constructor("grpo"), config, torch_generator(0)) for groups in (plain, graded))
+    assert torch.equal(one.hits_before_P, two.hits_before_P)
+    assert two.learnable_P.sum() > one.learnable_P.sum()  # near misses tell the rollouts of a dead group apart
+    with pytest.raises(TrainingError, match=r"near_miss_reward: 0.5 is above signal.hit_above, 0.0"):
+        TrainingConfig(near_miss_reward=0.5)
+
+
+def test_shares_of_the_hardest_miss_are_those_of_the_groups() -> None:
+    world, policy = small_environment(), small_base()
+    shares = hardest_miss_levels(policy, world, 8, seed=3)
+    assert len(shares) == 3
+    assert sum(shares) == pytest.approx(1)
+    groups = roll_out(policy, world, torch.arange(256), 8, "iid", SignalConfig(), torch_generator(3, "hardest misses"))
+    codes = torch.from_numpy(world.catalog.leaf_codes)
+    counts = [0, 0, 0]
+    for leaves, target in zip(groups.leaf_PG.tolist(), world.train.target_NT[:256, 0].tolist(), strict=True):
+        depths = [int((codes[leaf] == codes[target]).long().cumprod(0).sum()) for leaf in leaves if leaf != target]
+        counts[max(depths)] += bool(depths)
+    assert shares == pytest.approx([count / sum(counts) for count in counts])
 
 
 def test_anchors_come_from_the_log_or_from_what_is_rewarded() -> None:
