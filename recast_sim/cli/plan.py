@@ -1,4 +1,4 @@
-"""`recast-sim plan`: how many worlds a comparison needs, before it is run."""
+"""`recast-sim plan`: how many worlds and held-out prompts a comparison needs, before it is run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from recast_sim.runs import RunError
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Common):
-    """Worlds that a difference between methods needs for 80 % power, from the scatter over the worlds of a finished pilot.
+    """Worlds and held-out prompts that a difference between methods needs for 80 % power, from a finished pilot.
 
     Attributes:
         run: folder of a finished `recast-sim budget` or quickstart with the methods in question.

@@ -268,6 +268,7 @@ def _world_row(name: str, info: dict[str, Any]) -> dict[str, Any]:
         "beta_a": a,
         "beta_b": b,
         "hardest_miss": info["hardest_miss"],
+        "heldout_prompts": info["environment"]["heldout_prompts"],
         "beta": info["environment"]["beta"],
         "alpha": info["environment"]["alpha"],
         "base_steps": info["base"]["steps"],

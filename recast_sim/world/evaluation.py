@@ -11,6 +11,8 @@ from recast_sim.world.environment import Environment, WorldPrompts
 from recast_sim.world.policy import TreePolicy
 
 _CHUNK = 1024
+FIRST_HALF = "_first_half"
+_HALVED = ("pass_at_1_sampled", "pass_at_1_greedy", "recall_at_k", "ndcg_at_k")
 _LEAST = -1e9  # of a log-probability, where 0 times it must be 0
 
 
@@ -35,12 +37,18 @@ def leaf_logprobs(policy: TreePolicy, x_ND: Tensor) -> Tensor:
 
 
 def ranking_metrics(logprob_NY: Tensor, environment: Environment, k: int = 10) -> dict[str, float]:
-    """The metrics of `evaluate` on held-out prompts, from log-probabilities of all leaves (N, Y)."""
+    """The metrics of `evaluate` on held-out prompts, from log-probabilities of all leaves (N, Y).
+
+    Those that end in `_first_half` are of the first half of the prompts: two halves tell the prompts' chance from the world's.
+    """
     one_target = environment.config.targets == 1
     gain_NY = environment.heldout_gain_NY
     chunks = zip(logprob_NY.split(_CHUNK), gain_NY.split(_CHUNK), strict=True)
     parts = [_chunk_metrics(logprob, gain, one_target, k) for logprob, gain in chunks]
-    return {name: float(torch.cat([part[name] for part in parts]).double().mean()) for name in parts[0]}
+    columns = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+    half = len(logprob_NY) // 2
+    halves = {f"{name}{FIRST_HALF}": float(columns[name][:half].mean()) for name in _HALVED} if half else {}
+    return {name: float(column.mean()) for name, column in columns.items()} | halves
 
 
 def entropies(logprob_NY: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def write_comparison(
         for k in metrics
     ]
     shares = {"all_zero": 0.85, "single_hit": 0.13, "multi_hit": 0.02, "all_hit": 0.0, "hit_rate": 0.005}
-    base = {"hardest_miss": [0.2, 0.5, 0.3], "best_possible": 0.1, "base_pass_at_1_greedy": 0.01}
+    base = {"hardest_miss": [0.2, 0.5, 0.3], "heldout_prompts": 1000, "best_possible": 0.1, "base_pass_at_1_greedy": 0.01}
     worlds = [{"setting": s, "seed": seed, **shares, **base} for s in curves for seed in range(seeds)]
     folder.mkdir(parents=True)
     for name, rows in {"runs": runs, "rates": rates, "worlds": worlds}.items():

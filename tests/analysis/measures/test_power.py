@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from commands import called
 from comparisons import write_comparison
@@ -48,6 +49,26 @@ def test_a_plan_from_a_pilot(tmp_path: Path) -> None:
     done = called(main, "plan", tmp_path, "--effect", 0.05)
     assert done.returncode == 0
     assert "worlds for 0.05" in done.stdout
+
+
+def test_halves_of_the_prompts_tell_their_chance_from_the_worlds(tmp_path: Path) -> None:
+    of_worlds, of_prompts, worlds = 0.02, 0.03, 400  # relative standard deviations of a difference; the whole set of prompts
+    write_comparison(tmp_path / "methods", {"one": {"grpo": SLOW, "recast": FAST}}, worlds, ("pass_at_1_greedy",))
+    runs, rng = pl.read_parquet(tmp_path / "methods" / "runs.parquet"), np.random.default_rng(1)
+    world_S = rng.normal(0, of_worlds, worlds)
+    first_S, second_S = (world_S + rng.normal(0, of_prompts * 2**0.5, worlds) for _ in range(2))
+    noise = pl.DataFrame({"seed": range(worlds), "whole": (first_S + second_S) / 2, "first": first_S})
+    noisy = runs.join(noise, on="seed").with_columns(
+        pl.when(pl.col("method") == "recast").then(0.4 * (1 + pl.col(part))).otherwise(0.4).alias(column)
+        for part, column in (("whole", "pass_at_1_greedy"), ("first", "pass_at_1_greedy_first_half"))
+    )
+    noisy.write_parquet(tmp_path / "methods" / "runs.parquet")
+    (row,) = report(tmp_path, 0.01, "grpo").summary["rows"]
+    whole = (of_worlds**2 + of_prompts**2) ** 0.5
+    assert row["scatter"] == pytest.approx(whole, rel=0.1)
+    assert row["prompt_share"] == pytest.approx((of_prompts / whole) ** 2, rel=0.15)
+    fewer = worlds_needed(0.01, (of_worlds**2 + of_prompts**2 / 4) ** 0.5)
+    assert row["worlds_at_four_times_the_prompts"] == pytest.approx(fewer, rel=0.25)
 
 
 @pytest.mark.parametrize(
