@@ -30,7 +30,7 @@ from recast_sim.world.sampling import sample_iid
 
 SIZES, DIM, PROMPTS = (64, 64, 64), 32, 4096
 MILLION, MILLION_SIZES, MILLION_PROMPTS = 1_000_000, (128, 128, 128), 1024
-FLAT_PROMPTS = (1024, 4096, 16384, 65536)
+FLAT_PROMPTS = (1024, 4096, 16384)
 MULTINOMIAL_CHUNK = 64  # prompts; the fastest of 4, 16 and 64 for the multinomial version: more leave the cache
 
 

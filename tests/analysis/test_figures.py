@@ -45,9 +45,15 @@ def test_a_run_gives_the_figures_it_has_data_for(
 def test_a_comparison_draws_what_its_evaluations_hold(run_folders: dict[str, Path]) -> None:
     drawn, left_out = run_figures(run_folders["budget"], find_report(run_folders["budget"]))
     plt.close("all")
-    assert [one.name for one in drawn] == ["figure", "regimes", "repair", "gradients"]  # its own figure holds the budget curves
+    assert [one.name for one in drawn] == [
+        "figure",
+        "learned",
+        "regimes",
+        "repair",
+        "gradients",
+    ]  # its own figure holds the budget curves
     assert "actor cost in four corners: no run here has prompts of tokens (a simulated prompt is a vector)" in left_out
-    assert "5 seeds; lines are means over seeds, bands their 95 % t intervals" in drawn[1].caption
+    assert "5 seeds; lines are means over seeds, bands their 95 % t intervals" in drawn[2].caption
 
 
 def test_lines_are_running_means_of_the_logged_columns(run_folders: dict[str, Path]) -> None:

@@ -689,7 +689,7 @@ def bnpo(groups: list[Group], config: Any) -> None:
     centre = sum(means, Fraction()) / len(means)
     variance = sum(((m - centre) ** 2 for m in means), Fraction()) / max(1, len(means) - 1)
     for group, m in zip(groups, means, strict=True):
-        factor = 1.0
+        factor = min(1.0, config.bnpo_max_weight)
         if variance:
             size = float(centre * (1 - centre) / variance - 1)
             a, b = (max(1.0, 1 + float(part) * size / 3) for part in (centre, 1 - centre))

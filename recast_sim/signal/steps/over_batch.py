@@ -50,7 +50,7 @@ def beta_normalised(state: GroupState) -> GroupState:
     """BNPO (arXiv 2506.02864; its code): (r - m) / Beta(m; 1 + a/3, 1 + b/3), with Beta(a, b) fitted to the groups' means.
 
     The fit is by moments over the batch (P - 1 in the variance), both parameters at least 1, the factor at most
-    `bnpo_max_weight`. Where the means of all groups agree nothing can be fitted, and the factor is 1.
+    `bnpo_max_weight`. Where the means of all groups agree nothing can be fitted, and the density counts as 1.
 
     Raises:
         SignalError: a mean reward outside [0, 1], where a Beta density has no meaning.

@@ -96,7 +96,7 @@ points = [{ "training.signal.w_minus" = 0.3 }]
 @pytest.mark.slow
 def test_claims_are_a_list_of_objects_with_verdicts(tmp_path: Path) -> None:
     ladder = '[[ladder]]\nkind = "low_rank"\nwidth = 2\n[[ladder]]\nkind = "linear"\n'
-    done = call(tmp_path, "claims", TINY + ladder, "--json")
+    done = call(tmp_path, "claims", "passes = [1, 2]\npasses_prompts = 256\n" + TINY + ladder, "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert {row["claim"] for row in rows} == {1, 2, 3, 4, 9, 10, 11, 12}
@@ -141,7 +141,7 @@ def test_bad_options_leave_nothing(tmp_path: Path) -> None:
 
 
 def test_shipped_recipes_are_valid() -> None:
-    kinds = {"map": MapConfig, "claims": ClaimsConfig}
+    kinds = {"map": MapConfig, "prize": MapConfig, "claims": ClaimsConfig}
     files = sorted(RECIPES.glob("*.toml"))
     assert {file.stem for file in files} >= {"budget", "map", "claims"}
     for file in files:
