@@ -19,8 +19,8 @@ class Choice(Checked, error=TrainingError):
 
     Attributes:
         name: what the reports call it.
-        fallback: the method that is taken unless a candidate is told from it.
-        candidates: method lines.
+        fallback: the method that is taken unless a candidate is told from it; a method's name or a line.
+        candidates: likewise.
     """
 
     name: str

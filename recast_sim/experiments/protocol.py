@@ -85,9 +85,10 @@ class Protocol(Checked, error=TrainingError):
         return [parse_method(line, TrainingConfig(), without=("learning_rate",), may_follow=True) for line in self.methods]
 
     def candidates(self) -> dict[str, Method]:
-        """What the choices choose among, checked, by line."""
+        """What the choices choose among, checked, by line; the name of a method stands for that method."""
+        named = {method.name: method for method in self.parsed()}
         lines = [line for choice in self.choices for line in (choice.fallback, *choice.candidates)]
-        return {line: parse_method(line, TrainingConfig(), without=("learning_rate",)) for line in lines}
+        return {line: named.get(line) or parse_method(line, TrainingConfig(), without=("learning_rate",)) for line in lines}
 
 
 def run_protocol(

@@ -147,6 +147,8 @@ def test_the_log_averages_between_evaluations_and_keeps_no_checkpoint() -> None:
 
 def test_a_choice_is_run_and_reported_as_its_line(tmp_path: Path) -> None:
     hard = Choice("hard", "recast", ("sft",))  # one of the two, whichever it is
+    named = Protocol(("sft: sft every_target=true",), choices=(Choice("hard", "sft", ("recast",)),))
+    assert named.candidates()["sft"] == named.parsed()[0]  # the method of that name, not a line of its own
     protocol = Protocol(("sft", "recast"), (0.01, 0.1), seeds=2, tuning_seeds=2, metrics=PROTOCOL.metrics, choices=(hard,))
     found = compare(tmp_path, 1, {"tiny": TINY}, protocol)
     rows = pl.read_parquet(tmp_path / "methods" / "choices.parquet")
