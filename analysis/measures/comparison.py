@@ -58,6 +58,12 @@ class Comparison:
         """The worlds that are reported, without those that tuned the rates."""
         return self.worlds.join(self.runs.select("setting", "seed").unique(), on=["setting", "seed"], how="semi")
 
+    def worlds_with(self, column: str) -> pl.DataFrame:
+        """The reported worlds. Raises RunError where they do not hold a column: the comparison is of an older version."""
+        if column not in self.worlds.columns:
+            raise RunError(f"worlds.parquet: no column {column!r}, so an older version made this comparison; run it again")
+        return self.reported_worlds
+
     def curves(self, setting: str, method: str, metric: str) -> Curves:
         """Curves of one metric at the rate tuned for it."""
         return Curves.of(self.frames(setting, method, metric), metric)

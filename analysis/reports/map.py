@@ -98,7 +98,7 @@ def _gain(
 
 
 def _world(found: Comparison, setting: str) -> dict[str, Any]:
-    worlds = found.reported_worlds.filter(setting=setting)
+    worlds = found.worlds_with("hardest_miss").filter(setting=setting)
     columns = ("all_zero", "single_hit", "multi_hit", "hit_rate", "best_possible", "base_pass_at_1_greedy")
     hardest = np.mean([list(shares) for shares in worlds["hardest_miss"]], axis=0).tolist()
     return {name: float(worlds[name].to_numpy().mean()) for name in columns} | {"hardest_miss": hardest}

@@ -38,7 +38,10 @@ def report(root: Path, effect: float, against: str) -> Report:
         for method in found.methods
         if method != against
     ]
-    seen, prompts = [f"seen by {n}" for n in _WORLDS], int(found.worlds["heldout_prompts"].to_numpy().max())
+    seen, prompts = (
+        [f"seen by {n}" for n in _WORLDS],
+        int(found.worlds_with("heldout_prompts")["heldout_prompts"].to_numpy().max()),
+    )
     wanted = (f"worlds for {effect:g}", f"with {4 * prompts} prompts")
     header = ("metric", "method", f"scatter vs {against}", "prompts", *wanted, *seen)
     cells = [

@@ -1,7 +1,7 @@
 """A setting (a place on the map) and its worlds: calibrated, drawn by seed, kept on disk with their base policies."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -55,7 +55,7 @@ class Setting(Checked, error=TrainingError):
     @property
     def world_name(self) -> str:
         """A name of everything that makes the setting's worlds, so that settings that only train otherwise share them."""
-        made_by = asdict(replace(self, training=TrainingConfig()))
+        made_by = {name: value for name, value in asdict(self).items() if name != "training"}
         return blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 

@@ -71,6 +71,15 @@ def test_halves_of_the_prompts_tell_their_chance_from_the_worlds(tmp_path: Path)
     assert row["worlds_at_four_times_the_prompts"] == pytest.approx(fewer, rel=0.25)
 
 
+def test_a_pilot_of_an_older_version_says_so(tmp_path: Path) -> None:
+    write_comparison(tmp_path / "methods", {"one": {"grpo": SLOW, "recast": FAST}})
+    file = tmp_path / "methods" / "worlds.parquet"
+    pl.read_parquet(file).drop("heldout_prompts").write_parquet(file)
+    done = called(main, "plan", tmp_path)
+    assert done.returncode == 2
+    assert "no column 'heldout_prompts', so an older version made this comparison; run it again" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
