@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recast_sim.commandline import Common, Positional
-from recast_train.data import DataConfig, Format, TableColumns, read_source, recognise
+from recast_train.data import PROMPT_FORMATS, Cores, DataConfig, Format, SplitConfig, TableColumns, read_source, recognise
 
 _METRICS = ("hr@10", "ndcg@10")
 _POLICIES = ("seen_filtered", "unfiltered")
@@ -26,7 +26,9 @@ class Data(Common):
         path: the file or folder; without it ML-100K, fetched where it is not in the cache.
         format: of the path; recognised by its content where it is not given.
         columns: names of a table's columns.
-        core: users and items with fewer interactions are dropped; the formats that come as prompts are taken as they are.
+        core: users and items with fewer interactions are dropped; one number for both, or the users' and then the items'. The
+            formats that come as prompts are taken as they are.
+        split: which items are train, validation and test.
         prompts: test prompts, at most, on which the references are measured.
     """
 
@@ -34,7 +36,8 @@ class Data(Common):
     path: Positional[Path | None] = None
     format: Format | None = None
     columns: TableColumns = field(default_factory=TableColumns)
-    core: PositiveInt = 5
+    core: Cores = (5,)
+    split: SplitConfig = field(default_factory=SplitConfig)
     prompts: PositiveInt = 2000
 
 
@@ -42,8 +45,10 @@ def data(command: Data) -> None:
     from recast_train.data.describe import describe
 
     kind = command.format or ("ml-100k" if command.path is None else recognise(command.path))
-    config = DataConfig(kind, command.path, columns=command.columns, core=command.core, seed=command.seed)
-    found = {"path": str(command.path or kind), **describe(read_source(config), command.prompts, command.seed)}
+    kept = {name: getattr(command, name) for name in ("columns", "core", "split", "seed")}
+    config = DataConfig(kind, command.path, **kept)
+    split = "given" if kind in PROMPT_FORMATS else command.split.rule
+    found = {"path": str(command.path or kind), "split": split, **describe(read_source(config), command.prompts, command.seed)}
     if command.json:
         print(json.dumps(found, allow_nan=False))
     else:
@@ -66,8 +71,12 @@ def _contents(found: dict[str, Any]) -> Table:
     for name in ("users", "items", "interactions"):
         table.add_row(name, f"{found[name]:,}")
     table.add_row("sequence length: min, median, max", ", ".join(f"{value:g}" for value in found["lengths"].values()))
+    for name, core in (("users", "user core"), ("items", "item core")):
+        gone = found["dropped"]
+        table.add_row(f"dropped by the {core}", f"{gone[name]:,} {name}, {gone[f'interactions_of_{name}']:,} interactions")
     tied = found["tied_in_time"]
     table.add_row("interactions tied in time with another", "no times" if tied is None else f"{tied:.1%}")
+    table.add_row("split", found["split"])
     table.add_row("prompts: train, validation, test", ", ".join(f"{count:,}" for count in found["prompts"].values()))
     table.add_row("targets of a prompt, at most", str(found["targets_per_prompt"]))
     sizes = found["semantic_ids"]

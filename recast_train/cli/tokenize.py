@@ -47,7 +47,7 @@ def tokenize(command: Tokenize) -> None:
     out = command.out or Path("runs") / f"sids-{command.file.stem if command.file else 'default'}-{command.seed}"
     if holds_table(out):
         raise SemanticIdError(f"{out}: holds a table of semantic IDs already; choose another --out")
-    dataset, _ = read_dataset(command.config.data)
+    dataset, *_ = read_dataset(command.config.data)
     with progress() as report:
         table = make_sids(command.config.sids, dataset, command.seed, lambda done, total: report("semantic IDs", done, total))
     save_sids(table, out)

@@ -1,14 +1,15 @@
 """Data of public formats: readers, users split in time, next-item prompts, given semantic IDs, and the fetch of ML-100K."""
 
-from recast_train.data.data_config import DataConfig, Format
+from recast_train.data.data_config import PROMPT_FORMATS, Cores, DataConfig, Format
 from recast_train.data.data_error import DataError
 from recast_train.data.interactions import (
     PAD,
     Dataset,
+    Dropped,
     Prompts,
     Split,
     build_sequences,
-    k_core,
+    drop_rare,
     load_ml100k,
     prompts,
     sample_prompts,
@@ -26,24 +27,29 @@ from recast_train.data.readers.recbole import read_atomic, read_titles
 from recast_train.data.readers.recif import ChatRow, message_text, read_openonerec, scan_openonerec
 from recast_train.data.readers.sequences import read_sequences
 from recast_train.data.source import Source, load_source, read_dataset, read_source
+from recast_train.data.splits import SplitConfig
 
 __all__ = [
     "PAD",
+    "PROMPT_FORMATS",
     "ChatRow",
+    "Cores",
     "DataConfig",
     "DataError",
     "Dataset",
+    "Dropped",
     "Format",
     "GivenSids",
     "PromptTable",
     "Prompts",
     "Source",
     "Split",
+    "SplitConfig",
     "TableColumns",
     "build_sequences",
     "cached_ml100k",
+    "drop_rare",
     "fetch_ml100k",
-    "k_core",
     "load_ml100k",
     "load_source",
     "message_text",

@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from recast_sim.configio import Checked
 from recast_train.data.data_error import DataError
 from recast_train.data.readers.plain_table import TableColumns
+from recast_train.data.splits import SplitConfig
 
 Format = Literal["ml-100k", "atomic", "sequences", "minionerec", "openonerec", "table"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+Cores = Annotated[
+    tuple[PositiveInt, ...],
+    Field(min_length=1, max_length=2),
+    BeforeValidator(lambda value: (value,) if isinstance(value, int) else value),  # `core = 5` in a recipe
+]
 PROMPT_FORMATS = ("minionerec", "openonerec")  # they come as prompts, split and with SIDs
 
 
@@ -25,7 +31,9 @@ class DataConfig(Checked, error=DataError):
         path: the file or folder, for all formats but "ml-100k".
         wheel: the recbole wheel, for machines without pip or network.
         columns: names of a table's columns.
-        core: users and items with fewer interactions are dropped; the formats that come as prompts are taken as they are.
+        core: users and items with fewer interactions are dropped until none is left; one number for both, or the users' and
+            then the items'. The formats that come as prompts are taken as they are.
+        split: which items are train, validation and test; the formats that come as prompts are split already.
         max_history: items before the target that a model sees.
         seed: of the order of ties in time; apart from the run's seed, so that all seeds are tested on the same prompts.
     """
@@ -34,7 +42,8 @@ class DataConfig(Checked, error=DataError):
     path: Path | None = None
     wheel: Path | None = None
     columns: TableColumns = field(default_factory=TableColumns)
-    core: PositiveInt = 5
+    core: Cores = (5,)
+    split: SplitConfig = field(default_factory=SplitConfig)
     max_history: PositiveInt = 20
     seed: int = 0
 

@@ -3,6 +3,7 @@
 Not imported by the package itself: the references import it in turn.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ def describe(source: Source, count: int, seed: int) -> dict[str, Any]:
         "items": len(source.items),
         "interactions": _interactions(source).size,
         "lengths": _spread(np.concatenate([_lengths(source.split(s)) for s in SPLITS]) if by_prompt else _sequences(source)),
+        "dropped": asdict(source.dropped),
         "tied_in_time": source.tied,
         "prompts": {split: len(source.split(split)) for split in SPLITS},
         "targets_per_prompt": max(source.split(split).targets_NT.shape[1] for split in SPLITS),

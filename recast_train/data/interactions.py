@@ -4,9 +4,7 @@ The order inside a user is by timestamp. Rating sites stamp whole pages at once 
 share user and second with another), so ties are common and the order inside a tie carries no information. It is drawn
 by a hash of (seed, user, item): blake2b, the same on every platform and in every version of polars.
 
-The split is by each user's own time, not by one date for all: a training item of one user may be later than a test
-item of another. Axis letters: M interactions, U users, I items, N prompts, H history positions,
-T targets.
+Axis letters: M interactions, U users, I items, N prompts, H history positions, T targets.
 """
 
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from scipy import sparse
 from recast_sim.runs import derive_seed
 from recast_train.data.data_error import DataError
 from recast_train.data.readers.recbole import read_atomic, read_titles
+from recast_train.data.splits import SplitConfig, cut
 
 Split = Literal["train", "validation", "test"]
 PAD = -1  # fills the left of a history that is shorter than the window
@@ -113,23 +112,40 @@ class Prompts:
         return Prompts(self.history_NH[row_n], self.targets_NT[row_n], self.user_N[row_n], offsets(count_n), seen, chat_n)
 
 
-def load_ml100k(folder: Path, seed: int = 0, core: int = 5) -> Dataset:
-    """ML-100K from the folder of `fetch_ml100k`: every rating is an interaction, k-core, split 80 / 10 / 10 by time.
+def load_ml100k(folder: Path, seed: int = 0, user_core: int = 5, item_core: int = 5) -> Dataset:
+    """ML-100K from the folder of `fetch_ml100k`: every rating is an interaction, cores, split 80 / 10 / 10 by time.
 
-    `seed` orders the ties. At core 5: 943 users, 1,349 items, 99,287 interactions.
+    `seed` orders the ties. At cores of 5: 943 users, 1,349 items, 99,287 interactions.
     """
-    kept = k_core(read_atomic(folder / "ml-100k.inter"), core)
+    kept, _ = drop_rare(read_atomic(folder / "ml-100k.inter"), user_core, item_core)
     return split_by_time(build_sequences(kept, seed), read_titles(folder / "ml-100k.item"))
 
 
-def k_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
-    """Drop users and items with fewer than k interactions (rows, repeats counted) until none is left to drop."""
-    if k < 1:
-        raise DataError(f"core: {k} is not a core; choose 1 (keep all) or more")
-    frequent = (pl.len().over("user") >= k) & (pl.len().over("item") >= k)
-    while (kept := frame.filter(frequent)).height < frame.height:
-        frame = kept
-    return kept
+@dataclass(frozen=True)
+class Dropped:
+    """What the cores took: users and items, and the interactions that went with either (with both: counted as the user's)."""
+
+    users: int = 0
+    items: int = 0
+    interactions_of_users: int = 0
+    interactions_of_items: int = 0
+
+
+def drop_rare(frame: pl.DataFrame, user_core: int, item_core: int) -> tuple[pl.DataFrame, Dropped]:
+    """Drop users and items with fewer interactions (rows, repeats counted) than their core until none is left to drop."""
+    for name, core in (("user_core", user_core), ("item_core", item_core)):
+        if core < 1:
+            raise DataError(f"{name}: {core} is not a core; choose 1 (keep all) or more")
+    rare_user, rare_item = pl.len().over("user") < user_core, pl.len().over("item") < item_core
+    kept, by_user, by_item = frame, 0, 0
+    while True:
+        marked = kept.with_columns(rare_user.alias("rare user"), rare_item.alias("rare item"))
+        of_user, either = int(marked["rare user"].sum()), int((marked["rare user"] | marked["rare item"]).sum())
+        if not either:
+            users, items = (frame[name].n_unique() - kept[name].n_unique() for name in ("user", "item"))
+            return kept, Dropped(users, items, by_user, by_item)
+        by_user, by_item = by_user + of_user, by_item + either - of_user
+        kept = marked.filter(~pl.col("rare user") & ~pl.col("rare item")).drop("rare user", "rare item")
 
 
 def build_sequences(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -140,27 +156,20 @@ def build_sequences(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
     return ranked.sort(keys).drop("tie")
 
 
-def split_by_time(
-    sequences: pl.DataFrame, titles: dict[str, str] | None = None, validation: float = 0.1, test: float = 0.1
-) -> Dataset:
-    """Cut each user's sequence (the order of its rows) into train, then validation, then test.
+def split_by_time(sequences: pl.DataFrame, titles: dict[str, str] | None = None, split: SplitConfig | None = None) -> Dataset:
+    """Cut each user's sequence (the order of its rows) into train, then validation, then test by `SplitConfig`'s rule.
 
-    A share f of a sequence of n items is floor(n f + 1/2) items (half rounds up), and at least one: a user of three
-    or more has an item in every split, a user of two has no validation item, a user of one is train alone.
-    Shares lie in (0, 1/4], so that train is never empty. Raises DataError for other shares, an empty table, or an
-    item without a title.
+    Raises:
+        DataError: an empty table, an item without a title, a rule that cannot be followed.
     """
     if sequences.is_empty():
-        raise DataError("interactions: no row is left; lower the core or give a larger file")
-    if not (0 < validation <= 0.25 and 0 < test <= 0.25):
-        raise DataError(f"split: shares {validation} and {test} are out of (0, 0.25]; use 0.1 and 0.1")
+        raise DataError("interactions: no row is left; lower a core or give a larger file")
     users, user_M = _index(sequences["user"])
     items, item_M = _index(sequences["item"])
-    length_U = np.bincount(user_M)
-    validation_end_U = length_U - _held_out(length_U, test, least=2)
-    train_end_U = validation_end_U - _held_out(length_U, validation, least=3)
-    ordered_M = item_M[np.argsort(user_M, kind="stable")]
-    return Dataset(items, users, _aligned(titles, items), ordered_M, offsets(length_U), train_end_U, validation_end_U)
+    length_U, order_M = np.bincount(user_M), np.argsort(user_M, kind="stable")
+    time_M = sequences["timestamp"].to_numpy()[order_M] if "timestamp" in sequences.columns else None
+    train_end_U, validation_end_U = cut(length_U, time_M, split or SplitConfig())
+    return Dataset(items, users, _aligned(titles, items), item_M[order_M], offsets(length_U), train_end_U, validation_end_U)
 
 
 def prompts(dataset: Dataset, split: Split, max_history: int = 20, min_history: int = 1) -> Prompts:
@@ -201,11 +210,6 @@ def train_matrix(dataset: Dataset) -> sparse.csr_array:
 
 def _tie(seed: int, user: str, item: str) -> int:
     return int.from_bytes(blake2b(f"{seed}\t{user}\t{item}".encode(), digest_size=8).digest(), "little")
-
-
-def _held_out(length_U: NDArray[np.int64], share: float, least: int) -> NDArray[np.int64]:
-    rounded_U = np.floor(length_U * share + 0.5).astype(np.int64)
-    return np.where(length_U >= least, np.maximum(rounded_U, 1), 0)
 
 
 def _index(column: pl.Series) -> tuple[list[str], NDArray[np.int64]]:

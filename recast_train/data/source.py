@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from recast_train.data.data_config import PROMPT_FORMATS, DataConfig, Format
 from recast_train.data.data_error import DataError
-from recast_train.data.interactions import Dataset, Prompts, Split, build_sequences, k_core, prompts, split_by_time
+from recast_train.data.interactions import (
+    Dataset,
+    Dropped,
+    Prompts,
+    Split,
+    build_sequences,
+    drop_rare,
+    prompts,
+    split_by_time,
+)
 from recast_train.data.ml100k import fetch_ml100k
 from recast_train.data.readers.folder_layout import index_file, split_files
 from recast_train.data.readers.given_sids import GivenSids
@@ -23,6 +32,7 @@ from recast_train.data.readers.recbole import read_atomic, read_titles
 from recast_train.data.readers.recif import read_openonerec
 from recast_train.data.readers.sequences import read_sequences
 
+NOTHING = Dropped()
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -39,6 +49,7 @@ class Source:
             as a sequence of its own (`prompt_table.windows` says what that means for training).
         train, validation, test: prompts; of a format that comes as prompts a split may be empty.
         tied: share of interactions that share user and time with another; None where there are no times.
+        dropped: what the cores took.
     """
 
     format: Format
@@ -51,6 +62,7 @@ class Source:
     validation: Prompts
     test: Prompts
     tied: float | None = None
+    dropped: Dropped = NOTHING
 
     @property
     def codes_IL(self) -> NDArray[np.int64] | None:
@@ -71,11 +83,9 @@ def read_source(config: DataConfig) -> Source:
     """Read the data of a recipe. Raises DataError."""
     if config.format in PROMPT_FORMATS:
         return _from_prompts(config)
-    dataset, tied = read_dataset(config)
-    parts = [prompts(dataset, split, config.max_history) for split in SPLITS]
-    return Source(
-        config.format, dataset.items, dataset.users, dataset.titles, None, dataset, parts[0], parts[1], parts[2], tied
-    )
+    data, tied, dropped = read_dataset(config)
+    train, validation, test = (prompts(data, split, config.max_history) for split in SPLITS)
+    return Source(config.format, data.items, data.users, data.titles, None, data, train, validation, test, tied, dropped)
 
 
 def load_source(config: DataConfig) -> Source:
@@ -87,17 +97,19 @@ def load_source(config: DataConfig) -> Source:
     return source
 
 
-def read_dataset(config: DataConfig) -> tuple[Dataset, float | None]:
-    """Users in time of a format that has them, and the share of interactions tied in time (None without times).
+def read_dataset(config: DataConfig) -> tuple[Dataset, float | None, Dropped]:
+    """Users in time of a format that has them, the share of interactions tied in time (None without times), and what the
+    cores took.
 
     Raises DataError, also for a format that comes as prompts.
     """
     frame, titles = _interactions(config)
-    frame = k_core(frame, config.core)
-    if "timestamp" not in frame.columns:
-        return split_by_time(frame, titles), None
-    dataset = split_by_time(build_sequences(frame, config.seed), titles)
-    return dataset, float(frame.select((pl.len().over("user", "timestamp") > 1).mean()).item())
+    frame, dropped = drop_rare(frame, config.core[0], config.core[-1])
+    tied = None
+    if "timestamp" in frame.columns and frame.height:
+        tied = float(frame.select((pl.len().over("user", "timestamp") > 1).mean()).item())
+        frame = build_sequences(frame, config.seed)
+    return split_by_time(frame, titles, config.split), tied, dropped
 
 
 def _interactions(config: DataConfig) -> tuple[pl.DataFrame, dict[str, str] | None]:

@@ -1,6 +1,7 @@
 """Interactions: reading, k-core, order, split, prompts, by brute force; the fetch of ML-100K, offline and real."""
 
 import hashlib
+import itertools
 import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,12 @@ from recast_train.data import (
     PAD,
     DataError,
     Dataset,
+    Dropped,
+    SplitConfig,
     build_sequences,
     cached_ml100k,
+    drop_rare,
     fetch_ml100k,
-    k_core,
     load_ml100k,
     ml100k,
     prompts,
@@ -107,22 +110,34 @@ def test_titles_are_aligned_to_items_and_none_may_be_missing(tmp_path: Path) -> 
 # k-core, order, split
 
 
-@given(ROWS, st.integers(1, 4))
-def test_k_core_is_the_largest_table_in_which_all_have_k(rows: list[tuple[int, int, int]], k: int) -> None:
+@given(ROWS, st.integers(1, 4), st.integers(1, 4))
+def test_cores_leave_the_largest_table_in_which_all_have_enough(rows, user_core: int, item_core: int) -> None:
     kept = list(rows)
     while True:
         users, items = [u for u, _, _ in kept], [i for _, i, _ in kept]
-        fewer = [row for row in kept if users.count(row[0]) >= k and items.count(row[1]) >= k]
+        fewer = [row for row in kept if users.count(row[0]) >= user_core and items.count(row[1]) >= item_core]
         if len(fewer) == len(kept):
             break
         kept = fewer
-    found = k_core(table(rows), k).select("user", "item", "timestamp").rows()
-    assert found == [(f"u{u}", f"i{i}", float(t)) for u, i, t in kept]
+    found, dropped = drop_rare(table(rows), user_core, item_core)
+    assert found.select("user", "item", "timestamp").rows() == [(f"u{u}", f"i{i}", float(t)) for u, i, t in kept]
+    assert dropped.users == len({u for u, _, _ in rows}) - len({u for u, _, _ in kept})
+    assert dropped.items == len({i for _, i, _ in rows}) - len({i for _, i, _ in kept})
+    assert dropped.interactions_of_users + dropped.interactions_of_items == len(rows) - len(kept)
+    assert user_core > 1 or not dropped.interactions_of_users
+    assert item_core > 1 or not dropped.interactions_of_items
 
 
-def test_k_core_refuses_zero() -> None:
-    with pytest.raises(DataError, match="core: 0"):
-        k_core(table([(0, 0, 0)]), 0)
+def test_what_each_core_drops_is_told_apart() -> None:
+    rows = [(user, item, item) for user in range(3) for item in range(4)] + [(0, 7, 9), (4, 0, 0), (4, 1, 0)]
+    assert drop_rare(table(rows), 3, 1)[1] == Dropped(users=1, items=0, interactions_of_users=2)
+    assert drop_rare(table(rows), 1, 2)[1] == Dropped(users=0, items=1, interactions_of_items=1)
+
+
+@pytest.mark.parametrize("cores", [(0, 1), (1, 0)])
+def test_cores_refuse_zero(cores: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match="_core: 0 is not a core"):
+        drop_rare(table([(0, 0, 0)]), *cores)
 
 
 @given(ROWS, st.randoms(use_true_random=False), st.integers(0, 9))
@@ -167,13 +182,67 @@ def test_the_split_keeps_the_order_of_rows_of_interleaved_users() -> None:
         assert names == [f"i{item}" for owner, item, _ in rows if owner == user]
 
 
-def test_split_refuses_bad_shares_and_an_empty_table() -> None:
-    sequences = build_sequences(table([(0, 0, 0)]), seed=0)
+def split(rows: list[tuple[int, int, int]], **settings) -> Dataset:
+    return split_by_time(build_sequences(table(rows), seed=0), split=SplitConfig(**settings))
+
+
+@given(ROWS, st.sampled_from(["ratio", "leave-one-out", "global-time", "sessions"]))
+def test_no_target_of_a_later_split_is_seen_in_an_earlier_one(rows, rule: str) -> None:
+    ordered = build_sequences(table(rows), seed=0)
+    try:
+        data = split_by_time(ordered, split=SplitConfig(rule=rule))
+    except DataError as error:
+        assert (rule in ("global-time", "sessions"), "leaves train or test empty" in str(error)) == (True, True)  # noqa: PT017
+        return
+    times = [ordered.filter(pl.col("user") == user)["timestamp"].to_list() for user in data.users]
+    parts: dict[str, list[float]] = {"train": [], "validation": [], "test": []}
+    starts: dict[str, list[float]] = {"train": [], "validation": [], "test": []}
+    for user, (train, validation) in enumerate(zip(data.train_end_U, data.validation_end_U, strict=True)):
+        assert 0 <= train <= validation <= len(times[user])
+        ends = {"train": (0, train), "validation": (train, validation), "test": (validation, len(times[user]))}
+        for name, (first, last) in ends.items():
+            parts[name] += times[user][first:last]
+            starts[name] += times[user][:1] if last > first else []
+        if rule == "sessions":
+            assert sum(last > first for first, last in ends.values()) == 1
+        if rule == "leave-one-out":
+            assert [last - first for first, last in ends.values()][1:] == [int(len(times[user]) >= n) for n in (3, 2)]
+    if rule in ("global-time", "sessions"):
+        moments = parts if rule == "global-time" else starts
+        present = [moments[name] for name in ("train", "validation", "test") if moments[name]]
+        assert all(max(before) < min(after) for before, after in itertools.pairwise(present))
+    history = prompts(data, "train", max_history=50)
+    allowed = [set(data.sequence(user)[: data.train_end_U[user]].tolist()) for user in range(data.n_users)]
+    for row in range(len(history)):
+        seen = {*history.history_NH[row].tolist(), int(history.target_N[row])} - {PAD}
+        assert seen <= allowed[history.user_N[row]]
+
+
+def test_global_time_and_sessions_hold_out_their_shares() -> None:
+    rows = [(place % 10, place % 7, place) for place in range(200)]
+    data = split(rows, rule="global-time", validation=0.1, test=0.2)
+    assert (data.train_end_U.sum(), data.validation_end_U.sum()) == (140, 160)
+    sessions = [(user, item, 10 * user + item) for user in range(20) for item in range(3)]
+    data = split(sessions, rule="sessions", validation=0.1, test=0.2)
+    late = [data.users.index(f"u{user}") for user in range(16, 20)]
+    assert np.flatnonzero(data.validation_end_U == 0).tolist() == sorted(late)
+    assert (data.train_end_U == 3).sum() == 14
+    asked = prompts(data, "test")
+    assert len(asked) == 8  # two a session: its first item has no history
+
+
+def test_split_refuses_bad_shares_an_empty_table_and_rules_without_times() -> None:
     for shares in ({"validation": 0.0}, {"test": 0.3}):
-        with pytest.raises(DataError, match="split: shares"):
-            split_by_time(sequences, **shares)
+        with pytest.raises(DataError, match=r"SplitConfig\.(validation|test): 0\.[03]"):
+            SplitConfig(**shares)
+    sequences = build_sequences(table([(0, 0, 0), (0, 1, 0)]), seed=0)
     with pytest.raises(DataError, match="no row is left"):
         split_by_time(sequences.clear())
+    for rule in ("global-time", "sessions"):
+        with pytest.raises(DataError, match=f"'{rule}' needs times"):
+            split_by_time(sequences.drop("timestamp"), split=SplitConfig(rule=rule))
+        with pytest.raises(DataError, match="leaves train or test empty"):
+            split_by_time(sequences, split=SplitConfig(rule=rule))
 
 
 # Prompts

@@ -43,6 +43,23 @@ def test_describe_counts_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert set(found["references"]["metrics"]["sequential"]) == {"seen_filtered", "unfiltered"}
 
 
+def test_describe_takes_a_pair_of_cores_and_a_split(tmp_path: Path, monkeypatch, capsys) -> None:
+    rows = [(f"u{user}", f"i{place}", 10 * place + user) for user in range(4) for place in range(10 + user)] + [
+        ("late", "i0", 999)
+    ]
+    pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row").write_csv(tmp_path / "a.csv")
+    asked = ("--core", "2", "4", "--split.rule", "leave-one-out")
+    assert command_line(monkeypatch, "data", "describe", str(tmp_path / "a.csv"), *asked, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["users"], found["items"], found["split"]) == (4, 10, "leave-one-out")
+    assert found["dropped"] == {"users": 1, "items": 3, "interactions_of_users": 1, "interactions_of_items": 6}
+    assert found["prompts"] == {"train": 28, "validation": 4, "test": 4}
+    assert command_line(monkeypatch, "data", "describe", str(tmp_path / "a.csv"), *asked) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "| dropped by the item core | 3 items, 6 interactions |" in words
+    assert "| split | leave-one-out |" in words
+
+
 @pytest.mark.parametrize(("write", "users"), [(write_minionerec, 3), (write_openonerec, 6)])
 def test_describe_prints_prompt_formats(tmp_path: Path, monkeypatch, capsys, write, users: int) -> None:
     folder = str(write(tmp_path / "x"))

@@ -169,7 +169,7 @@ def test_formats_of_users_in_time_agree(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(table_text())
     table_frame().write_parquet(tmp_path / "a.parquet")
     kinds = {"a.inter": "atomic", "a.txt": "sequences", "a.csv": "table", "a.parquet": "table"}
-    sources = [load_source(DataConfig(recognise(tmp_path / name), tmp_path / name, core=1)) for name in kinds]
+    sources = [load_source(DataConfig(recognise(tmp_path / name), tmp_path / name, core=(1,))) for name in kinds]
     assert [source.format for source in sources] == list(kinds.values())
     assert [source.tied for source in sources] == [0.0, None, 0.0, 0.0]
     for source in sources[1:]:
@@ -355,7 +355,8 @@ def test_recognise_knows_each_format_and_says_when_it_does_not(tmp_path: Path) -
         ({"path": Path("x")}, "path: 'ml-100k' is fetched"),
         ({"format": "table"}, "path: format 'table' needs"),
         ({"format": "excel", "path": Path("x")}, "format: 'excel' must be one of"),
-        ({"core": 0}, "core: 0 must be at least 1"),
+        ({"core": (5, 0)}, r"core\.1: 0 must be at least 1"),
+        ({"core": (1, 2, 3)}, r"core: \(1, 2, 3\) must hold 2 at most"),
         ({"max_history": 0}, "max_history: 0 must be at least 1"),
     ],
 )
