@@ -13,7 +13,7 @@ from recast_train.evaluate import EvaluationConfig
 from recast_train.model import ModelConfig, TrainError, require
 from recast_train.rl.rl_config import RlConfig
 from recast_train.semantic_id import SidConfig
-from recast_train.sft import SftConfig
+from recast_train.supervised import SftConfig
 
 METHODS = ("grpo", "recast", "sft", "sft_hard_negative")
 

@@ -32,8 +32,8 @@ from recast_train.model import SidModel, build_model
 from recast_train.pipeline.run_task import Task
 from recast_train.rl.rl_config import RlConfig
 from recast_train.rl.rl_loop import train_prompts, train_rl
-from recast_train.sft import train_sft
 from recast_train.sharpening import Seen, learning_scores
+from recast_train.supervised.train import train_sft
 
 
 def supervised(task: Task) -> SidModel:

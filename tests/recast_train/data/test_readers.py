@@ -47,7 +47,7 @@ from recast_train.data import (
 from recast_train.data.readers import plain_table as table_module
 from recast_train.data.readers import sequences as sequences_module
 from recast_train.data.readers.minionerec import _parsed
-from recast_train.sft import draw_windows
+from recast_train.supervised.windows import Windows
 
 
 def refused(call: Callable[[], object], path: Path, said: str) -> None:
@@ -157,10 +157,10 @@ def test_train_prompts_are_windows_of_their_own(tmp_path: Path, kind: str) -> No
         past = source.train.seen_item[source.train.seen_offset[row] : source.train.seen_offset[row + 1]].tolist()
         targets = [item for item in source.train.targets_NT[row].tolist() if item >= 0]
         assert source.dataset.sequence(row).tolist() == past + targets
-    drawn = draw_windows(source.dataset, 3, 200, np.random.default_rng(0))
+    drawn = np.concatenate([Windows(source.dataset, 3, 1, seed).step(step) for seed in range(9) for step in range(1, 9)])
     whole = [source.dataset.sequence(row).tolist() for row in range(len(source.train))]
-    expected = {tuple(s[max(0, e - 2) : e + 1]) for s in whole for e in range(len(s))}
-    assert {tuple(item for item in row if item >= 0) for row in drawn.tolist()} == expected
+    expected = {tuple(s[first:end]) for s in whole for end in range(1, len(s) + 1) for first in range(max(0, end - 3), end)}
+    assert {tuple(item for item in row if item >= 0) for row in drawn.tolist()} <= expected
 
 
 def test_formats_of_users_in_time_agree(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from recast_train.model.build import qwen3_config
 from recast_train.model.level_logits import OutputMatrix, level_logits
 from recast_train.model.shared_prompts import packed_logprobs
 from recast_train.rollout import sample_rollouts
-from recast_train.sft import window_loss
+from recast_train.supervised.window_loss import window_loss
 
 CATALOG = tiny_catalog()
 WINDOWS = np.array([[3, 7, 3, 1], [5, 2, -1, -1], [4, -1, -1, -1]])

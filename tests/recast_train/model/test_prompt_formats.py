@@ -25,7 +25,7 @@ from recast_train.pipeline.whole_run import run_real
 from recast_train.rl.rl_loop import RlConfig, train_prompts
 from recast_train.rl.rollout_groups import TrainPrompts
 from recast_train.rollout import RolloutConfig, ThoughtConfig, free_logprobs
-from recast_train.sft import SftConfig
+from recast_train.supervised import SftConfig
 
 ROWS = {"train": 40, "valid": 8, "test": 12}
 STEPS, P, G = 3, 4, 6

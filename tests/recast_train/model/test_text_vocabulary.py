@@ -16,7 +16,7 @@ from recast_train.model import ModelConfig, SidModel, TrainError, build_model, s
 from recast_train.model.shared_prompts import packed_logprobs
 from recast_train.model.text_vocabulary import BEGIN, END, sid_token, text_vocabulary
 from recast_train.rollout import sample_rollouts
-from recast_train.sft import window_loss
+from recast_train.supervised.window_loss import window_loss
 
 KINDS = ("qwen3", "llama", "gpt2")
 FIRST = 3 + len(WORDS)  # of the tokens that are added

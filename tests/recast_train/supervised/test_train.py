@@ -1,4 +1,4 @@
-"""Supervised training: its windows, its loss against a dense oracle, its schedule, early stopping, and what it learns."""
+"""Supervised training: its loss against a dense oracle, its schedule, early stopping, and what it learns."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +14,12 @@ from recast_train.data import prompts
 from recast_train.engine import Engine, Recorder
 from recast_train.evaluate import target_logprobs
 from recast_train.model import BOS_TOKEN, TrainError
-from recast_train.sft import SftConfig, draw_windows, learning_rate, train_sft, window_loss
+from recast_train.supervised import SftConfig
+from recast_train.supervised.train import learning_rate, train_sft
+from recast_train.supervised.window_loss import window_loss
+from recast_train.supervised.windows import Windows
 
 FAST = SftConfig(steps=60, batch=16, window=5, learning_rate=0.01, warm_up=5, evaluate_every=10, validation_prompts=20)
-
-
-def test_windows_hold_train_items_in_order_and_nothing_else() -> None:
-    data = tiny_dataset()
-    windows = draw_windows(data, 5, 4000, np.random.default_rng(0))
-    expected = set()
-    for user in range(data.n_users):
-        train = data.sequence(user)[: data.train_end_U[user]].tolist()
-        expected |= {tuple(train[max(0, last - 4) : last + 1]) for last in range(len(train))}
-    found = {tuple(item for item in row if item >= 0) for row in windows.tolist()}
-    assert found == expected
-    assert all(row == sorted(row, key=lambda item: item < 0) for row in windows.tolist())
 
 
 def test_loss_is_the_mean_nll_of_a_plain_forward() -> None:
@@ -76,6 +67,36 @@ def test_training_learns_and_keeps_the_best_state(engine: Engine, tmp_path: Path
     assert not model.training
     model.load_state_dict(state.model)
     assert -target_logprobs(model, catalog, ask).mean() == pytest.approx(found["validation_nll"], rel=1e-5)
+
+
+def test_the_kept_state_is_the_best_by_what_was_asked(engine: Engine, tmp_path: Path) -> None:
+    catalog, data = tiny_catalog(), tiny_dataset(60)
+    model, ask = tiny_model(catalog, scale=1.0), prompts(data, "validation", 5)
+    config = replace(FAST, steps=80, validation_prompts=60, choose_by="ndcg@10", patience=8)
+    state, found = train_sft(engine, model, catalog, data, ask, config, 0, _recorder(engine, tmp_path))
+    evals = read_run(tmp_path / "run").evals
+    best = evals.sort("ndcg@10_unfiltered", descending=True, maintain_order=True).row(0, named=True)
+    assert (found["best_step"], found["validation_nll"]) == (best["step"], best["validation_nll"])
+    assert evals["ndcg@10_unfiltered"].n_unique() > 2
+    assert found["tokens_per_second"] > 0
+    model.load_state_dict(state.model)
+    assert -target_logprobs(model, catalog, ask).mean() == pytest.approx(found["validation_nll"], rel=1e-5)
+
+
+def test_a_step_follows_the_gradient_of_all_its_windows_whatever_their_layout(engine: Engine, tmp_path: Path) -> None:
+    """One step of plain AdamW on the mean NLL of the step's windows in one pass, against the trainer's passes."""
+    catalog, data = tiny_catalog(), tiny_dataset(60)
+    ask, config = prompts(data, "validation", 5), replace(FAST, steps=1, warm_up=0, evaluate_every=1)
+    trained, by_hand = tiny_model(catalog), tiny_model(catalog)
+    for model in (trained, by_hand):
+        model.dropout.p = 0.0
+    state, _ = train_sft(engine, trained, catalog, data, ask, config, 3, _recorder(engine, tmp_path))
+    optimiser = torch.optim.AdamW(by_hand.parameters(), lr=learning_rate(config, 1), weight_decay=config.weight_decay)
+    window_loss(by_hand, catalog, Windows(data, config.window, config.batch, 3).step(1)).backward()
+    torch.nn.utils.clip_grad_norm_(by_hand.parameters(), config.max_norm)
+    optimiser.step()
+    for name, weight in by_hand.state_dict().items():
+        assert torch.allclose(weight, state.model[name], atol=2e-4), name
 
 
 def test_the_best_state_is_kept_where_later_ones_are_worse(engine: Engine, tmp_path: Path) -> None:

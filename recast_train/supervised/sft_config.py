@@ -1,0 +1,41 @@
+"""The keys of a recipe's `[sft]`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recast_sim.configio import Checked, Share
+from recast_train.model import TrainError
+
+
+@dataclass(frozen=True)
+class SftConfig(Checked, error=TrainError):
+    """Supervised training.
+
+    Attributes:
+        steps: at most, 0 keeps the model as it is; the learning rate rises over `warm_up` steps and falls to a twentieth along
+            a cosine.
+        batch: windows of a step; `window`: items of a window, all of them targets.
+        crop: share of the windows that lose a random number of their first items.
+        evaluate_every: steps between validation passes (each is a checkpoint as well) over `validation_prompts` of them.
+        choose_by: what the kept weights are best at on the validation prompts: NLL, or NDCG@10 of the exact ranking of the
+            whole catalog, which takes longer to measure.
+        patience: validation passes without a better one after which training stops.
+        label_smoothing: share of each target's mass that is spread over its legal siblings.
+        max_norm: longer gradients are cut to this length.
+    """
+
+    steps: NonNegativeInt = 1200
+    batch: PositiveInt = 64
+    window: Annotated[int, Field(ge=2)] = 21
+    crop: Share = 0.0
+    learning_rate: PositiveFloat = 0.001
+    warm_up: NonNegativeInt = 100
+    weight_decay: NonNegativeFloat = 0.1
+    label_smoothing: Share = 0.0
+    max_norm: PositiveFloat = 1.0
+    evaluate_every: PositiveInt = 100
+    validation_prompts: PositiveInt = 2000
+    choose_by: Literal["nll", "ndcg@10"] = "nll"
+    patience: PositiveInt = 3
