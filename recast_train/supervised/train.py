@@ -57,8 +57,7 @@ def train_sft(
     """Train from the recorder's last checkpoint on; returns the weights of the best validation pass, and a summary.
 
     The summary has the step, the best step and its validation NLL (nats a prompt: of the probability of all its targets
-    together), and SID tokens trained on a second, validation not counted. All ranks call it with the same model; each takes
-    its part of a step's windows.
+    together). All ranks call it with the same model; each takes its part of a step's windows.
 
     Raises:
         TrainError: the loss or its gradient is not finite; the last checkpoint is kept, and the message names it.
@@ -71,7 +70,6 @@ def train_sft(
     part = sample_prompts(validation, config.validation_prompts, seed, "validation prompts")
     windows = Windows(dataset, config.window, config.batch, seed, config.crop)
     train_step = _TrainStep(engine, prepared, catalog, windows, optimiser, config, seed)
-    tokens, seconds = 0.0, 0.0
     if config.steps == 0:
         _validate(engine, prepared, catalog, part, progress, recorder, config)
     while progress.step < config.steps and not _finished(progress, config):
@@ -79,14 +77,11 @@ def train_sft(
         with recorder.guard(progress.step):
             row = train_step(progress.step)
         recorder.step({"step": progress.step, **row})
-        tokens, seconds = tokens + row["tokens"], seconds + row["seconds"]
         if progress.step % config.evaluate_every == 0 or progress.step == config.steps:
             _validate(engine, prepared, catalog, part, progress, recorder, config)
             _checkpoint(recorder, prepared, optimiser, progress)
         on_step(progress.step)
     summary = {"steps": progress.step, "best_step": progress.best_step, "validation_nll": progress.best_nll}
-    if seconds:
-        summary["tokens_per_second"] = tokens / seconds
     return progress.best_state, summary
 
 
