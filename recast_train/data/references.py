@@ -9,7 +9,7 @@ Two policies, always named: `seen_filtered` takes what the user had seen before 
 `unfiltered` ranks the whole catalog. Axis letters: N prompts, I items, U users, H history positions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -139,8 +139,10 @@ def choose_neighbours(dataset: Dataset, validation: Prompts) -> int | None:
     return max(NEIGHBOURS, key=score)
 
 
-def references(dataset: Dataset, prompts: Prompts, neighbours: int | None, k: int = 10) -> dict[str, Any]:
-    """Metrics of popularity, item_knn, item_knn_recency and sequential, each under `seen_filtered` and `unfiltered`.
+def references(
+    dataset: Dataset, prompts: Prompts, neighbours: int | None, k: int = 10, more: Mapping[str, ScoreFn] | None = None
+) -> dict[str, Any]:
+    """Metrics of popularity, item_knn, item_knn_recency, sequential and `more`, each under `seen_filtered` and `unfiltered`.
 
     They see what a model sees, the window `prompts.history_NH`; the filter knows the whole past. `neighbours` is the
     textbook item-kNN's (`choose_neighbours`); the recency-weighted form takes all.
@@ -153,6 +155,7 @@ def references(dataset: Dataset, prompts: Prompts, neighbours: int | None, k: in
         "item_knn": lambda chunk: history_scores(near_II, chunk.history_NH, 1.0),
         "item_knn_recency": lambda chunk: history_scores(every_II, chunk.history_NH, KNN_DECAY),
         "sequential": lambda chunk: history_scores(next_II, chunk.history_NH, SEQUENTIAL_DECAY),
+        **(more or {}),
     }
     filters = {"seen_filtered": True, "unfiltered": False}
     return {

@@ -12,6 +12,7 @@ from recast_train.engine.sinks import SinkName
 from recast_train.evaluate import EvaluationConfig
 from recast_train.model import ModelConfig, TrainError, require
 from recast_train.rl.rl_config import RlConfig
+from recast_train.sasrec import SasRecConfig
 from recast_train.semantic_id import SidConfig
 from recast_train.supervised import SftConfig
 
@@ -23,6 +24,7 @@ class Recipe(Checked, error=TrainError):
     """What a method is trained on and from: data, semantic IDs, model, supervised start, loop, evaluation.
 
     Attributes:
+        sasrec: a reference beside popularity, item-kNN and co-occurrence; minutes, so by default it is left out.
         device: "cuda" fails where there is none.
     """
 
@@ -31,6 +33,7 @@ class Recipe(Checked, error=TrainError):
     model: ModelConfig = field(default_factory=ModelConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     rl: RlConfig = field(default_factory=RlConfig)
+    sasrec: SasRecConfig = field(default_factory=SasRecConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     device: Literal["cpu", "cuda"] = "cpu"

@@ -24,6 +24,7 @@ from recast_train.engine.sinks import check_sink
 from recast_train.pipeline.recipe import RealConfig, parse_methods
 from recast_train.pipeline.run_task import Report, Task, prepare, read_json, timed
 from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, read_learning, reinforced, supervised
+from recast_train.sasrec import train_sasrec
 from recast_train.semantic_id import load_sids
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
@@ -78,12 +79,17 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
 
 
 def _references(task: Task) -> None:
-    file = task.root / "references.json"
+    file, config = task.root / "references.json", task.config.sasrec
     if file.exists():
         read_json(file)
     else:
-        neighbours = choose_neighbours(task.dataset, task.validation)
-        write_json(file, {"neighbours": neighbours, "metrics": references(task.dataset, task.test, neighbours)})
+        neighbours, more = choose_neighbours(task.dataset, task.validation), {}
+        if config.epochs:
+            model, _ = train_sasrec(
+                task.dataset, task.validation, config, task.seed, lambda done: task.report("SASRec", done, config.epochs)
+            )
+            more = {"sasrec": model.scores}
+        write_json(file, {"neighbours": neighbours, "metrics": references(task.dataset, task.test, neighbours, more=more)})
 
 
 def rl_folder(task: Task, method: Method) -> Path:
