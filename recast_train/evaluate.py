@@ -106,13 +106,11 @@ def score_prompts(
     temperatures: tuple[float, ...] = (),
 ) -> PromptScores:
     """Exact figures of every prompt; `temperatures` divide the logits of the levels. `on_batch` hears how many prompts a batch
-    had.
+    had. Where items share an SID, ranks are those of SIDs (`recast_train.data.references`).
 
     Raises:
-        TrainError: two items share an SID (the ranks of items would not be defined), or a probability is not finite.
+        TrainError: a probability is not finite.
     """
-    if catalog.collisions:
-        raise TrainError(f"catalog: {catalog.collisions} items share an SID; tokenise with an index level")
     parts = []
     for start in range(0, len(prompts), config.batch):
         rows = np.arange(start, min(start + config.batch, len(prompts)))
@@ -204,11 +202,12 @@ def _exact(
     tokens = model.vocabulary.encode(prompts.history_NH, chat_P=prompts.chat_N).to(model.device)
     logprob_PY, pruned, greedy = search(model, tokens, target_PT, width, temperatures)
     scores_PI = logprob_PY.double().cpu().numpy()[:, catalog.leaf_of_item_I]
-    there_PT = prompts.targets_NT >= 0
-    own_PT = np.where(there_PT, scores_PI[np.arange(len(prompts))[:, None], prompts.targets_NT], -np.inf)
-    _require_finite(own_PT[there_PT])
-    filtered_P, unseen_P = best_target(scores_PI, prompts, seen_filter=True)
-    unfiltered_P, own_P = best_target(scores_PI, prompts, seen_filter=False)
+    there_PT = target_PT >= 0
+    own_PT = logprob_PY.gather(1, target_PT.clamp(min=0)).masked_fill(~there_PT, -torch.inf).double().cpu().numpy()
+    _require_finite(own_PT[there_PT.cpu().numpy()])
+    sid_I = catalog.leaf_of_item_I if catalog.collisions else None
+    filtered_P, unseen_P = best_target(scores_PI, prompts, True, sid_I)
+    unfiltered_P, own_P = best_target(scores_PI, prompts, False, sid_I)
     found = PromptScores(
         user_N=prompts.user_N,
         rank_seen_filtered_N=filtered_P,

@@ -90,13 +90,19 @@ def _sids(sids: dict[str, Any]) -> str:
     words = f"semantic IDs of {' x '.join(map(str, sids['sizes']))} codes"
     if "collisions" not in sids:
         return f"{words}, given with the data"
+    words += ", given" if sids.get("method") == "given" else ""
+    if not sids["collisions"]:
+        return f"{words}: no two items share one{_agreement(sids)}"
     fate = f"{sids['moved']} moved to a free code" if "moved" in sids else "the last level tells them apart"
+    if "kept" in sids:
+        fate = "they keep it: IDs are ranked, and a hit of one is a hit of all its items"
+    return f"{words}: {sids['collisions']} items shared their codes, {fate}{_agreement(sids)}"
+
+
+def _agreement(sids: dict[str, Any]) -> str:
     known = {name.replace("_", " "): value for name, value in sids.get("agreement", {}).items() if value is not None}
-    agreement = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
-    return (
-        f"{words}: {sids['collisions']} items shared a quantised prefix, {fate}; "
-        f"train co-occurrence cosine of pairs by shared levels: {agreement}"
-    )
+    found = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+    return f"; train co-occurrence cosine of pairs by shared levels: {found}" if found else ""
 
 
 def _models(results: dict[str, Any]) -> dict[str, dict[str, Any]]:

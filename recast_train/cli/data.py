@@ -15,6 +15,10 @@ from recast_train.data import DataConfig, Format, TableColumns, read_source, rec
 
 _METRICS = ("hr@10", "ndcg@10")
 _POLICIES = ("seen_filtered", "unfiltered")
+_SHARED = (
+    "Items share semantic IDs: IDs are ranked, each as good as its best item, and a hit of an ID is a hit of all its items; "
+    "--sids.collisions level tells them apart in a run."
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ def print_description(found: dict[str, Any], console: Console) -> None:
         console.print("references: none, they need train and test prompts", highlight=False)
     else:
         console.print(_reached(found["references"]))
+    if found["shared_sids"]:
+        console.print(_SHARED, highlight=False, soft_wrap=True)
 
 
 def _contents(found: dict[str, Any]) -> Table:
@@ -72,6 +78,8 @@ def _contents(found: dict[str, Any]) -> Table:
     table.add_row("targets of a prompt, at most", str(found["targets_per_prompt"]))
     sizes = found["semantic_ids"]
     table.add_row("semantic IDs given", "no" if sizes is None else " x ".join(map(str, sizes)))
+    if sizes is not None:
+        table.add_row("items that share their semantic ID with another", f"{found['shared_sids']:.1%}")
     table.add_row("titles", "yes" if found["titles"] else "no")
     table.add_row("popularity: Gini", f"{found['popularity']['gini']:.3f}")
     table.add_row("popularity: share of the top tenth of items", f"{found['popularity']['top_tenth_share']:.1%}")

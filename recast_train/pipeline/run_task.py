@@ -16,7 +16,7 @@ from recast_train.data import Dataset, Prompts, Source, sample_prompts
 from recast_train.engine import Engine
 from recast_train.engine.sinks import SinkName
 from recast_train.pipeline.recipe import Recipe
-from recast_train.semantic_id import SidTable, load_sids, make_sids, save_sids
+from recast_train.semantic_id import SidTable, given_table, load_sids, make_sids, save_sids
 
 Report = Callable[[str, int, int], None]
 
@@ -64,7 +64,9 @@ def prepare(config: Recipe, source: Source, seed: int, root: Path, report: Repor
 
 def _table(config: Recipe, source: Source, seed: int, report: Report) -> SidTable:
     if source.sids is not None:
-        return SidTable(source.sids.codes_IL, source.sids.sizes)
+        if config.sids.path is not None:
+            raise RunError(f"sids.path: {config.sids.path} stands beside the semantic IDs of the data; leave it out")
+        return given_table(source.sids, config.sids.collisions)
     return make_sids(config.sids, source.dataset, seed, lambda done, total: report("semantic IDs", done, total))
 
 

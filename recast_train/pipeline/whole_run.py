@@ -18,7 +18,7 @@ from recast_sim.comparing import Method
 from recast_sim.runs import atomic_file, write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import load_source
-from recast_train.data.references import choose_neighbours, references
+from recast_train.data.references import choose_neighbours, references, shared_sids
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
 from recast_train.pipeline.recipe import RealConfig, parse_methods
@@ -82,8 +82,10 @@ def _references(task: Task) -> None:
     if file.exists():
         read_json(file)
     else:
-        neighbours = choose_neighbours(task.dataset, task.validation)
-        write_json(file, {"neighbours": neighbours, "metrics": references(task.dataset, task.test, neighbours)})
+        sid_I = shared_sids(task.catalog.codes_IL)
+        neighbours = choose_neighbours(task.dataset, task.validation, sid_I)
+        metrics = references(task.dataset, task.test, neighbours, sid_I=sid_I)
+        write_json(file, {"neighbours": neighbours, "metrics": metrics})
 
 
 def rl_folder(task: Task, method: Method) -> Path:

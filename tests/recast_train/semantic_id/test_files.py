@@ -183,6 +183,10 @@ HEADERS = {
     "sizes true": lambda header: header | {"sizes": [True, True, True]},
     "report a list": lambda header: header | {"report": [1]},
     "report NaN": lambda header: header | {"report": {"prefixes": float("nan")}},
+    "no items": lambda header: {key: value for key, value in header.items() if key != "items"},
+    "items of numbers": lambda header: header | {"items": list(range(20))},
+    "too few items": lambda header: header | {"items": ["a"]},
+    "an item twice": lambda header: header | {"items": ["a"] * 20},
     "hash a list": lambda header: header | {"sha256": []},
 }
 
@@ -202,7 +206,6 @@ CODES = {
     "32 bits": {"codes_IL": np.zeros((2, 3), dtype=np.int32)},
     "one axis": {"codes_IL": np.arange(3)},
     "no items": {"codes_IL": np.zeros((0, 3), dtype=np.int64)},
-    "twice": {"codes_IL": np.zeros((2, 3), dtype=np.int64)},
     "negative": {"codes_IL": np.full((1, 3), -1)},
     "wrong hash": {"codes_IL": np.zeros((1, 3), dtype=np.int64)},
 }
