@@ -10,7 +10,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from recast_sim.commandline import Common, Positional
+from recast_sim.commandline import Common, Flag, Positional
 from recast_train.data import DataConfig, Format, TableColumns, read_source, recognise
 
 _METRICS = ("hr@10", "ndcg@10")
@@ -29,7 +29,9 @@ class Data(Common):
         action: what to do with it.
         path: the file or folder; without it ML-100K, fetched where it is not in the cache.
         format: of the path; recognised by its content where it is not given.
-        columns: names of a table's columns.
+        titles: a table of item and title.
+        skip_bad: leave out rows of openonerec that cannot be read, and say how many and where.
+        columns: names of the columns, or their places from 1 where there is no header.
         core: users and items with fewer interactions are dropped; the formats that come as prompts are taken as they are.
         prompts: test prompts, at most, on which the references are measured.
     """
@@ -37,6 +39,8 @@ class Data(Common):
     action: Positional[Literal["describe"]] = "describe"
     path: Positional[Path | None] = None
     format: Format | None = None
+    titles: Path | None = None
+    skip_bad: Flag = False
     columns: TableColumns = field(default_factory=TableColumns)
     core: PositiveInt = 5
     prompts: PositiveInt = 2000
@@ -45,9 +49,20 @@ class Data(Common):
 def data(command: Data) -> None:
     from recast_train.data.describe import describe
 
-    kind = command.format or ("ml-100k" if command.path is None else recognise(command.path))
-    config = DataConfig(kind, command.path, columns=command.columns, core=command.core, seed=command.seed)
-    found = {"path": str(command.path or kind), **describe(read_source(config), command.prompts, command.seed)}
+    kind, reason = command.format or "ml-100k", "as given" if command.format else "fetched"
+    if command.path is not None and command.format is None:
+        kind, reason = recognise(command.path, command.columns)
+    config = DataConfig(
+        kind,
+        command.path,
+        titles=command.titles,
+        skip_bad=command.skip_bad,
+        columns=command.columns,
+        core=command.core,
+        seed=command.seed,
+    )
+    about = {"path": str(command.path or kind), "recognised": reason}
+    found = about | describe(read_source(config), command.prompts, command.seed)
     if command.json:
         print(json.dumps(found, allow_nan=False))
     else:
@@ -57,6 +72,7 @@ def data(command: Data) -> None:
 def print_description(found: dict[str, Any], console: Console) -> None:
     """Two tables: what is in the data, and what the references reach on it."""
     console.print(_contents(found))
+    console.print(f"read as {found['format']}: {found['recognised']}", highlight=False, soft_wrap=True)
     if found["references"] is None:
         console.print("references: none, they need train and test prompts", highlight=False)
     else:
@@ -73,7 +89,8 @@ def _contents(found: dict[str, Any]) -> Table:
         table.add_row(name, f"{found[name]:,}")
     table.add_row("sequence length: min, median, max", ", ".join(f"{value:g}" for value in found["lengths"].values()))
     tied = found["tied_in_time"]
-    table.add_row("interactions tied in time with another", "no times" if tied is None else f"{tied:.1%}")
+    shown = "no times: the order is that of the file" if tied is None else f"{tied:.1%}"
+    table.add_row("interactions tied in time with another", shown)
     table.add_row("prompts: train, validation, test", ", ".join(f"{count:,}" for count in found["prompts"].values()))
     table.add_row("targets of a prompt, at most", str(found["targets_per_prompt"]))
     sizes = found["semantic_ids"]

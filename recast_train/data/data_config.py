@@ -8,10 +8,11 @@ from pydantic import PositiveInt
 
 from recast_sim.configio import Checked
 from recast_train.data.data_error import DataError
-from recast_train.data.readers.plain_table import TableColumns
+from recast_train.data.readers.column_names import TableColumns
 
 Format = Literal["ml-100k", "atomic", "sequences", "minionerec", "openonerec", "table"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+TITLED = ("atomic", "sequences", "table")  # take titles from a table of their own
 PROMPT_FORMATS = ("minionerec", "openonerec")  # they come as prompts, split and with SIDs
 
 
@@ -21,10 +22,12 @@ class DataConfig(Checked, error=DataError):
 
     Attributes:
         format: "ml-100k" is fetched; "atomic" is a RecBole `.inter` file; "sequences" has one user a line; "minionerec" is
-            a folder with an index and a CSV a split; "openonerec" is a folder of parquet files; "table" is parquet or CSV.
+            a folder with an index and a CSV a split; "openonerec" is a folder of parquet files; "table" is parquet or text.
         path: the file or folder, for all formats but "ml-100k".
         wheel: the recbole wheel, for machines without pip or network.
-        columns: names of a table's columns.
+        columns: names of the columns of an atomic file, a table, and the table of titles.
+        titles: a table of item and title: RecBole's .item, text with a header, .parquet, or MiniOneRec's .item.json.
+        skip_bad: leave out rows of openonerec that cannot be read, and say how many and where.
         core: users and items with fewer interactions are dropped; the formats that come as prompts are taken as they are.
         max_history: items before the target that a model sees.
         seed: of the order of ties in time; apart from the run's seed, so that all seeds are tested on the same prompts.
@@ -33,6 +36,8 @@ class DataConfig(Checked, error=DataError):
     format: Format = "ml-100k"
     path: Path | None = None
     wheel: Path | None = None
+    titles: Path | None = None
+    skip_bad: bool = False
     columns: TableColumns = field(default_factory=TableColumns)
     core: PositiveInt = 5
     max_history: PositiveInt = 20
@@ -45,3 +50,9 @@ class DataConfig(Checked, error=DataError):
             raise DataError(f"DataConfig.path: 'ml-100k' is fetched, so {str(self.path)!r} needs a format of {others}")
         if self.format != "ml-100k" and self.path is None:
             raise DataError(f"DataConfig.path: format {self.format!r} needs the path of its file or folder; give one")
+        if self.titles is not None and self.format not in TITLED:
+            raise DataError(
+                f"DataConfig.titles: {self.titles} has no effect on {self.format!r}, with titles of its own or none"
+            )
+        if self.skip_bad and self.format != "openonerec":
+            raise DataError(f"DataConfig.skip_bad: true has no effect on {self.format!r}, only on 'openonerec'; leave it out")

@@ -14,12 +14,13 @@ from recast_train.data.data_config import PROMPT_FORMATS, DataConfig, Format
 from recast_train.data.data_error import DataError
 from recast_train.data.interactions import Dataset, Prompts, Split, build_sequences, k_core, prompts, split_by_time
 from recast_train.data.ml100k import fetch_ml100k
-from recast_train.data.readers.folder_layout import index_file, split_files
+from recast_train.data.readers.folder_layout import csv_files, index_file, split_files
 from recast_train.data.readers.given_sids import GivenSids
+from recast_train.data.readers.item_text import read_titles
 from recast_train.data.readers.minionerec import read_index, read_minionerec
 from recast_train.data.readers.plain_table import read_table
 from recast_train.data.readers.prompt_table import PromptTable, to_prompts, windows
-from recast_train.data.readers.recbole import read_atomic, read_titles
+from recast_train.data.readers.recbole import read_atomic
 from recast_train.data.readers.recif import read_openonerec
 from recast_train.data.readers.sequences import read_sequences
 
@@ -105,12 +106,13 @@ def _interactions(config: DataConfig) -> tuple[pl.DataFrame, dict[str, str] | No
         folder = fetch_ml100k(wheel=config.wheel)
         return read_atomic(folder / "ml-100k.inter"), read_titles(folder / "ml-100k.item")
     path = _path(config)
+    titles = None if config.titles is None else read_titles(config.titles, config.columns)
     if config.format == "atomic":
-        return read_atomic(path), None
+        return read_atomic(path, config.columns), titles
     if config.format == "sequences":
-        return read_sequences(path), None
+        return read_sequences(path), titles
     if config.format == "table":
-        return read_table(path, config.columns), None
+        return read_table(path, config.columns), titles
     raise DataError(f"DataConfig.format: {config.format!r} comes as prompts and has no users in time; use read_source")
 
 
@@ -128,7 +130,7 @@ def _from_prompts(config: DataConfig) -> Source:
 
 def _minionerec(path: Path) -> dict[Split, PromptTable]:
     index = read_index(index_file(path))
-    files = split_files(path, ".csv")
+    files = csv_files(path)
     for split, found in files.items():
         if len(found) > 1:
             raise DataError(f"{path}: {len(found)} files of the {split} split, {found[0]} and {found[1]} among them; leave one")

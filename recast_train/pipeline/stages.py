@@ -45,8 +45,18 @@ def supervised(task: Task) -> SidModel:
         model = build_model(task.catalog, config.model, task.seed)
         tell = _teller(task, "supervised training", config.sft.steps)
         data = (task.catalog, task.dataset, task.validation, config.sft, derive_seed(task.seed, "sft"))
-        recorder.close(*train_sft(task.engine, model, *data, recorder, tell))
+        start = _start(task, model)
+        state, summary = train_sft(task.engine, model, *data, recorder, tell)
+        recorder.close(state, {**summary, "start": start})
     return _trained(task, folder)
+
+
+def _start(task: Task, model: SidModel) -> str:
+    """What the model that the methods start from is: only one that was trained here is called supervised."""
+    if task.config.sft.steps:
+        return "supervised"
+    whole = task.config.model.checkpoint is not None and not model.vocabulary.added
+    return "checkpoint" if whole else "untrained"
 
 
 def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> SidModel:

@@ -34,8 +34,8 @@ def tokenize_items(
     codes) and `prefixes` (distinct prefixes up to the level); before collisions are handled, `collisions` (items whose
     codes were not theirs alone), `largest_cluster` and `reconstruction_error` (relative, from the first 1 .. L levels);
     with collisions = "nearest", `moved` items and `reconstruction_error_moved`, after they moved; with "keep", `kept`. With
-    `train_matrix` (U, I), `train_agreement` and `train_lift`; with `heldout_matrix`, `heldout_agreement` and `heldout_lift` (see
-    prefix_agreement and lift): the quantity that the structural score relies on.
+    `train_matrix` (U, I), `train_agreement` and `train_lift`; with `heldout_matrix`, `heldout_agreement` and `heldout_lift`
+    (see prefix_agreement and lift): the quantity that the structural score relies on.
     Raises SemanticIdError: see residual_kmeans, train_rqvae and move_to_free.
     """
     embeddings = checked(embeddings_ID, sizes)

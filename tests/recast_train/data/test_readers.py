@@ -174,7 +174,7 @@ def test_formats_of_users_in_time_agree(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(table_text())
     table_frame().write_parquet(tmp_path / "a.parquet")
     kinds = {"a.inter": "atomic", "a.txt": "sequences", "a.csv": "table", "a.parquet": "table"}
-    sources = [load_source(DataConfig(recognise(tmp_path / name), tmp_path / name, core=1)) for name in kinds]
+    sources = [load_source(DataConfig(recognise(tmp_path / name)[0], tmp_path / name, core=1)) for name in kinds]
     assert [source.format for source in sources] == list(kinds.values())
     assert [source.tied for source in sources] == [0.0, None, 0.0, 0.0]
     for source in sources[1:]:
@@ -208,14 +208,15 @@ def test_sequences_say_where_they_are_wrong(tmp_path: Path, text: bytes, said: s
     [
         ("", "line 1: the file is empty"),
         ("user,item,timestamp\n", "line 2: missing"),
-        ("user,item,time\n1,2,3\n", "line 1: column 'timestamp' is there 0 times"),
-        ("user,item,timestamp,item\n1,2,3,4\n", "line 1: column 'item' is there 2 times"),
+        ("user,item,when\n1,2,3\n", r"line 1: no column of the timestamp by its name, and \['when'\] might be it"),
+        ("user,item,timestamp,item\n1,2,3,4\n", "line 1: 'item' and 'item' may both be the column of the item"),
         ("user,item,timestamp\n1,2,3\n4,5\n", "line 3: column 'timestamp' is missing in"),
         ("user,item,timestamp\n1,2,3,4\n", "line 2: too many cells"),
         ("user,item,timestamp\n1,2,3\n,5,6\n", "line 3, column user: found ''; give every row an id"),
-        ("user,item,timestamp\n1,2,nan\n", "line 2, column timestamp: found 'nan'; write a finite"),
+        ("user,item,timestamp\n1,2,nan\n", "line 2, column timestamp: found 'nan'; write finite"),
         ("user,item,timestamp\n1,2,3\n1,2,soon\n", "line 3, column timestamp: found 'soon'"),
-        ('user,item,timestamp\n1,"2,3\n4,5,6\n', "line 3: not CSV"),
+        ('user,item,timestamp\n1,"2,3\n4,5,6\n', "line 3: not parted by commas"),
+        ("user,item,timestamp\n1,2,3\n\n4,5,6\n", "line 3: the line is empty, and more follow"),
     ],
 )
 def test_csv_tables_say_where_they_are_wrong(tmp_path: Path, text: str, said: str) -> None:
@@ -226,12 +227,13 @@ def test_csv_tables_say_where_they_are_wrong(tmp_path: Path, text: str, said: st
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda f: f.drop("item"), "no column 'item' among"),
+        (lambda f: f.drop("item"), "no column of the item by its name in"),
         (lambda f: f.clear(), "row 0: missing"),
         (lambda f: f.with_columns(item=pl.lit(1.5)), "column 'item' has type Float64"),
-        (lambda f: f.with_columns(timestamp=pl.lit("soon")), "column 'timestamp' has type String"),
+        (lambda f: f.with_columns(timestamp=pl.lit("soon")), "row 0, column timestamp: found 'soon'"),
+        (lambda f: f.with_columns(timestamp=pl.lit([1])), "column 'timestamp' has type List"),
         (lambda f: f.with_columns(user=pl.when(pl.col("user") != "u3").then("user")), "row 15, column user: found None"),
-        (lambda f: f.with_columns(timestamp=pl.lit(float("nan"))), "row 0, column timestamp: found nan; write a finite"),
+        (lambda f: f.with_columns(timestamp=pl.lit(float("nan"))), "row 0, column timestamp: found nan; write finite"),
     ],
 )
 def test_parquet_tables_say_where_they_are_wrong(tmp_path: Path, change: Callable, said: str) -> None:
@@ -338,14 +340,14 @@ def test_files_and_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert len(read_source(DataConfig("openonerec", alone)).test) == 2
     refused(lambda: load_source(DataConfig("openonerec", alone)), alone, "no train prompts")
     (tmp_path / "empty").mkdir()
-    refused(lambda: read_source(DataConfig("openonerec", tmp_path / "empty")), tmp_path / "empty", "no .parquet file")
+    refused(lambda: read_source(DataConfig("openonerec", tmp_path / "empty")), tmp_path / "empty", r"no \*\.parquet file")
     refused(lambda: read_source(DataConfig("table", tmp_path / "lost.csv")), tmp_path / "lost.csv", "no such file")
 
 
 def test_recognise_knows_each_format_and_says_when_it_does_not(tmp_path: Path) -> None:
     folder, chats = write_minionerec(tmp_path / "m"), write_openonerec(tmp_path / "o")
-    assert recognise(folder) == recognise(folder / "test" / "toys.csv") == "minionerec"
-    assert recognise(chats) == recognise(chats / "train.parquet") == "openonerec"
+    assert recognise(folder)[0] == recognise(folder / "test" / "toys.csv")[0] == "minionerec"
+    assert recognise(chats)[0] == recognise(chats / "train.parquet")[0] == "openonerec"
     (tmp_path / "x.txt").write_text("word\nword\n")
     refused(lambda: recognise(tmp_path / "x.txt"), tmp_path / "x.txt", "begins no known format")
     refused(lambda: recognise(tmp_path / "lost"), tmp_path / "lost", "cannot be read")
@@ -367,4 +369,4 @@ def test_bad_settings_name_the_key(keys: dict, said: str) -> None:
     with pytest.raises(DataError, match=f"DataConfig.{said}"):
         DataConfig(**keys)
     with pytest.raises(DataError, match="must name different columns"):
-        TableColumns(item="user")
+        TableColumns(user="x", item="x")

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from pipeline_world import write_recipe
 from rich.console import Console
+from text_world import PROMPT, text_checkpoint
 
 from analysis.reports.run import report
 from analysis.terminal import print_report
 from recast_sim.configio import load_config, override
 from recast_sim.runs import RunError
 from recast_train.data import DataConfig, load_source
+from recast_train.model import ModelConfig
 from recast_train.pipeline.recipe import RealConfig
 from recast_train.pipeline.whole_run import run_real
 from recast_train.semantic_id import SidConfig, load_sids
@@ -99,6 +101,28 @@ def test_minionerecs_own_index_is_trained_on(tmp_path: Path, collisions) -> None
     assert results["sids"]["collisions"] == 2
     with pytest.raises(RunError, match=r"sids\.path: .* stands beside the semantic IDs of the data"):
         run_real(replace(config, sids=SidConfig(path=folder)), 0, tmp_path / "other", False)
+
+
+STARTS = [
+    (True, 0, "checkpoint", "the checkpoint"),
+    (False, 0, "untrained", "not trained"),
+    (True, 8, "supervised", "supervised"),
+]
+
+
+@pytest.mark.parametrize(("own", "steps", "start", "words"), STARTS)
+def test_a_start_is_called_what_it_is(tmp_path: Path, own: bool, steps: int, start: str, words: str) -> None:
+    """A checkpoint with MiniOneRec's tokens, sorted as text, and one that has none of them."""
+    release = write_release(tmp_path / "m")
+    index = json.loads((release / "index" / "Toys.index.json").read_text())
+    tokens = tuple(sorted({token for sid in index.values() for token in sid})) if own else ()
+    model = ModelConfig(checkpoint=text_checkpoint(tmp_path / "lm", names=tokens), vocabulary="text", prompt=PROMPT)
+    config = override(load_config(RealConfig, write_recipe(tmp_path, ("recast",))), QUICK | {"sft.steps": steps})
+    config = replace(config, model=model, data=DataConfig("minionerec", release, max_history=5))
+    assert run_real(config, 0, tmp_path / "run", False)["sft"]["start"] == start
+    found = shown(tmp_path / "run")
+    assert f"| start ({words}) |" in found
+    assert ("supervised" in found) == (start == "supervised")
 
 
 def test_titles_and_items_of_a_release_are_kept(tmp_path: Path) -> None:
