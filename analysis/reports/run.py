@@ -89,6 +89,7 @@ def _figure(root: Path, results: dict[str, Any]) -> Drawn:
 
 def _sids(sids: dict[str, Any]) -> str:
     words = f"semantic IDs of {' x '.join(map(str, sids['sizes']))} codes"
+    words += f" ({sids['order_of_rows']})" if "order_of_rows" in sids else ""
     if "collisions" not in sids:
         return f"{words}, given with the data"
     words += ", given" if sids.get("method") == "given" else ""

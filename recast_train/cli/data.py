@@ -72,7 +72,8 @@ def data(command: Data) -> None:
 def print_description(found: dict[str, Any], console: Console) -> None:
     """Two tables: what is in the data, and what the references reach on it."""
     console.print(_contents(found))
-    console.print(f"read as {found['format']}: {found['recognised']}", highlight=False, soft_wrap=True)
+    for line in (f"read as {found['format']}: {found['recognised']}", *found["notes"]):
+        console.print(line, highlight=False, soft_wrap=True)
     if found["references"] is None:
         console.print("references: none, they need train and test prompts", highlight=False)
     else:

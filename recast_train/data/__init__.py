@@ -24,13 +24,14 @@ from recast_train.data.readers.minionerec import read_index, read_minionerec
 from recast_train.data.readers.plain_table import read_table
 from recast_train.data.readers.prompt_table import PromptTable
 from recast_train.data.readers.recbole import read_atomic
-from recast_train.data.readers.recif import ChatRow, message_text, read_openonerec, scan_openonerec
+from recast_train.data.readers.recif import BadRows, ChatRow, message_text, read_openonerec, scan_openonerec
 from recast_train.data.readers.recognition import recognise
 from recast_train.data.readers.sequences import read_sequences
 from recast_train.data.source import Source, load_source, read_dataset, read_source
 
 __all__ = [
     "PAD",
+    "BadRows",
     "ChatRow",
     "DataConfig",
     "DataError",

@@ -26,6 +26,7 @@ def describe(source: Source, count: int, seed: int) -> dict[str, Any]:
     by_prompt = source.format in PROMPT_FORMATS
     return {
         "format": source.format,
+        "notes": list(source.notes),
         "users": len(source.users),
         "items": len(source.items),
         "interactions": _interactions(source).size,

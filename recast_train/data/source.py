@@ -21,7 +21,7 @@ from recast_train.data.readers.minionerec import read_index, read_minionerec
 from recast_train.data.readers.plain_table import read_table
 from recast_train.data.readers.prompt_table import PromptTable, to_prompts, windows
 from recast_train.data.readers.recbole import read_atomic
-from recast_train.data.readers.recif import read_openonerec
+from recast_train.data.readers.recif import BadRows, read_openonerec
 from recast_train.data.readers.sequences import read_sequences
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -39,6 +39,7 @@ class Source:
         dataset: users' sequences in time with their splits; of a format that comes as prompts the train prompts alone, each
             as a sequence of its own (`prompt_table.windows` says what that means for training).
         train, validation, test: prompts; of a format that comes as prompts a split may be empty.
+        notes: what a reader wants to be known of how it read the data.
         tied: share of interactions that share user and time with another; None where there are no times.
     """
 
@@ -52,6 +53,7 @@ class Source:
     validation: Prompts
     test: Prompts
     tied: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def codes_IL(self) -> NDArray[np.int64] | None:
@@ -117,7 +119,8 @@ def _interactions(config: DataConfig) -> tuple[pl.DataFrame, dict[str, str] | No
 
 
 def _from_prompts(config: DataConfig) -> Source:
-    tables = _minionerec(_path(config)) if config.format == "minionerec" else _openonerec(_path(config))
+    bad = BadRows() if config.skip_bad else None
+    tables = _minionerec(_path(config)) if config.format == "minionerec" else _openonerec(_path(config), bad)
     sids = GivenSids.of(tables["train"].codes)
     users = sorted({user for table in tables.values() for user in table.users})
     number = {user: place for place, user in enumerate(users)}
@@ -125,7 +128,8 @@ def _from_prompts(config: DataConfig) -> Source:
     known = tables["train"].titles
     titles = [known[item] for item in sids.items] if len(known) == len(sids.items) else []
     dataset = windows(parts[0], sids.items, users, titles)
-    return Source(config.format, sids.items, users, titles, sids, dataset, parts[0], parts[1], parts[2])
+    notes = () if bad is None else (bad.words(),)
+    return Source(config.format, sids.items, users, titles, sids, dataset, parts[0], parts[1], parts[2], notes=notes)
 
 
 def _minionerec(path: Path) -> dict[Split, PromptTable]:
@@ -141,13 +145,15 @@ def _minionerec(path: Path) -> dict[Split, PromptTable]:
     return tables
 
 
-def _openonerec(path: Path) -> dict[Split, PromptTable]:
+def _openonerec(path: Path, bad: BadRows | None) -> dict[Split, PromptTable]:
     files = split_files(path, ".parquet")
     codes: dict[str, tuple[int, ...]] = {}
     tables: dict[Split, PromptTable] = {split: PromptTable(codes) for split in SPLITS}
     for split, found in files.items():
         for file in found:
-            read_openonerec(file, tables[split])
+            read_openonerec(file, tables[split], bad)
+    if bad is not None and not any(map(len, tables.values())):
+        raise DataError(f"{path}: no row can be read; {bad.words()}")
     return tables
 
 

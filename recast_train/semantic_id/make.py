@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recast_train.data import Dataset, train_matrix
-from recast_train.semantic_id.embedding_files import read_embeddings
+from recast_train.semantic_id.embedding_files import order_of_rows, read_embeddings
 from recast_train.semantic_id.embeddings import svd_embeddings, text_embeddings
 from recast_train.semantic_id.given_table import table_of_file
 from recast_train.semantic_id.sid_config import SidConfig
@@ -42,7 +42,9 @@ def make_sids(
         rqvae=config.rqvae if config.method == "rqvae" else None,
         on_epoch=on_epoch,
     )
-    return replace(table, items=tuple(dataset.items))
+    said = None if config.embeddings_file is None else order_of_rows(config.embeddings_file)
+    report = table.report | ({"order_of_rows": said} if said else {})
+    return replace(table, report=report, items=tuple(dataset.items))
 
 
 def embed_items(config: SidConfig, dataset: Dataset, train_UI: sparse.csr_array, seed: int) -> NDArray[np.float64]:

@@ -21,8 +21,8 @@ _NAMES: dict[str, Split] = {
 def split_files(path: Path, suffix: str, prefix: str = "") -> dict[Split, list[Path]]:
     """Files of a split, by a word (train; valid, validation, val, dev; test) in a file's name or else its folder's.
 
-    A path that is itself a file is its split alone, train where neither it nor its folder names one. `prefix` begins the files' names. Raises
-    DataError for a folder without such files, and for one whose name, and whose folder's, tell no split or two.
+    A path that is itself a file is its split alone, train where neither it nor its folder names one. `prefix` begins the files'
+    names. Raises DataError for a folder without such files, and for one whose name, and whose folder's, tell no split or two.
     """
     if path.is_file():
         return {_split_of(path.stem) or _split_of(path.parent.name) or "train": [path]}

@@ -25,9 +25,11 @@ def read_table(path: Path, columns: TableColumns | None = None) -> pl.DataFrame:
     with a header, or without one where `columns` gives places. Ids are strings or integers. Times are numbers, ISO 8601 (then
     microseconds from 1970, without an offset taken as UTC), or in parquet dates or datetimes, which become the integer count
     of days, or of their own unit, from 1970; whole numbers stay integers: nanoseconds do not fit a float. A column `label` of 0
-    and 1 says what users did not take, so its zeros are refused. Raises DataError with file, row (parquet, from 0) or line
-    (text) and column for an id that is missing or empty, a time that is missing, not finite or of another kind than the first,
-    and what `find_columns`, `parquet_columns` and `delimited_rows` refuse. A file cut inside its last cell cannot be told apart.
+    and 1 says what users did not take, so its zeros are refused.
+
+    Raises DataError with file, row (parquet, from 0) or line (text) and column for an id that is missing or empty, a time that
+    is missing, not finite or of another kind than the first, and what `find_columns`, `parquet_columns` and `delimited_rows`
+    refuse. A file cut inside its last cell cannot be told apart.
     """
     columns = columns or TableColumns()
     if path.suffix == ".parquet":

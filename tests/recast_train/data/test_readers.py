@@ -22,6 +22,7 @@ from data_files import (
     index_text,
     item_name,
     minionerec_rows,
+    open_sid,
     sequence_text,
     table_frame,
     table_text,
@@ -370,3 +371,23 @@ def test_bad_settings_name_the_key(keys: dict, said: str) -> None:
         DataConfig(**keys)
     with pytest.raises(DataError, match="must name different columns"):
         TableColumns(user="x", item="x")
+
+
+def test_bad_rows_are_left_out_on_request_and_counted(tmp_path: Path) -> None:
+    write_openonerec(tmp_path)
+    good = pl.read_parquet(tmp_path / "train.parquet")["messages"].to_list()
+    late = broken_chat(user=f"{open_sid('0')}<|sid_begin|><s_a_9><s_b_9><s_c_9><|sid_end|>", answer="nothing")
+    rows = [None, good[0], late, "[{", good[1], broken_chat(answer="<s_a_1>"), good[2]]
+    pl.DataFrame({"messages": rows}).write_parquet(tmp_path / "train.parquet")
+    refused(lambda: read_source(DataConfig("openonerec", tmp_path)), tmp_path / "train.parquet", "row 0, column messages")
+    source = load_source(DataConfig("openonerec", tmp_path, skip_bad=True))
+    assert source.items == sorted(map(item_name, SIDS))  # what bad rows name is not in the catalog
+    assert len(source.train) == 3
+    (note,) = source.notes
+    assert note.startswith("skipped 4 of 10 rows that cannot be read, the first: ")
+    assert [f"row {row}, column" in note for row in (0, 2, 3, 5)] == [True, True, True, False]
+    pl.DataFrame({"messages": ["[{", None]}).write_parquet(tmp_path / "bad.train.parquet")
+    alone = DataConfig("openonerec", tmp_path / "bad.train.parquet", skip_bad=True)
+    refused(lambda: read_source(alone), tmp_path / "bad.train.parquet", "no row can be read; skipped 2 of 2 rows")
+    with pytest.raises(DataError, match=r"DataConfig\.skip_bad: true has no effect on 'table'"):
+        DataConfig("table", tmp_path, skip_bad=True)
