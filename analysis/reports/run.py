@@ -117,14 +117,27 @@ def _start(results: dict[str, Any]) -> str:
 
 
 def _scores(results: dict[str, Any]) -> Table:
+    counts = results["sft"].get("policy", "seen_filtered")
+    other = "unfiltered" if counts == "seen_filtered" else "seen_filtered"
     rows = []
     for name, row in _models(results).items():
-        values = [*(row[metric] for metric in _RANKING), row["unfiltered"]["hr@10"]]
+        values = [*(row[metric] for metric in _RANKING), row[other]["hr@10"]]
         values += [row["pass_at_1_sampled"], row["pass_at_1_greedy"], row["all_zero"], row.get("all_zero_expected_test")]
         rows.append((_STARTS[_start(results)] if name == "start" else name, *map(_number, values)))
     title = f"one seed, {results['test_prompts']} test prompts of {results['test_users']} users, whole catalog ranked"
-    header = ("", *_RANKING, "hr@10 unfiltered", "Pass@1 sampled", "Pass@1 greedy", "all-zero", "expected, test")
-    note = f"hr, ndcg: seen items filtered. all-zero: share of groups of {results['group_size']} rollouts without a hit,"
+    header = (
+        "",
+        *_RANKING,
+        f"hr@10 {other.replace('_', ' ')}",
+        "Pass@1 sampled",
+        "Pass@1 greedy",
+        "all-zero",
+        "expected, test",
+    )
+    filtered = "seen items filtered" if counts == "seen_filtered" else "unfiltered, since users come back to items"
+    if seen := results["sft"].get("targets_seen_before"):
+        filtered += f" ({seen:.1%} of targets seen before)"
+    note = f"hr, ndcg: {filtered}. all-zero: share of groups of {results['group_size']} rollouts without a hit,"
     note += f" sampled on train prompts; the paper has {results['paper_all_zero']:.2f} at G = 32."
     return Table(title, header, rows, note=note)
 

@@ -113,4 +113,8 @@ def _reached(known: dict[str, Any]) -> Table:
     for name, row in known["metrics"].items():
         table.add_row(name, *(f"{row[policy][metric]:.4f}" for policy in _POLICIES for metric in _METRICS))
     table.caption = f"item_knn: {known['item_knn_neighbours'] or 'all'} neighbours, chosen on validation prompts."
+    counts = known["policy"].replace("_", " ")
+    table.caption += (
+        f"\ntargets seen before: {100 * known['targets_seen_before']:.3g} %, so that {counts} is the metric that counts."
+    )
     return table

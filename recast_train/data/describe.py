@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recast_sim.runs import derive_seed
 from recast_train.data.data_config import PROMPT_FORMATS
 from recast_train.data.interactions import Prompts
-from recast_train.data.references import choose_neighbours, references, shared_sids
+from recast_train.data.references import choose_neighbours, policy_of, references, repeats, shared_sids
 from recast_train.data.source import SPLITS, Source
 
 
@@ -21,7 +21,7 @@ def describe(source: Source, count: int, seed: int) -> dict[str, Any]:
     A length is the number of a user's interactions. Of a format that comes as prompts, an interaction is a target, a length
     is that of a prompt's history and targets, and popularity counts the targets of all splits. Item-kNN's neighbours are
     chosen on at most `count` validation prompts (without any, all are taken). `references` is None where train or test is
-    empty; where items share semantic IDs, they are ranked by ID.
+    empty; where items share semantic IDs, they are ranked by ID. Its `policy` is the one that counts.
     """
     by_prompt = source.format in PROMPT_FORMATS
     return {
@@ -56,7 +56,9 @@ def _references(source: Source, count: int, seed: int) -> dict[str, Any] | None:
     sid_I = shared_sids(source.codes_IL)
     neighbours = choose_neighbours(source.dataset, validation, sid_I) if len(validation) else None
     rows = references(source.dataset, test, neighbours, sid_I=sid_I)
-    return {"test_prompts": len(test), "item_knn_neighbours": neighbours, "metrics": rows}
+    share_N = repeats(test)
+    about = {"test_prompts": len(test), "targets_seen_before": float(share_N.mean()), "policy": policy_of(share_N)}
+    return {**about, "item_knn_neighbours": neighbours, "metrics": rows}
 
 
 def _shared(source: Source) -> float | None:

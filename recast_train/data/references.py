@@ -6,13 +6,15 @@ sees. `item_knn` is the textbook form: cosine, no recency, the number of neighbo
 strong as such methods get, not as easy; their constants were chosen on ML-100K's validation prompts.
 
 Two policies, always named: `seen_filtered` takes what the user had seen before the target out of the ranking,
-`unfiltered` ranks the whole catalog. Where items share a semantic ID, IDs are ranked, not items: an ID is as good as the best
-of its items (those not seen, where seen items are filtered), and a hit of an ID is a hit of every item that has it.
+`unfiltered` ranks the whole catalog. Where users come back to items the first one can hit nothing that they come back to:
+from a share of `REPEATS` of targets seen before, the second one counts. Where items share a semantic ID, IDs are ranked, not
+items: an ID is as good as the best of its items (those not seen, where seen items are filtered), and a hit of an ID is a hit
+of every item that has it.
 Axis letters: N prompts, I items, S distinct semantic IDs, U users, H history positions, T targets.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +22,12 @@ from scipy import sparse
 
 from recast_train.data import Dataset, Prompts, train_matrix
 
+Policy = Literal["seen_filtered", "unfiltered"]
 ScoreFn = Callable[[Prompts], NDArray[np.floating]]  # n prompts to scores (n, I)
 
 CHUNK = 1024  # prompts scored at once
 KNN_DECAY = 0.7
+REPEATS = 0.05  # of targets seen before; the data sets of the field have next to none, or a quarter and more
 NEIGHBOURS = (10, 20, 50, 100, 200, None)  # grid for the textbook item-kNN; None is all
 SEQUENTIAL_DECAY, SEQUENTIAL_WINDOW = 0.9, 50
 
@@ -98,6 +102,20 @@ def _first_of_sid(sid_NT: NDArray[np.int64], recommended_NT: NDArray[np.bool_]) 
     return recommended_NT & ~(same_NTT & earlier_TT).any(2)
 
 
+def repeats(prompts: Prompts) -> NDArray[np.float64]:
+    """Share of each prompt's targets that the user had seen before, (N,)."""
+    there_NT, width = prompts.targets_NT >= 0, 1 + max(prompts.seen_item.max(initial=0), prompts.targets_NT.max(initial=0))
+    row_M = np.repeat(np.arange(len(prompts)), np.diff(prompts.seen_offset))
+    target_NT = np.arange(len(prompts))[:, None] * width + prompts.targets_NT
+    again_NT = np.isin(target_NT, row_M * width + prompts.seen_item) & there_NT
+    return again_NT.sum(1) / there_NT.sum(1)
+
+
+def policy_of(repeats_N: NDArray[np.float64]) -> Policy:
+    """The policy that counts on prompts of which these shares of targets were seen before."""
+    return "unfiltered" if len(repeats_N) and repeats_N.mean() >= REPEATS else "seen_filtered"
+
+
 def rank_metrics(
     score_fn: ScoreFn, prompts: Prompts, seen_filter: bool, k: int = 10, sid_I: NDArray[np.int64] | None = None
 ) -> dict[str, float]:
@@ -162,13 +180,13 @@ def item_knn_scores(
 
 
 def choose_neighbours(dataset: Dataset, validation: Prompts, sid_I: NDArray[np.int64] | None = None) -> int | None:
-    """The k of the textbook item-kNN: of NEIGHBOURS the one with the best validation HR@10 (seen items filtered)."""
-    train_UI = train_matrix(dataset)
+    """The k of the textbook item-kNN: of NEIGHBOURS the one with the best validation HR@10, under the policy that counts."""
+    train_UI, seen_filter = train_matrix(dataset), policy_of(repeats(validation)) == "seen_filtered"
 
     def score(k: int | None) -> float:
         similarity_II = item_similarity(train_UI, k)
         scorer: ScoreFn = lambda chunk: history_scores(similarity_II, chunk.history_NH, 1.0)  # noqa: E731
-        return rank_metrics(scorer, validation, seen_filter=True, sid_I=sid_I)["hr@10"]
+        return rank_metrics(scorer, validation, seen_filter, sid_I=sid_I)["hr@10"]
 
     return max(NEIGHBOURS, key=score)
 

@@ -143,8 +143,16 @@ def _start(root: Path, setting: Recipe, seed: int) -> dict[str, Any]:
         sid_I = shared_sids(task.catalog.codes_IL)
         known = references(task.dataset, task.test, choose_neighbours(task.dataset, task.validation, sid_I), sid_I=sid_I)
     scores, shares = read_evaluation(root / "sft")
-    reference = {f"{name} hr@10": row["seen_filtered"]["hr@10"] for name, row in known.items()}
-    return {**scores.means(), **shares, **reference, **read_manifest(root / "sft")["summary"], **_learning(root / "sft")}
+    reference = {f"{name} hr@10": row[scores.policy]["hr@10"] for name, row in known.items()}
+    seen = {"targets_seen_before": float(scores.repeats_N.mean())}
+    return {
+        **scores.means(),
+        **seen,
+        **shares,
+        **reference,
+        **read_manifest(root / "sft")["summary"],
+        **_learning(root / "sft"),
+    }
 
 
 def _tune(root: Path, setting: Recipe, seed: int, method: Method, rate: float, prompts: int) -> dict[str, Any]:

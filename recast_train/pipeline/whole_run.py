@@ -18,7 +18,7 @@ from recast_sim.comparing import Method
 from recast_sim.runs import atomic_file, write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import load_source
-from recast_train.data.references import choose_neighbours, references, shared_sids
+from recast_train.data.references import Policy, choose_neighbours, references, shared_sids
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
 from recast_train.pipeline.recipe import RealConfig, parse_methods
@@ -109,7 +109,7 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
     if told:
         _write_rows(task.root / "learning.parquet", {name: rows for name, (rows, _) in told.items()})
     return {
-        "references": {name: _reference(row) for name, row in known["metrics"].items()},
+        "references": {name: _reference(row, started[0].policy) for name, row in known["metrics"].items()},
         "item_knn_neighbours": known["neighbours"],
         "sids": {"sizes": list(task.catalog.sizes), **load_sids(task.root / "sids").report},
         "sft": {**started[0].summary(), **started[1], **supervised},
@@ -131,7 +131,7 @@ def _write_rows(file: Path, columns: Mapping[str, Mapping[str, Any]]) -> None:
         pl.concat(rows).write_parquet(temporary)
 
 
-def _reference(row: dict[str, Any]) -> dict[str, Any]:
+def _reference(row: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """A reference in the shape of a model: it samples nothing."""
     nothing = dict.fromkeys(("pass_at_1_sampled", "pass_at_1_greedy", "all_zero"))
-    return {**row["seen_filtered"], "unfiltered": row["unfiltered"], **nothing}
+    return {**row[policy], **row, **nothing}

@@ -39,6 +39,11 @@ def test_a_search_of_any_width_equals_full_enumeration(width: int, monkeypatch: 
     for seen, rank in ((True, found.rank_seen_filtered_N), (False, found.rank_unfiltered_N)):
         expected = target_rank(exact, ask, seen)
         assert np.where(rank <= 4, rank, np.inf).tolist() == np.where(expected <= 4, expected, np.inf).tolist()
+        bound = found.bound_seen_filtered_N if seen else found.bound_unfiltered_N
+        assert (rank[bound == 0] == expected[bound == 0]).all()  # what is not marked as a bound is exact, beyond K too
+        assert (rank <= expected).all()
+        assert (rank[bound == 1] > 4).all()
+        assert bool(bound.any()) == (width < 1000)
     own = exact[np.arange(10), ask.target_N]
     assert np.allclose(found.probability_N, np.exp(own), rtol=1e-3)
     assert np.allclose(target_logprobs(model, catalog, ask, batch=3), own, atol=1e-3)
@@ -140,6 +145,23 @@ def test_a_hit_of_a_shared_sid_is_a_hit_of_all_its_items(width: int, targets: in
         assert np.exp(one[0]) == pytest.approx(sum(each.values()), rel=1e-3)
     assert (found.rank_unfiltered_N == 1).any()
     assert (found.greedy_N[found.rank_unfiltered_N == 1]).mean() > 0.5
+
+
+def test_the_metric_that_counts_is_unfiltered_where_users_come_back() -> None:
+    catalog = tiny_catalog(ITEMS, SIZES)
+    model, ask = tiny_model(catalog), questions(catalog, 12)
+    last = np.where(ask.history_NH[:, -1:] >= 0, ask.history_NH[:, -1:], 0)
+    again = replace(ask, targets_NT=last)  # the item before, which was seen
+    for prompts, policy in ((ask, "seen_filtered"), (again, "unfiltered")):
+        found = score_prompts(model, catalog, prompts, EvaluationConfig(width=4))
+        if policy == "seen_filtered":
+            found = replace(found, repeats_N=np.zeros(12))
+        rank = found.rank_unfiltered_N if policy == "unfiltered" else found.rank_seen_filtered_N
+        summary = found.summary()
+        assert summary["policy"] == policy
+        assert summary["hr@10"] == found.metric_rows()["hr@10"].mean() == (rank <= 10).mean() == summary[policy]["hr@10"]
+        assert summary["targets_seen_before"] == found.repeats_N.mean()
+    assert summary["seen_filtered"]["hr@10"] < 0.3
 
 
 def test_references_are_judged_by_sid_as_models_are() -> None:
