@@ -34,7 +34,13 @@ def report(root: Path) -> Report:
     methods = {name: row | {"versus_start": versus[name]} for name, row in results["methods"].items()}
     results |= {"methods": methods}
     seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
-    notes = (_sids(results["sids"]), f"seconds: {seconds}", f"run: {root}", f"figure: {root / 'figure.png'}")
+    notes = (
+        _sids(results["sids"]),
+        *results.get("notes", ()),
+        f"seconds: {seconds}",
+        f"run: {root}",
+        f"figure: {root / 'figure.png'}",
+    )
     tables = [_scores(results), _differences(results), *_learning(root, results), _costs(results)]
     return Report(results, (*tables, *notes), lambda: [_figure(root, results)])
 

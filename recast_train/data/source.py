@@ -24,6 +24,7 @@ from recast_train.data.readers.recbole import read_atomic
 from recast_train.data.readers.recif import BadRows, read_openonerec
 from recast_train.data.readers.sequences import read_sequences
 
+_ORDER = "no times: each user's rows are taken in the order of the file"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -75,10 +76,10 @@ def read_source(config: DataConfig) -> Source:
     if config.format in PROMPT_FORMATS:
         return _from_prompts(config)
     dataset, tied = read_dataset(config)
+    notes = (_ORDER,) if tied is None and config.format != "sequences" else ()
     parts = [prompts(dataset, split, config.max_history) for split in SPLITS]
-    return Source(
-        config.format, dataset.items, dataset.users, dataset.titles, None, dataset, parts[0], parts[1], parts[2], tied
-    )
+    about = (config.format, dataset.items, dataset.users, dataset.titles, None, dataset)
+    return Source(*about, parts[0], parts[1], parts[2], tied, notes)
 
 
 def load_source(config: DataConfig) -> Source:

@@ -21,6 +21,7 @@ from recast_train.data import load_source
 from recast_train.data.references import Policy, choose_neighbours, references, shared_sids
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
+from recast_train.pipeline.made_from import MADE_FROM, of_data, of_prompts, refuse_stale
 from recast_train.pipeline.recipe import RealConfig, parse_methods
 from recast_train.pipeline.run_task import Report, Task, prepare, read_json, timed
 from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, read_learning, reinforced, supervised
@@ -45,6 +46,7 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
     source = load_source(config.data)  # data that cannot be read leaves no folder behind
     with Engine(config.engine, config.device) as engine:
         writer, kept = None, {key: value for key, value in asdict(config).items() if key != "sink"}
+        kept[MADE_FROM] = {"data": of_data(source)}
 
         def start() -> dict[str, Any]:
             nonlocal writer
@@ -79,13 +81,14 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
 
 def _references(task: Task) -> None:
     file = task.root / "references.json"
+    now = task.made_from | {"test prompts": of_prompts(task.test)}
     if file.exists():
-        read_json(file)
+        refuse_stale(file, read_json(file).get(MADE_FROM), now)
     else:
         sid_I = shared_sids(task.catalog.codes_IL)
         neighbours = choose_neighbours(task.dataset, task.validation, sid_I)
         metrics = references(task.dataset, task.test, neighbours, sid_I=sid_I)
-        write_json(file, {"neighbours": neighbours, "metrics": metrics})
+        write_json(file, {"neighbours": neighbours, "metrics": metrics, MADE_FROM: now})
 
 
 def rl_folder(task: Task, method: Method) -> Path:
@@ -114,6 +117,7 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
         "sids": {"sizes": list(task.catalog.sizes), **load_sids(task.root / "sids").report},
         "sft": {**started[0].summary(), **started[1], **supervised},
         "methods": entries,
+        "notes": list(task.notes),
         "learning": {name: means for name, (_, means) in told.items()},
         "paper_all_zero": PAPER_ALL_ZERO,
         "group_size": task.config.evaluation.group_size,
