@@ -50,6 +50,8 @@ class DataConfig(Checked, error=DataError):
             raise DataError(f"DataConfig.path: 'ml-100k' is fetched, so {str(self.path)!r} needs a format of {others}")
         if self.format != "ml-100k" and self.path is None:
             raise DataError(f"DataConfig.path: format {self.format!r} needs the path of its file or folder; give one")
+        if self.columns != TableColumns() and self.format not in ("atomic", "table") and self.titles is None:
+            raise DataError(f"DataConfig.columns: {self.columns} have no effect on {self.format!r}; leave them out")
         if self.titles is not None and self.format not in TITLED:
             raise DataError(
                 f"DataConfig.titles: {self.titles} has no effect on {self.format!r}, with titles of its own or none"

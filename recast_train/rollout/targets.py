@@ -17,7 +17,7 @@ def target_leaves(catalog: Catalog, prompts: Prompts) -> Tensor:
     """Leaf of each target, int64 (N, T), -1 where there is none; a leaf that targets of a prompt share is there once."""
     leaf_NT = torch.from_numpy(catalog.leaf_of_item_I[prompts.targets_NT])
     leaf_NT = leaf_NT.masked_fill(torch.from_numpy(prompts.targets_NT < 0), -1)
-    if not catalog.collisions or leaf_NT.shape[1] == 1:
+    if leaf_NT.shape[1] == 1 or not catalog.collisions:
         return leaf_NT
     earlier_TT = torch.ones(leaf_NT.shape[1], leaf_NT.shape[1], dtype=torch.bool).tril(-1)
     again_NT = ((leaf_NT[:, :, None] == leaf_NT[:, None, :]) & earlier_TT).any(2)

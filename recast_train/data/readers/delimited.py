@@ -105,7 +105,7 @@ def _parted(path: Path, lines: Iterator[tuple[int, str]], separator: str) -> Ite
     if separator in _PLAIN:
         for number, line in lines:
             cells = line.split() if separator == " " else line.rstrip("\r\n").split(separator)
-            yield number, [_unquoted(cell) for cell in cells]
+            yield number, [_unquoted(cell) for cell in cells] if '"' in line else cells
         return
     csv.field_size_limit(_CELL)
     rows = csv.reader((line for _, line in lines), delimiter=separator, strict=True)

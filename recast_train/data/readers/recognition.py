@@ -57,7 +57,7 @@ def _of_text(path: Path, layout: Layout, columns: TableColumns) -> tuple[Format,
         names = list(layout.names)
         raise DataError(
             f"{path}: line 1: {names[:9]} looks like a header without the known name of a user or an item; "
-            "say which by --columns.user and --columns.item"
+            "say which by --columns.user and --columns.item, or drop the line where the others are a user and items each"
         )
     return _without_header(path, layout)
 

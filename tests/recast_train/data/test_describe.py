@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from data_files import write_minionerec, write_openonerec
+from data_files import SIDS, index_text, sid, write_minionerec, write_openonerec
 
 from recast_train.cli import main
 from recast_train.data import Prompts
@@ -51,6 +51,33 @@ def test_describe_prints_prompt_formats(tmp_path: Path, monkeypatch, capsys, wri
     assert f"| users | {users} |" in words
     assert "| semantic IDs given | 3 x 3 x 2 |" in words
     assert "references on 1 test prompts" in words
+
+
+def test_items_that_share_an_id_are_read_and_their_share_is_told(tmp_path: Path, monkeypatch, capsys) -> None:
+    folder = write_minionerec(tmp_path / "m")
+    (folder / "toys.index.json").write_text(index_text(SIDS | {"6": SIDS["1"]}))
+    for file in folder.rglob("*.csv"):
+        file.write_text(file.read_text().replace(sid("6"), sid("1")))
+    assert command_line(monkeypatch, "data", "describe", str(folder)) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "| items that share their semantic ID with another | 25.0% |" in words
+    assert "Items share semantic IDs: IDs are ranked" in words
+    assert "read as minionerec: the folder holds an index.json" in words
+    assert command_line(monkeypatch, "data", "describe", str(folder), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["shared_sids"] == 0.25
+
+
+def test_what_may_be_two_things_is_refused_with_what_to_say(tmp_path: Path, monkeypatch, capsys) -> None:
+    rows = [f"{user}\t{item}\t3\t{88 * 10**7 + item}\n" for user in range(9) for item in range(7)]
+    (tmp_path / "u.data").write_text("".join(rows))
+    assert command_line(monkeypatch, "data", "describe", str(tmp_path / "u.data")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "looks like a table without a header (4 columns parted by tabs, the last of times, the first with repeats)" in error
+    said = error.partition("for example ")[2].split()
+    assert command_line(monkeypatch, "data", "describe", str(tmp_path / "u.data"), *said, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["users"], found["items"], found["interactions"]) == (9, 7, 63)
 
 
 def test_a_bad_path_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
