@@ -12,7 +12,7 @@ from recast_train.data.readers.column_names import TableColumns
 
 Format = Literal["ml-100k", "atomic", "sequences", "minionerec", "openonerec", "table"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-TITLED = ("atomic", "sequences", "table")  # take titles from a table of their own
+TITLED = ("atomic", "sequences", "table", "minionerec")  # take titles from a table of their own
 PROMPT_FORMATS = ("minionerec", "openonerec")  # they come as prompts, split and with SIDs
 
 

@@ -126,10 +126,13 @@ def _from_prompts(config: DataConfig) -> Source:
     users = sorted({user for table in tables.values() for user in table.users})
     number = {user: place for place, user in enumerate(users)}
     parts = [to_prompts(tables[split], sids.items, number, config.max_history) for split in SPLITS]
-    known = tables["train"].titles
-    titles = [known[item] for item in sids.items] if len(known) == len(sids.items) else []
+    known = tables["train"].titles | (read_titles(config.titles, config.columns) if config.titles else {})
+    untitled = [item for item in sids.items if item not in known]
+    titles = [] if untitled else [known[item] for item in sids.items]
     dataset = windows(parts[0], sids.items, users, titles)
     notes = () if bad is None else (bad.words(),)
+    if known and untitled:
+        notes += (f"no titles are used: {len(untitled):,} of {len(sids.items):,} items have none, {untitled[0]!r} the first",)
     return Source(config.format, sids.items, users, titles, sids, dataset, parts[0], parts[1], parts[2], notes=notes)
 
 

@@ -247,6 +247,18 @@ def test_tables_of_titles_say_where_they_are_wrong(tmp_path: Path, name: str, te
         read_titles(tmp_path / name)
 
 
+def test_items_that_no_prompt_titles_are_titled_by_a_table(tmp_path: Path) -> None:
+    folder = write_minionerec(tmp_path / "m")
+    (folder / "toys.index.json").write_text(index_text(SIDS | {"99": (0, 0, 1)}))
+    source = read_source(DataConfig("minionerec", folder))
+    assert source.titles == []
+    assert source.notes == ("no titles are used: 1 of 9 items have none, '99' the first",)
+    (folder / "toys.item.json").write_text(json.dumps({"99": {"title": "Yo-yo", "description": "round"}}))
+    source = read_source(DataConfig("minionerec", folder, titles=folder / "toys.item.json"))
+    assert source.titles == [(TITLES | {"99": "Yo-yo"})[item] for item in source.items]
+    assert source.notes == ()
+
+
 # MiniOneRec's release: two data sets in the same folders
 
 
