@@ -47,7 +47,7 @@ class World:
         rng, code = np.random.default_rng(0), vocabulary // LEVELS
         catalog = Catalog.from_codes(rng.integers(0, code, (ITEMS, LEVELS)), (code,) * LEVELS)
         self.model: SidModel = build_model(catalog, ModelConfig(size=SIZE), 0)
-        tokens = torch.from_numpy(rng.integers(self.model.offset[0], vocabulary, (prompts, prompt)))
+        tokens = torch.from_numpy(rng.integers(int(self.model.vocabulary.level_tokens[0][0]), vocabulary, (prompts, prompt)))
         self.prompts = PromptTokens(tokens, torch.ones_like(tokens, dtype=torch.bool))
         first = np.unique(catalog.leaf_codes[:, 0], return_index=True)[1]
         self.leaf_PG = torch.from_numpy(np.stack([rng.permutation(first)[:G] for _ in range(prompts)]))
@@ -56,8 +56,8 @@ class World:
         """Prompt and leaf of each row, and the whole sequences (N, P + R)."""
         prompt_N = torch.arange(len(self.leaf_PG)).repeat_interleave(kept)
         leaf_N = self.leaf_PG[:, :kept].flatten()
-        codes_NL = self.model.table("leaf_codes")[leaf_N] + torch.tensor(self.model.offset)
-        return prompt_N, leaf_N, torch.cat([self.prompts.tokens_PT[prompt_N], codes_NL], 1)
+        tokens_NL = self.model.table("leaf_tokens")[leaf_N]
+        return prompt_N, leaf_N, torch.cat([self.prompts.tokens_PT[prompt_N], tokens_NL], 1)
 
 
 def _chosen(logits_NLV: Tensor, ids: Tensor) -> Tensor:

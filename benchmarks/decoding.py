@@ -104,10 +104,15 @@ class Passes(PromptCache):
         return self.feed(token_PW, (self._length_P1 + level).expand_as(token_PW), sees_PWE)
 
 
+def first_tokens(model: SidModel) -> list[int]:
+    """The token of code 0 of each level, which those of its other codes follow here."""
+    return [int(tokens[0]) for tokens in model.vocabulary.level_tokens]
+
+
 def our_beams(model: SidModel, cache: Any) -> Beams:
     """The trainer's own search."""
     found = sample_beam(model, cache, BEAMS, 1.0)
-    return found.sids_PGL + torch.tensor(model.offset), found.logprob_PG
+    return found.sids_PGL + torch.tensor(first_tokens(model)), found.logprob_PG
 
 
 def generated_beams(lm: Any, prompts: PromptTokens, legal: Legal, levels: int) -> Beams:
@@ -149,7 +154,7 @@ def measure_cell(items: int, rows: int, repeats: int, generate: bool) -> dict[st
     """One catalog and vocabulary: milliseconds of each way."""
     catalog = random_catalog(items, VOCABULARIES[rows])
     model = random_model(catalog, MODEL, rows)
-    legal = prefix_table(catalog, model.offset)
+    legal = prefix_table(catalog, first_tokens(model))
     prompts = random_prompts(model, catalog, PROMPTS, HISTORY)
     generator = torch.Generator().manual_seed(0)
     widths = [1, *[BEAMS] * (model.levels - 1)]

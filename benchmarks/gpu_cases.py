@@ -73,8 +73,8 @@ def build(case: Case, world: World, device: torch.device) -> SidModel:
     on_gpu = device.type == "cuda"
     sizes = (world.codes,) * LEVELS
     catalog = Catalog.from_codes(synthetic_codes(world.items, sizes, np.random.default_rng(0)), sizes)
-    offset = tuple(world.text_tokens + level * world.codes for level in range(LEVELS))
-    vocabulary = Vocabulary(catalog.codes_IL, offset, 0, (), (), (), (), size=world.text_tokens + LEVELS * world.codes)
+    tokens = tuple(world.text_tokens + level * world.codes + np.arange(world.codes) for level in range(LEVELS))
+    vocabulary = Vocabulary(catalog.codes_IL, tokens, 0, (), (), (), (), size=world.text_tokens + LEVELS * world.codes)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if on_gpu else torch.float32)
     try:

@@ -7,8 +7,10 @@ import inspect
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import timedelta
 from enum import Enum, auto
 from pathlib import Path
 from types import NoneType, UnionType
@@ -32,6 +34,7 @@ from rich.text import Text
 from recast_sim.configio import Checked, ConfigError, first_fault, load_config, replaced, words
 
 T = TypeVar("T")
+SECONDS = 30  # between two lines of progress without a terminal
 WORKERS = min(2, os.cpu_count() or 1)
 
 
@@ -119,7 +122,12 @@ def run_command(
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars on stderr, with rate and time left; call the yielded function with a label, done and total."""
+    """Progress on stderr, with rate and time left: bars, or a line every so often without a terminal. Call the yielded function
+    with a label, done and total.
+    """
+    if not Console(stderr=True).is_terminal:
+        yield ProgressLines()
+        return
     clocks = (_RateColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *clocks, console=Console(stderr=True)
@@ -132,6 +140,27 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[label], completed=done)
 
         yield report
+
+
+class ProgressLines:
+    """A line for each label when it begins and when it is done, and one every `SECONDS` in between."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begun: dict[str, tuple[float, int]] = {}  # a resumed label does not begin at 0
+        self._told: dict[str, float] = {}
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        now = self._clock()
+        begun, first = self._begun.setdefault(label, (now, done))
+        if label in self._told and done < total and now - self._told[label] < SECONDS:
+            return
+        self._told[label] = now
+        words = f"{label}: {done:,} of {total:,}"
+        if done > first and now > begun:
+            rate = (done - first) / (now - begun)
+            words += f", {rate:.3g}/s" + (f", {timedelta(seconds=round((total - done) / rate))} left" if done < total else "")
+        print(words, file=sys.stderr, flush=True)
 
 
 class _RateColumn(ProgressColumn):

@@ -8,7 +8,7 @@ has fewer), G rollouts, W kept nodes, B children, I items, Y leaves, L levels.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from recast_sim.configio import Checked
 from recast_sim.runs import derive_seed
 from recast_sim.signal import regime_shares
 from recast_train.data import Prompts
-from recast_train.data.references import best_target, metrics_from_rank
+from recast_train.data.references import Policy, best_target, metrics_from_rank, policy_of, repeats
 from recast_train.engine import Engine
 from recast_train.model import PromptTokens, SidModel, TrainError
 from recast_train.model.shared_prompts import PromptCache
@@ -60,7 +60,10 @@ class PromptScores:
 
     Attributes:
         rank_seen_filtered_N, rank_unfiltered_N: of the best target, among unseen and among all items; other targets are no
-            rivals (`target_rank`).
+            rivals (`target_rank`). A rank up to K is exact.
+        bound_seen_filtered_N, bound_unfiltered_N: 1 where a rank beyond K is a lower bound, since the search did not look at
+            all better items; 0 where it is exact.
+        repeats_N: share of the prompt's targets that the user had seen before.
         probability_N: that one draw is any of the targets.
         greedy_N: 1 where the greedy item is any of them.
     """
@@ -68,6 +71,9 @@ class PromptScores:
     user_N: NDArray[np.int64]
     rank_seen_filtered_N: Floats
     rank_unfiltered_N: Floats
+    bound_seen_filtered_N: Floats
+    bound_unfiltered_N: Floats
+    repeats_N: Floats
     probability_N: Floats
     greedy_N: Floats
     wider: int = 0  # prompts that needed more than the first width
@@ -76,9 +82,14 @@ class PromptScores:
         """The figures by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "wider"}
 
+    @property
+    def policy(self) -> Policy:
+        """The policy of `hr` and `ndcg`: unfiltered where users come back to items."""
+        return policy_of(self.repeats_N)
+
     def metric_rows(self) -> dict[str, Floats]:
         """The value of each reported metric on each prompt; a metric is the mean of its row."""
-        rank = self.rank_seen_filtered_N
+        rank = getattr(self, f"rank_{self.policy}_N")
         return {
             f"hr@{K}": (rank <= K).astype(float),
             f"ndcg@{K}": np.where(rank <= K, 1.0 / np.log2(1.0 + rank), 0.0),
@@ -92,9 +103,10 @@ class PromptScores:
         return {name: float(row.mean()) for name, row in self.metric_rows().items()}
 
     def summary(self) -> dict[str, Any]:
-        """The reported metrics, hr@1, and under `unfiltered` the ranking metrics over the whole catalog."""
-        ranks = {"unfiltered": metrics_from_rank(self.rank_unfiltered_N, K)}
-        return {**metrics_from_rank(self.rank_seen_filtered_N, K), **self.means(), **ranks}
+        """The reported metrics, hr@1, the ranking metrics under the name of each policy, the one that counts, and why."""
+        ranks = {name: metrics_from_rank(getattr(self, f"rank_{name}_N"), K) for name in get_args(Policy)}
+        why = {"policy": self.policy, "targets_seen_before": float(self.repeats_N.mean())}
+        return {**ranks[self.policy], **self.means(), **ranks, **why}
 
 
 def score_prompts(
@@ -106,13 +118,11 @@ def score_prompts(
     temperatures: tuple[float, ...] = (),
 ) -> PromptScores:
     """Exact figures of every prompt; `temperatures` divide the logits of the levels. `on_batch` hears how many prompts a batch
-    had.
+    had. Where items share an SID, ranks are those of SIDs (`recast_train.data.references`).
 
     Raises:
-        TrainError: two items share an SID (the ranks of items would not be defined), or a probability is not finite.
+        TrainError: a probability is not finite.
     """
-    if catalog.collisions:
-        raise TrainError(f"catalog: {catalog.collisions} items share an SID; tokenise with an index level")
     parts = []
     for start in range(0, len(prompts), config.batch):
         rows = np.arange(start, min(start + config.batch, len(prompts)))
@@ -204,26 +214,31 @@ def _exact(
     tokens = model.vocabulary.encode(prompts.history_NH, chat_P=prompts.chat_N).to(model.device)
     logprob_PY, pruned, greedy = search(model, tokens, target_PT, width, temperatures)
     scores_PI = logprob_PY.double().cpu().numpy()[:, catalog.leaf_of_item_I]
-    there_PT = prompts.targets_NT >= 0
-    own_PT = np.where(there_PT, scores_PI[np.arange(len(prompts))[:, None], prompts.targets_NT], -np.inf)
-    _require_finite(own_PT[there_PT])
-    filtered_P, unseen_P = best_target(scores_PI, prompts, seen_filter=True)
-    unfiltered_P, own_P = best_target(scores_PI, prompts, seen_filter=False)
+    there_PT = target_PT >= 0
+    own_PT = logprob_PY.gather(1, target_PT.clamp(min=0)).masked_fill(~there_PT, -torch.inf).double().cpu().numpy()
+    _require_finite(own_PT[there_PT.cpu().numpy()])
+    sid_I = catalog.leaf_of_item_I if catalog.collisions else None
+    filtered_P, unseen_P = best_target(scores_PI, prompts, True, sid_I)
+    unfiltered_P, own_P = best_target(scores_PI, prompts, False, sid_I)
+    # where seen items are filtered the best target may be another, and less likely: each rank has a proof of its own
+    bound_P = pruned.double().cpu().numpy()
+    open_filtered_P, open_unfiltered_P = bound_P >= unseen_P, bound_P >= own_P
     found = PromptScores(
         user_N=prompts.user_N,
         rank_seen_filtered_N=filtered_P,
         rank_unfiltered_N=unfiltered_P,
+        bound_seen_filtered_N=(open_filtered_P & np.isfinite(filtered_P)).astype(np.float64),
+        bound_unfiltered_N=open_unfiltered_P.astype(np.float64),
+        repeats_N=repeats(prompts),
         probability_N=np.minimum(np.exp(own_PT).sum(1), 1.0),  # a sum of rounded terms may pass 1
         greedy_N=(greedy[:, None] == target_PT).any(1).double().cpu().numpy(),
     )
-    # where seen items are filtered the best target may be another, and less likely: each rank has a proof of its own
-    bound_P = pruned.double().cpu().numpy()
-    proven = ((bound_P < unseen_P) | (filtered_P > K)) & ((bound_P < own_P) | (unfiltered_P > K))
+    proven = (~open_filtered_P | (filtered_P > K)) & (~open_unfiltered_P | (unfiltered_P > K))
     open_rows = np.flatnonzero(~proven)
     if not len(open_rows):
         return found
     again = _exact(model, catalog, prompts.take(open_rows), width * 4, temperatures)
-    for name in ("rank_seen_filtered_N", "rank_unfiltered_N"):
+    for name in ("rank_seen_filtered_N", "rank_unfiltered_N", "bound_seen_filtered_N", "bound_unfiltered_N"):
         getattr(found, name)[open_rows] = getattr(again, name)
     return replace(found, wider=len(open_rows))
 

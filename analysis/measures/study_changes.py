@@ -122,7 +122,10 @@ def _setting(found: StudyTables, label: str) -> dict[str, Any]:
             }
             for name, (of_seed, _) in means.items()
         }
+    known = "targets_seen_before" in starts.columns  # not in studies of older versions, which filtered always
+    seen = starts["targets_seen_before"].to_numpy() if known else np.zeros(1)
     return {
+        "targets_seen_before": float(seen.mean()),
         "regime": {name: float(starts[name].to_numpy().mean()) for name in SHARES},
         "references": {name: float(starts[f"{name} hr@10"].to_numpy().mean()) for name in _REFERENCES},
         "sft_best_step": starts["best_step"].to_list(),

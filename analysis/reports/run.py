@@ -20,6 +20,7 @@ from recast_sim.runs.reader import read_manifest
 _RANKING = ("hr@1", "hr@10", "ndcg@10")
 _COMPARED = ("hr@10", "ndcg@10", "pass_at_1_sampled", "pass_at_1_greedy")
 _BUDGET = ("rollouts", "actor_rows", "actor_tokens", "optimiser_steps")
+_STARTS = {"supervised": "start (supervised)", "checkpoint": "start (the checkpoint)", "untrained": "start (not trained)"}
 _SMOOTH = 10  # steps at most in a running mean of the all-zero share
 
 
@@ -33,7 +34,13 @@ def report(root: Path) -> Report:
     methods = {name: row | {"versus_start": versus[name]} for name, row in results["methods"].items()}
     results |= {"methods": methods}
     seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
-    notes = (_sids(results["sids"]), f"seconds: {seconds}", f"run: {root}", f"figure: {root / 'figure.png'}")
+    notes = (
+        _sids(results["sids"]),
+        *results.get("notes", ()),
+        f"seconds: {seconds}",
+        f"run: {root}",
+        f"figure: {root / 'figure.png'}",
+    )
     tables = [_scores(results), _differences(results), *_learning(root, results), _costs(results)]
     return Report(results, (*tables, *notes), lambda: [_figure(root, results)])
 
@@ -83,35 +90,60 @@ def _figure(root: Path, results: dict[str, Any]) -> Drawn:
     _draw_all_zero(right, root, results)
     figure.tight_layout()
     words = f"One seed; {results['test_prompts']} test prompts of {results['test_users']} users, 95 % intervals over users."
-    return Drawn("figure", "Ranking, change from the supervised start, all-zero share", figure, words)
+    return Drawn("figure", "Ranking, change from the start, all-zero share", figure, words)
 
 
 def _sids(sids: dict[str, Any]) -> str:
     words = f"semantic IDs of {' x '.join(map(str, sids['sizes']))} codes"
+    words += f" ({sids['order_of_rows']})" if "order_of_rows" in sids else ""
     if "collisions" not in sids:
         return f"{words}, given with the data"
+    words += ", given" if sids.get("method") == "given" else ""
+    if not sids["collisions"]:
+        return f"{words}: no two items share one{_agreement(sids)}"
     fate = f"{sids['moved']} moved to a free code" if "moved" in sids else "the last level tells them apart"
+    if "kept" in sids:
+        fate = "they keep it: IDs are ranked, and a hit of one is a hit of all its items"
+    return f"{words}: {sids['collisions']} items shared their codes, {fate}{_agreement(sids)}"
+
+
+def _agreement(sids: dict[str, Any]) -> str:
     known = {name.replace("_", " "): value for name, value in sids.get("agreement", {}).items() if value is not None}
-    agreement = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
-    return (
-        f"{words}: {sids['collisions']} items shared a quantised prefix, {fate}; "
-        f"train co-occurrence cosine of pairs by shared levels: {agreement}"
-    )
+    found = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+    return f"; train co-occurrence cosine of pairs by shared levels: {found}" if found else ""
 
 
 def _models(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {**results["references"], "start": results["sft"], **results["methods"]}
 
 
+def _start(results: dict[str, Any]) -> str:
+    """Where the methods started; runs of older versions did not say it, and were supervised."""
+    return results["sft"].get("start", "supervised")
+
+
 def _scores(results: dict[str, Any]) -> Table:
+    counts = results["sft"].get("policy", "seen_filtered")
+    other = "unfiltered" if counts == "seen_filtered" else "seen_filtered"
     rows = []
     for name, row in _models(results).items():
-        values = [*(row[metric] for metric in _RANKING), row["unfiltered"]["hr@10"]]
+        values = [*(row[metric] for metric in _RANKING), row[other]["hr@10"]]
         values += [row["pass_at_1_sampled"], row["pass_at_1_greedy"], row["all_zero"], row.get("all_zero_expected_test")]
-        rows.append(("start (supervised)" if name == "start" else name, *map(_number, values)))
+        rows.append((_STARTS[_start(results)] if name == "start" else name, *map(_number, values)))
     title = f"one seed, {results['test_prompts']} test prompts of {results['test_users']} users, whole catalog ranked"
-    header = ("", *_RANKING, "hr@10 unfiltered", "Pass@1 sampled", "Pass@1 greedy", "all-zero", "expected, test")
-    note = f"hr, ndcg: seen items filtered. all-zero: share of groups of {results['group_size']} rollouts without a hit,"
+    header = (
+        "",
+        *_RANKING,
+        f"hr@10 {other.replace('_', ' ')}",
+        "Pass@1 sampled",
+        "Pass@1 greedy",
+        "all-zero",
+        "expected, test",
+    )
+    filtered = "seen items filtered" if counts == "seen_filtered" else "unfiltered, since users come back to items"
+    if seen := results["sft"].get("targets_seen_before"):
+        filtered += f" ({seen:.1%} of targets seen before)"
+    note = f"hr, ndcg: {filtered}. all-zero: share of groups of {results['group_size']} rollouts without a hit,"
     note += f" sampled on train prompts; the paper has {results['paper_all_zero']:.2f} at G = 32."
     return Table(title, header, rows, note=note)
 
@@ -125,7 +157,7 @@ def _differences(results: dict[str, Any]) -> Table:
     if versus:
         smallest = (max(cells[metric]["smallest_effect"] for cells in versus.values()) for metric in _COMPARED)
         rows.append(("smallest visible effect", *(f"{effect:.4f}" for effect in smallest)))
-    title = "difference to the supervised start, one seed, 95 % intervals by a bootstrap of test users"
+    title = f"difference to the {_start(results)} start, one seed, 95 % intervals by a bootstrap of test users"
     note = "The interval holds the test users' chance, not the training seed's. Smallest effect: 2.8 standard errors."
     return Table(title, ("", *_COMPARED), rows, note=note)
 
@@ -157,7 +189,7 @@ def _draw_differences(axes: Axes, results: dict[str, Any]) -> None:
         reach = np.abs(np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
         axes.errorbar(100 * middle, place, xerr=100 * reach, fmt="o", color=known[name], label=name, capsize=2)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set(yticks=np.arange(len(_COMPARED)), yticklabels=_COMPARED, title="Change from the supervised start")
+    axes.set(yticks=np.arange(len(_COMPARED)), yticklabels=_COMPARED, title="Change from the start")
     axes.set_xlabel("difference (percentage points), 95 % interval over users")
     axes.invert_yaxis()
     if methods:

@@ -19,8 +19,9 @@ _NOTE = (
     "Means over {seeds} seeds, each with its own semantic IDs, model, prompts and {prompts:,} test prompts. In brackets: "
     "the change relative to the starting point in percent, with its 95 % interval: t with seeds - 1 degrees of freedom, on "
     "the standard error of a bootstrap that draws seeds and users (Owen 2007, 10.1214/07-AOAS122). pass@10: whole catalog "
-    "ranked; hr@10, ndcg@10: seen items filtered. lr: chosen from one grid by the geometric mean of sampled Pass@1, greedy "
-    "Pass@1 and NDCG@10 on validation prompts of a seed that is not reported; * is the grid's edge."
+    "ranked; hr@10, ndcg@10: seen items filtered, but not where 5 % of the targets or more were seen before. lr: chosen from "
+    "one grid by the geometric mean of sampled Pass@1, greedy Pass@1 and NDCG@10 on validation prompts of a seed that is not "
+    "reported; * is the grid's edge."
 )
 
 
@@ -40,7 +41,8 @@ def _shown(summary: dict[str, Any]) -> list[Table | str]:
         shares = " / ".join(f"{100 * setting['regime'][name]:.1f}" for name in SHARES)
         known = ", ".join(f"{name} {value:.4f}" for name, value in setting["references"].items())
         words = (
-            f"{label}: all-zero / single-hit / multi-hit {shares} % of groups on train prompts; hr@10 of references: {known}"
+            f"{label}: all-zero / single-hit / multi-hit {shares} % of groups on train prompts; targets seen before "
+            f"{setting['targets_seen_before']:.1%}; hr@10 of references: {known}"
         )
         shown += [words, _scores(label, setting), _spent(label, setting)]
         if setting["learning"]:

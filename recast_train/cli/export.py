@@ -1,12 +1,13 @@
 """`recast-train export verl`."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from recast_sim.commandline import Common, Flag, Positional
-from recast_train.data import DataError
+from recast_train.data import BadRows, DataError
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Export(Common):
         tokenizer: a local folder with the policy's tokenizer.
         thought: rollouts think before they answer; anchors keep the thought and only answer anew.
         before: text between the prompt, or the thought, and the SID of an answer.
+        skip_bad: leave out rows that cannot be read, and say how many and where.
         data_source: name of the data in the trainer's metrics.
     """
 
@@ -27,6 +29,7 @@ class Export(Common):
     tokenizer: Path | None = None
     thought: Flag = False
     before: str = ""
+    skip_bad: Flag = False
     data_source: str = "openonerec"
 
 
@@ -43,7 +46,10 @@ def export(command: Export) -> None:
     if not command.path.exists():
         raise DataError(f"{command.path}: there is no such file or folder")
     tokens = AnswerTokens(load_tokenizer(command.tokenizer), command.before, command.thought)
-    written = export_openonerec(command.path, command.out, tokens, command.data_source)
+    bad = BadRows() if command.skip_bad else None
+    written = export_openonerec(command.path, command.out, tokens, command.data_source, bad)
+    if bad is not None:
+        print(f"recast-train: {bad.words()}", file=sys.stderr)
     if command.json:
         print(json.dumps({"out": str(command.out), "rows": written}))
     else:

@@ -68,8 +68,9 @@ def print_table(table: SidTable, out: Path, console: Console) -> None:
         before, after = report["reconstruction_error"][-1], report["reconstruction_error_moved"]
         words += f"{report['moved']} moved to the nearest free code: reconstruction error {_number(before)} to {_number(after)}"
     else:
-        words += "the last level tells them apart"
-    for line in (_RELIED_ON, _ERROR, words, f"sha256: {table.hash}", f"files: {out / CODES_FILE}, {out / HEADER_FILE}"):
+        words += "they keep it, and a hit of one is a hit of all" if "kept" in report else "the last level tells them apart"
+    order = [report["order_of_rows"]] if "order_of_rows" in report else []
+    for line in (_RELIED_ON, _ERROR, words, *order, f"sha256: {table.hash}", f"files: {out / CODES_FILE}, {out / HEADER_FILE}"):
         console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -18,13 +18,15 @@ from recast_train.data.interactions import (
 )
 from recast_train.data.made_up import write_made_up
 from recast_train.data.ml100k import cached_ml100k, fetch_ml100k
-from recast_train.data.readers.folder_layout import recognise
+from recast_train.data.readers.column_names import TableColumns
 from recast_train.data.readers.given_sids import GivenSids
+from recast_train.data.readers.item_text import read_titles
 from recast_train.data.readers.minionerec import read_index, read_minionerec
-from recast_train.data.readers.plain_table import TableColumns, read_table
+from recast_train.data.readers.plain_table import read_table
 from recast_train.data.readers.prompt_table import PromptTable
-from recast_train.data.readers.recbole import read_atomic, read_titles
-from recast_train.data.readers.recif import ChatRow, message_text, read_openonerec, scan_openonerec
+from recast_train.data.readers.recbole import read_atomic
+from recast_train.data.readers.recif import BadRows, ChatRow, message_text, read_openonerec, scan_openonerec
+from recast_train.data.readers.recognition import recognise
 from recast_train.data.readers.sequences import read_sequences
 from recast_train.data.source import Source, load_source, read_dataset, read_source
 from recast_train.data.splits import SplitConfig
@@ -32,6 +34,7 @@ from recast_train.data.splits import SplitConfig
 __all__ = [
     "PAD",
     "PROMPT_FORMATS",
+    "BadRows",
     "ChatRow",
     "Cores",
     "DataConfig",

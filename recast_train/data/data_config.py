@@ -8,11 +8,12 @@ from pydantic import BeforeValidator, Field, PositiveInt
 
 from recast_sim.configio import Checked
 from recast_train.data.data_error import DataError
-from recast_train.data.readers.plain_table import TableColumns
+from recast_train.data.readers.column_names import TableColumns
 from recast_train.data.splits import SplitConfig
 
 Format = Literal["ml-100k", "atomic", "sequences", "minionerec", "openonerec", "table"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+TITLED = ("atomic", "sequences", "table", "minionerec")  # take titles from a table of their own
 Cores = Annotated[
     tuple[PositiveInt, ...],
     Field(min_length=1, max_length=2),
@@ -27,10 +28,12 @@ class DataConfig(Checked, error=DataError):
 
     Attributes:
         format: "ml-100k" is fetched; "atomic" is a RecBole `.inter` file; "sequences" has one user a line; "minionerec" is
-            a folder with an index and a CSV a split; "openonerec" is a folder of parquet files; "table" is parquet or CSV.
+            a folder with an index and a CSV a split; "openonerec" is a folder of parquet files; "table" is parquet or text.
         path: the file or folder, for all formats but "ml-100k".
         wheel: the recbole wheel, for machines without pip or network.
-        columns: names of a table's columns.
+        columns: names of the columns of an atomic file, a table, and the table of titles.
+        titles: a table of item and title: RecBole's .item, text with a header, .parquet, or MiniOneRec's .item.json.
+        skip_bad: leave out rows of openonerec that cannot be read, and say how many and where.
         core: users and items with fewer interactions are dropped until none is left; one number for both, or the users' and
             then the items'. The formats that come as prompts are taken as they are.
         split: which items are train, validation and test; the formats that come as prompts are split already.
@@ -41,6 +44,8 @@ class DataConfig(Checked, error=DataError):
     format: Format = "ml-100k"
     path: Path | None = None
     wheel: Path | None = None
+    titles: Path | None = None
+    skip_bad: bool = False
     columns: TableColumns = field(default_factory=TableColumns)
     core: Cores = (5,)
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -54,3 +59,11 @@ class DataConfig(Checked, error=DataError):
             raise DataError(f"DataConfig.path: 'ml-100k' is fetched, so {str(self.path)!r} needs a format of {others}")
         if self.format != "ml-100k" and self.path is None:
             raise DataError(f"DataConfig.path: format {self.format!r} needs the path of its file or folder; give one")
+        if self.columns != TableColumns() and self.format not in ("atomic", "table") and self.titles is None:
+            raise DataError(f"DataConfig.columns: {self.columns} have no effect on {self.format!r}; leave them out")
+        if self.titles is not None and self.format not in TITLED:
+            raise DataError(
+                f"DataConfig.titles: {self.titles} has no effect on {self.format!r}, with titles of its own or none"
+            )
+        if self.skip_bad and self.format != "openonerec":
+            raise DataError(f"DataConfig.skip_bad: true has no effect on {self.format!r}, only on 'openonerec'; leave it out")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recast_sim.runs import derive_seed
 from recast_train.data.data_config import PROMPT_FORMATS
 from recast_train.data.interactions import Prompts
-from recast_train.data.references import choose_neighbours, references
+from recast_train.data.references import choose_neighbours, policy_of, references, repeats, shared_sids
 from recast_train.data.source import SPLITS, Source
 
 
@@ -22,11 +22,12 @@ def describe(source: Source, count: int, seed: int) -> dict[str, Any]:
     A length is the number of a user's interactions. Of a format that comes as prompts, an interaction is a target, a length
     is that of a prompt's history and targets, and popularity counts the targets of all splits. Item-kNN's neighbours are
     chosen on at most `count` validation prompts (without any, all are taken). `references` is None where train or test is
-    empty.
+    empty; where items share semantic IDs, they are ranked by ID. Its `policy` is the one that counts.
     """
     by_prompt = source.format in PROMPT_FORMATS
     return {
         "format": source.format,
+        "notes": list(source.notes),
         "users": len(source.users),
         "items": len(source.items),
         "interactions": _interactions(source).size,
@@ -36,6 +37,7 @@ def describe(source: Source, count: int, seed: int) -> dict[str, Any]:
         "prompts": {split: len(source.split(split)) for split in SPLITS},
         "targets_per_prompt": max(source.split(split).targets_NT.shape[1] for split in SPLITS),
         "semantic_ids": None if source.sizes is None else list(source.sizes),
+        "shared_sids": _shared(source),
         "titles": bool(source.titles),
         "popularity": popularity(np.bincount(_interactions(source), minlength=len(source.items))),
         "references": _references(source, count, seed),
@@ -53,9 +55,20 @@ def _references(source: Source, count: int, seed: int) -> dict[str, Any] | None:
     if not len(source.test) or not len(source.train):
         return None
     test, validation = (_some(source.split(split), count, seed, f"{split} prompts") for split in ("test", "validation"))
-    neighbours = choose_neighbours(source.dataset, validation) if len(validation) else None
-    rows = references(source.dataset, test, neighbours)
-    return {"test_prompts": len(test), "item_knn_neighbours": neighbours, "metrics": rows}
+    sid_I = shared_sids(source.codes_IL)
+    neighbours = choose_neighbours(source.dataset, validation, sid_I) if len(validation) else None
+    rows = references(source.dataset, test, neighbours, sid_I=sid_I)
+    share_N = repeats(test)
+    about = {"test_prompts": len(test), "targets_seen_before": float(share_N.mean()), "policy": policy_of(share_N)}
+    return {**about, "item_knn_neighbours": neighbours, "metrics": rows}
+
+
+def _shared(source: Source) -> float | None:
+    """Share of items that do not have their semantic ID to themselves, None where there are no IDs."""
+    if source.codes_IL is None:
+        return None
+    count = np.unique(source.codes_IL, axis=0, return_counts=True)[1]
+    return float(count[count > 1].sum() / len(source.items))
 
 
 def _some(prompts: Prompts, count: int, seed: int, name: str) -> Prompts:

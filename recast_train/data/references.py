@@ -6,11 +6,15 @@ sees. `item_knn` is the textbook form: cosine, no recency, the number of neighbo
 strong as such methods get, not as easy; their constants were chosen on ML-100K's validation prompts.
 
 Two policies, always named: `seen_filtered` takes what the user had seen before the target out of the ranking,
-`unfiltered` ranks the whole catalog. Axis letters: N prompts, I items, U users, H history positions.
+`unfiltered` ranks the whole catalog. Where users come back to items the first one can hit nothing that they come back to:
+from a share of `REPEATS` of targets seen before, the second one counts. Where items share a semantic ID, IDs are ranked, not
+items: an ID is as good as the best of its items (those not seen, where seen items are filtered), and a hit of an ID is a hit
+of every item that has it.
+Axis letters: N prompts, I items, S distinct semantic IDs, U users, H history positions, T targets.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +22,12 @@ from scipy import sparse
 
 from recast_train.data import Dataset, Prompts, train_matrix
 
+Policy = Literal["seen_filtered", "unfiltered"]
 ScoreFn = Callable[[Prompts], NDArray[np.floating]]  # n prompts to scores (n, I)
 
 CHUNK = 1024  # prompts scored at once
 KNN_DECAY = 0.7
+REPEATS = 0.05  # of targets seen before; the data sets of the field have next to none, or a quarter and more
 NEIGHBOURS = (10, 20, 50, 100, 200, None)  # grid for the textbook item-kNN; None is all
 SEQUENTIAL_DECAY, SEQUENTIAL_WINDOW = 0.9, 50
 
@@ -40,18 +46,21 @@ def metrics_from_rank(rank_N: ArrayLike, k: int = 10) -> dict[str, float]:
     return hits | {f"ndcg@{k}": float(gain_N.mean())}
 
 
-def target_rank(scores_NI: NDArray[np.floating], prompts: Prompts, seen_filter: bool) -> NDArray[np.float64]:
+def target_rank(
+    scores_NI: NDArray[np.floating], prompts: Prompts, seen_filter: bool, sid_I: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
     """Rank of each prompt's best target in its row of scores: 1 plus the other items with a score as high.
 
     So a tie counts against the target, and a constant score earns the last place, not a lucky one; a prompt's other targets
     are no rivals. A target scored -inf, or seen before where seen items are filtered, was not recommended; where none was:
-    rank infinity. Raises ValueError for NaN, or for scores that do not have one row per prompt.
+    rank infinity. With `sid_I` (numbers from 0, one an item) the ranking is one of semantic IDs, as the module says. Raises
+    ValueError for NaN, or for scores that do not have one row per prompt.
     """
-    return best_target(scores_NI, prompts, seen_filter)[0]
+    return best_target(scores_NI, prompts, seen_filter, sid_I)[0]
 
 
 def best_target(
-    scores_NI: NDArray[np.floating], prompts: Prompts, seen_filter: bool
+    scores_NI: NDArray[np.floating], prompts: Prompts, seen_filter: bool, sid_I: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """`target_rank`, and the score of the target that has it, -inf where none was recommended."""
     if scores_NI.ndim != 2 or len(scores_NI) != len(prompts) or np.isnan(scores_NI).any():
@@ -60,16 +69,59 @@ def best_target(
         scores_NI = scores_NI.astype(np.float64)  # a copy: the caller keeps its scores
         scores_NI[np.repeat(np.arange(len(prompts)), np.diff(prompts.seen_offset)), prompts.seen_item] = -np.inf
     targets_NT = prompts.targets_NT
-    own_NT = np.where(targets_NT >= 0, scores_NI[np.arange(len(prompts))[:, None], targets_NT], -np.inf)
+    row_N1 = np.arange(len(prompts))[:, None]
+    own_NT = np.where(targets_NT >= 0, scores_NI[row_N1, targets_NT], -np.inf)
+    if sid_I is not None:
+        scores_NI, recommended_NT = _of_sids(scores_NI, sid_I), ~np.isneginf(own_NT)
+        first_NT = _first_of_sid(sid_I[targets_NT], recommended_NT)
+        own_NT = np.where(first_NT, scores_NI[row_N1, sid_I[targets_NT]], -np.inf)
     best_N1 = own_NT.max(1, keepdims=True)
     rivals_N = (scores_NI >= best_N1).sum(axis=1) - (own_NT == best_N1).sum(axis=1)
     return np.where(np.isneginf(best_N1[:, 0]), np.inf, 1 + rivals_N), best_N1[:, 0]
 
 
-def rank_metrics(score_fn: ScoreFn, prompts: Prompts, seen_filter: bool, k: int = 10) -> dict[str, float]:
+def shared_sids(codes_IL: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """The number of each item's semantic ID, (I,), where items share one; None where none do, and ranks are those of items."""
+    if codes_IL is None:
+        return None
+    distinct_SL, sid_I = np.unique(codes_IL, axis=0, return_inverse=True)
+    return None if len(distinct_SL) == len(codes_IL) else sid_I.reshape(-1)
+
+
+def _of_sids(scores_NI: NDArray[np.floating], sid_I: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Best score of the items of each semantic ID, (N, S)."""
+    order_I = np.argsort(sid_I, kind="stable")
+    start_S = np.searchsorted(sid_I[order_I], np.arange(sid_I.max() + 1))
+    return np.maximum.reduceat(scores_NI[:, order_I], start_S, axis=1)
+
+
+def _first_of_sid(sid_NT: NDArray[np.int64], recommended_NT: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which recommended targets are the first of a prompt with their semantic ID: two targets of one ID are one answer."""
+    same_NTT = (sid_NT[:, :, None] == sid_NT[:, None, :]) & recommended_NT[:, None, :]
+    earlier_TT = np.tri(sid_NT.shape[1], k=-1, dtype=bool)
+    return recommended_NT & ~(same_NTT & earlier_TT).any(2)
+
+
+def repeats(prompts: Prompts) -> NDArray[np.float64]:
+    """Share of each prompt's targets that the user had seen before, (N,)."""
+    there_NT, width = prompts.targets_NT >= 0, 1 + max(prompts.seen_item.max(initial=0), prompts.targets_NT.max(initial=0))
+    row_M = np.repeat(np.arange(len(prompts)), np.diff(prompts.seen_offset))
+    target_NT = np.arange(len(prompts))[:, None] * width + prompts.targets_NT
+    again_NT = np.isin(target_NT, row_M * width + prompts.seen_item) & there_NT
+    return again_NT.sum(1) / there_NT.sum(1)
+
+
+def policy_of(repeats_N: NDArray[np.float64]) -> Policy:
+    """The policy that counts on prompts of which these shares of targets were seen before."""
+    return "unfiltered" if len(repeats_N) and repeats_N.mean() >= REPEATS else "seen_filtered"
+
+
+def rank_metrics(
+    score_fn: ScoreFn, prompts: Prompts, seen_filter: bool, k: int = 10, sid_I: NDArray[np.int64] | None = None
+) -> dict[str, float]:
     """metrics_from_rank of a scorer over the whole catalog, some prompts at a time."""
     chunks = [prompts.take(slice(start, start + CHUNK)) for start in range(0, len(prompts), CHUNK)]
-    ranks = [target_rank(score_fn(chunk), chunk, seen_filter) for chunk in chunks]
+    ranks = [target_rank(score_fn(chunk), chunk, seen_filter, sid_I) for chunk in chunks]
     return metrics_from_rank(np.concatenate(ranks) if ranks else [], k)
 
 
@@ -127,25 +179,31 @@ def item_knn_scores(
     return history_scores(item_similarity(train_matrix, k), history_NH, decay)
 
 
-def choose_neighbours(dataset: Dataset, validation: Prompts) -> int | None:
-    """The k of the textbook item-kNN: of NEIGHBOURS the one with the best validation HR@10 (seen items filtered)."""
-    train_UI = train_matrix(dataset)
+def choose_neighbours(dataset: Dataset, validation: Prompts, sid_I: NDArray[np.int64] | None = None) -> int | None:
+    """The k of the textbook item-kNN: of NEIGHBOURS the one with the best validation HR@10, under the policy that counts."""
+    train_UI, seen_filter = train_matrix(dataset), policy_of(repeats(validation)) == "seen_filtered"
 
     def score(k: int | None) -> float:
         similarity_II = item_similarity(train_UI, k)
         scorer: ScoreFn = lambda chunk: history_scores(similarity_II, chunk.history_NH, 1.0)  # noqa: E731
-        return rank_metrics(scorer, validation, seen_filter=True)["hr@10"]
+        return rank_metrics(scorer, validation, seen_filter, sid_I=sid_I)["hr@10"]
 
     return max(NEIGHBOURS, key=score)
 
 
 def references(
-    dataset: Dataset, prompts: Prompts, neighbours: int | None, k: int = 10, more: Mapping[str, ScoreFn] | None = None
+    dataset: Dataset,
+    prompts: Prompts,
+    neighbours: int | None,
+    k: int = 10,
+    sid_I: NDArray[np.int64] | None = None,
+    more: Mapping[str, ScoreFn] | None = None,
 ) -> dict[str, Any]:
     """Metrics of popularity, item_knn, item_knn_recency, sequential and `more`, each under `seen_filtered` and `unfiltered`.
 
     They see what a model sees, the window `prompts.history_NH`; the filter knows the whole past. `neighbours` is the
-    textbook item-kNN's (`choose_neighbours`); the recency-weighted form takes all.
+    textbook item-kNN's (`choose_neighbours`); the recency-weighted form takes all. With `sid_I` they are judged as models are
+    whose items share semantic IDs.
     """
     train_UI = train_matrix(dataset)
     popular_I, next_II = popularity_scores(train_UI), transition_similarity(dataset)
@@ -159,7 +217,7 @@ def references(
     }
     filters = {"seen_filtered": True, "unfiltered": False}
     return {
-        name: {policy: rank_metrics(scorer, prompts, seen, k) for policy, seen in filters.items()}
+        name: {policy: rank_metrics(scorer, prompts, seen, k, sid_I) for policy, seen in filters.items()}
         for name, scorer in scorers.items()
     }
 

@@ -23,16 +23,18 @@ from recast_train.data.interactions import (
     split_by_time,
 )
 from recast_train.data.ml100k import fetch_ml100k
-from recast_train.data.readers.folder_layout import index_file, split_files
+from recast_train.data.readers.folder_layout import csv_files, index_file, split_files
 from recast_train.data.readers.given_sids import GivenSids
+from recast_train.data.readers.item_text import read_titles
 from recast_train.data.readers.minionerec import read_index, read_minionerec
 from recast_train.data.readers.plain_table import read_table
 from recast_train.data.readers.prompt_table import PromptTable, to_prompts, windows
-from recast_train.data.readers.recbole import read_atomic, read_titles
-from recast_train.data.readers.recif import read_openonerec
+from recast_train.data.readers.recbole import read_atomic
+from recast_train.data.readers.recif import BadRows, read_openonerec
 from recast_train.data.readers.sequences import read_sequences
 
 NOTHING = Dropped()
+_ORDER = "no times: each user's rows are taken in the order of the file"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -48,6 +50,7 @@ class Source:
         dataset: users' sequences in time with their splits; of a format that comes as prompts the train prompts alone, each
             as a sequence of its own (`prompt_table.windows` says what that means for training).
         train, validation, test: prompts; of a format that comes as prompts a split may be empty.
+        notes: what a reader wants to be known of how it read the data.
         tied: share of interactions that share user and time with another; None where there are no times.
         dropped: what the cores took.
     """
@@ -63,6 +66,7 @@ class Source:
     test: Prompts
     tied: float | None = None
     dropped: Dropped = NOTHING
+    notes: tuple[str, ...] = ()
 
     @property
     def codes_IL(self) -> NDArray[np.int64] | None:
@@ -84,8 +88,10 @@ def read_source(config: DataConfig) -> Source:
     if config.format in PROMPT_FORMATS:
         return _from_prompts(config)
     data, tied, dropped = read_dataset(config)
+    notes = (_ORDER,) if tied is None and config.format != "sequences" else ()
     train, validation, test = (prompts(data, split, config.max_history) for split in SPLITS)
-    return Source(config.format, data.items, data.users, data.titles, None, data, train, validation, test, tied, dropped)
+    about = (config.format, data.items, data.users, data.titles, None, data)
+    return Source(*about, train, validation, test, tied, dropped, notes)
 
 
 def load_source(config: DataConfig) -> Source:
@@ -117,30 +123,36 @@ def _interactions(config: DataConfig) -> tuple[pl.DataFrame, dict[str, str] | No
         folder = fetch_ml100k(wheel=config.wheel)
         return read_atomic(folder / "ml-100k.inter"), read_titles(folder / "ml-100k.item")
     path = _path(config)
+    titles = None if config.titles is None else read_titles(config.titles, config.columns)
     if config.format == "atomic":
-        return read_atomic(path), None
+        return read_atomic(path, config.columns), titles
     if config.format == "sequences":
-        return read_sequences(path), None
+        return read_sequences(path), titles
     if config.format == "table":
-        return read_table(path, config.columns), None
+        return read_table(path, config.columns), titles
     raise DataError(f"DataConfig.format: {config.format!r} comes as prompts and has no users in time; use read_source")
 
 
 def _from_prompts(config: DataConfig) -> Source:
-    tables = _minionerec(_path(config)) if config.format == "minionerec" else _openonerec(_path(config))
+    bad = BadRows() if config.skip_bad else None
+    tables = _minionerec(_path(config)) if config.format == "minionerec" else _openonerec(_path(config), bad)
     sids = GivenSids.of(tables["train"].codes)
     users = sorted({user for table in tables.values() for user in table.users})
     number = {user: place for place, user in enumerate(users)}
     parts = [to_prompts(tables[split], sids.items, number, config.max_history) for split in SPLITS]
-    known = tables["train"].titles
-    titles = [known[item] for item in sids.items] if len(known) == len(sids.items) else []
+    known = tables["train"].titles | (read_titles(config.titles, config.columns) if config.titles else {})
+    untitled = [item for item in sids.items if item not in known]
+    titles = [] if untitled else [known[item] for item in sids.items]
     dataset = windows(parts[0], sids.items, users, titles)
-    return Source(config.format, sids.items, users, titles, sids, dataset, parts[0], parts[1], parts[2])
+    notes = () if bad is None else (bad.words(),)
+    if known and untitled:
+        notes += (f"no titles are used: {len(untitled):,} of {len(sids.items):,} items have none, {untitled[0]!r} the first",)
+    return Source(config.format, sids.items, users, titles, sids, dataset, parts[0], parts[1], parts[2], notes=notes)
 
 
 def _minionerec(path: Path) -> dict[Split, PromptTable]:
     index = read_index(index_file(path))
-    files = split_files(path, ".csv")
+    files = csv_files(path)
     for split, found in files.items():
         if len(found) > 1:
             raise DataError(f"{path}: {len(found)} files of the {split} split, {found[0]} and {found[1]} among them; leave one")
@@ -151,13 +163,15 @@ def _minionerec(path: Path) -> dict[Split, PromptTable]:
     return tables
 
 
-def _openonerec(path: Path) -> dict[Split, PromptTable]:
+def _openonerec(path: Path, bad: BadRows | None) -> dict[Split, PromptTable]:
     files = split_files(path, ".parquet")
     codes: dict[str, tuple[int, ...]] = {}
     tables: dict[Split, PromptTable] = {split: PromptTable(codes) for split in SPLITS}
     for split, found in files.items():
         for file in found:
-            read_openonerec(file, tables[split])
+            read_openonerec(file, tables[split], bad)
+    if bad is not None and not any(map(len, tables.values())):
+        raise DataError(f"{path}: no row can be read; {bad.words()}")
     return tables
 
 

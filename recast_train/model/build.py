@@ -9,7 +9,7 @@ from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
 from recast_train.model.attention import implementation
 from recast_train.model.model_config import ModelConfig, TrainError
-from recast_train.model.pretrained import check_logits, check_sid_checkpoint, load_lm
+from recast_train.model.pretrained import check_logits, check_rows, check_sid_checkpoint, load_lm
 from recast_train.model.sid_model import SidModel
 from recast_train.model.text_vocabulary import load_tokenizer, text_vocabulary
 from recast_train.model.vocabulary import BOS_TOKEN, Vocabulary, sid_vocabulary
@@ -32,6 +32,8 @@ def build_model(catalog: Catalog, config: ModelConfig, seed: int) -> SidModel:
             lm = load_lm(config.checkpoint, _dtype(config), attention, config.attention_dropout)
             if config.vocabulary == "sid":
                 check_sid_checkpoint(lm, catalog.sizes, vocabulary.size, config.checkpoint)
+            else:
+                check_rows(lm, vocabulary, config.checkpoint)
             _fit_embeddings(lm, vocabulary, derive_seed(seed, "new tokens"))
     if config.vocabulary == "sid":
         lm.config.sid_sizes = list(catalog.sizes)  # an exported folder says what its tokens mean

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BEGIN = "<|sid_begin|>"
 Chat = Sequence[dict[str, Any]]  # messages with a role and a content: a string, or parts with a text each
 
 
@@ -22,12 +21,10 @@ def chat_text(tokenizer: Any, messages: Chat, thought: bool) -> str:
     return tokenizer.apply_chat_template(joined, tokenize=False, add_generation_prompt=True, enable_thinking=thought)
 
 
-def chat_tokens(tokenizer: Any, chats: Sequence[Chat], thought: bool, pad: int) -> tuple[Tensor, Tensor]:
-    """Tokens (P, T) of chats, padded on the left, and which are real; they end with the token that begins an SID, with
-    `thought` where a thought begins."""
-    end = "" if thought else BEGIN
-    texts = [chat_text(tokenizer, messages, thought) + end for messages in chats]
-    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+def chat_tokens(tokenizer: Any, chats: Sequence[Chat], end: Sequence[int], thought: bool, pad: int) -> tuple[Tensor, Tensor]:
+    """Tokens (P, T) of chats, padded on the left, and which are real; they end with the tokens `end`, which begin an SID."""
+    texts = [chat_text(tokenizer, messages, thought) for messages in chats]
+    rows = [[*row, *end] for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     width = max(map(len, rows))
     tokens_PT = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
     length_P = torch.tensor([len(row) for row in rows])

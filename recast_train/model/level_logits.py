@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_Part = tuple[int, int, tuple[Tensor, ...]]  # rows a..b of the matrix, and factors of their gradient (C, D)
+Rows = slice | Tensor  # of the matrix: those of a level's tokens
+_Part = tuple[Rows, tuple[Tensor, ...]]  # rows of the matrix, and factors of their gradient (C, D)
 
 
 class OutputMatrix:
@@ -24,34 +25,33 @@ class OutputMatrix:
         self.ticket: Tensor = _Gradient.apply(weight, self.parts)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def level_logits(matrix: OutputMatrix, offset: Sequence[int], sizes: Sequence[int], hidden: Sequence[Tensor]) -> list[Tensor]:
-    """Logits (..., C) in fp32 of the tokens offset..offset + C - 1 of each level from its own hidden states (..., D).
+def level_logits(matrix: OutputMatrix, rows: Sequence[Rows], hidden: Sequence[Tensor]) -> list[Tensor]:
+    """Logits (..., C) in fp32 of the tokens `rows` of each level from its own hidden states (..., D).
 
     The matrix may be of another type than the hidden states, and autocast does not change the result.
     """
-    spans = [(start, start + size) for start, size in zip(offset, sizes, strict=True)]
     states = (states.float() for states in hidden)
-    return list(_LevelLogits.apply(matrix.ticket, matrix.weight, spans, matrix.parts, *states))  # pyright: ignore[reportArgumentType]
+    return list(_LevelLogits.apply(matrix.ticket, matrix.weight, rows, matrix.parts, *states))  # pyright: ignore[reportArgumentType]
 
 
 class _LevelLogits(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, ticket: Tensor, weight: Tensor, spans: list[tuple[int, int]], parts: list[_Part], *hidden: Tensor
+        ctx: Any, ticket: Tensor, weight: Tensor, rows: Sequence[Rows], parts: list[_Part], *hidden: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(weight, *hidden)
-        ctx.spans, ctx.parts = spans, parts
+        ctx.rows, ctx.parts = rows, parts
         with torch.autocast(weight.device.type, enabled=False):
-            return tuple(states @ weight[a:b].float().T for (a, b), states in zip(spans, hidden, strict=True))
+            return tuple(states @ weight[of].float().T for of, states in zip(rows, hidden, strict=True))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, *hidden = ctx.saved_tensors
         if ctx.needs_input_grad[0]:
-            ctx.parts[:] = [(a, b, _factors(g, states)) for (a, b), g, states in zip(ctx.spans, gradients, hidden, strict=True)]
+            ctx.parts[:] = [(of, _factors(g, states)) for of, g, states in zip(ctx.rows, gradients, hidden, strict=True)]
         back = [
-            gradient @ weight[a:b].float() if wanted else None
-            for (a, b), gradient, wanted in zip(ctx.spans, gradients, ctx.needs_input_grad[4:], strict=True)
+            gradient @ weight[of].float() if wanted else None
+            for of, gradient, wanted in zip(ctx.rows, gradients, ctx.needs_input_grad[4:], strict=True)
         ]
         return gradients[0].new_zeros(()), None, None, None, *back
 
@@ -68,8 +68,12 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
         whole = torch.zeros_like(ctx.saved_tensors[0])
-        for a, b, factors in ctx.parts:
-            whole[a:b] += reduce(torch.matmul, factors).to(whole.dtype)
+        for of, factors in ctx.parts:
+            own = reduce(torch.matmul, factors).to(whole.dtype)
+            if isinstance(of, slice):
+                whole[of] += own
+            else:
+                whole.index_add_(0, of, own)  # a token may be there twice: that of a code without an item, with gradient 0
         ctx.parts.clear()
         return whole, None
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from recast_sim.runs import atomic_directory
 from recast_train.model.model_config import TrainError, first_line, require
 from recast_train.model.sid_model import SidModel
-from recast_train.model.vocabulary import PromptTokens
+from recast_train.model.vocabulary import PromptTokens, Vocabulary
 
 FIELD = "ModelConfig.checkpoint"
 
@@ -57,13 +57,22 @@ def check_sid_checkpoint(lm: Any, sizes: tuple[int, ...], tokens: int, folder: P
     require(own is not None and tuple(own) == tuple(sizes) and rows == tokens, FIELD, folder, mend)
 
 
+def check_rows(lm: Any, vocabulary: Vocabulary, folder: Path) -> None:
+    """SID tokens that the tokenizer brings must have rows in the checkpoint: new ones would be random. Raises TrainError."""
+    rows = len(lm.get_input_embeddings().weight)
+    beyond = [int(t) for tokens in vocabulary.level_tokens for t in tokens if rows <= t < vocabulary.known]
+    mend = f"has {rows} rows, and none for the tokenizer's token {beyond[:1]}; save model and tokenizer together"
+    require(not beyond, FIELD, folder, mend)
+
+
 def check_logits(model: SidModel, folder: Path) -> None:
     """Compare `level_logits` with the LM's own logits on a few tokens, and a split, checkpointed pass with a plain one.
 
     Some architectures scale, cap or shift logits after the output matrix, or drop out inside a layer; the slice of the matrix
     would be wrong for them. Raises TrainError.
     """
-    tokens = torch.tensor([[*model.vocabulary.prefix, *model.vocabulary.suffix, *model.offset]], device=model.device)[:, -16:]
+    sid = model.table("leaf_tokens")[0].tolist()
+    tokens = torch.tensor([[*model.vocabulary.prefix, *model.vocabulary.suffix, *sid]], device=model.device)[:, -16:]
     few = PromptTokens(tokens, torch.ones_like(tokens, dtype=torch.bool))
     hidden = model.hidden(few.tokens_PT, few.positions_PT, few.mask()[:, :, 1:]).detach()
     own = torch.cat(model.level_logits([hidden] * model.levels), -1)
@@ -71,7 +80,7 @@ def check_logits(model: SidModel, folder: Path) -> None:
         # a mask that is added suits every attention, and keeps flash-attn out of it on the CPU
         mask = torch.zeros_like(few.mask(), dtype=model.lm.dtype).masked_fill(~few.mask(), torch.finfo(model.lm.dtype).min)
         whole = model.lm(input_ids=tokens, attention_mask=mask, use_cache=False).logits.float()
-    theirs = torch.cat([whole[..., at : at + size] for at, size in zip(model.offset, model.sizes, strict=True)], -1)
+    theirs = torch.cat([whole[..., model.table("code_token", level)] for level in range(model.levels)], -1)
     half = model.lm.dtype == torch.bfloat16 or torch.is_autocast_enabled(model.device.type)
     tolerance = (0.02 if half else 1e-4) * float(theirs.abs().max())
     close = torch.allclose(own, theirs, rtol=0, atol=tolerance)

@@ -27,7 +27,7 @@ class PromptCache:
 
         `sees_PWE` is true where a new position may see an extra position fed before; it sees the prompt and itself anyway.
         """
-        tokens = self._model.table("node_code", level)[node_PW] + self._model.offset[level - 1]
+        tokens = self._model.table("code_token", level - 1)[self._model.table("node_code", level)[node_PW]]
         return self.feed(tokens, (self._prompts.length_P + level - 1)[:, None].expand_as(node_PW), sees_PWE)
 
     def feed(self, tokens_PW: Tensor, positions_PW: Tensor, sees_PWE: Tensor) -> Tensor:
@@ -85,4 +85,4 @@ def sid_prefixes(model: SidModel, prompt_N: Tensor, leaf_N: Tensor) -> PrefixTre
 
 def _tokens_read(model: SidModel, leaf_N: Tensor) -> Tensor:
     """Tokens (N, L - 1) of leaves; that of the last level is predicted, never read."""
-    return (model.table("leaf_codes")[leaf_N] + torch.tensor(model.offset, device=leaf_N.device))[:, :-1]
+    return model.table("leaf_tokens")[leaf_N, :-1]

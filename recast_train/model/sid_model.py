@@ -25,7 +25,8 @@ class SidModel(nn.Module):
     """A causal LM of transformers over the tokens of one catalog. Build it with `build_model`.
 
     Tables of the trie: `first_child_l` (N + 1) of each level 0..L-1, the children of node v being the nodes first_child_l[v] ..
-    first_child_l[v + 1] - 1 of level l + 1; `node_code_l` (N) of each level 1..L; `leaf_codes` and `leaf_nodes` (Y, L).
+    first_child_l[v + 1] - 1 of level l + 1; `node_code_l` (N) of each level 1..L; `code_token_l` (C) of each level 0..L-1;
+    `leaf_codes`, `leaf_tokens` and `leaf_nodes` (Y, L).
     A weight that the LM ties to another stands in the state dict once.
     """
 
@@ -38,15 +39,17 @@ class SidModel(nn.Module):
         self.sizes = catalog.sizes
         self.levels = catalog.levels
         self.nodes = tuple(len(code) for code in catalog.node_code)
-        self.offset = vocabulary.offset
         tables = {"leaf_codes": catalog.leaf_codes, "leaf_nodes": catalog.leaf_nodes}
+        tables["leaf_tokens"] = vocabulary.of_codes(catalog.leaf_codes)
         for level in range(catalog.levels):
             tables[f"first_child_{level}"] = catalog.child_offset[level]
             tables[f"node_code_{level + 1}"] = catalog.node_code[level + 1]
+            tables[f"code_token_{level}"] = vocabulary.level_tokens[level]
+        self._spans = tuple(map(_span, vocabulary.level_tokens))
         for name, table in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
         self.widest = tuple(int(np.diff(offset).max()) for offset in catalog.child_offset)
-        self.register_buffer("not_text", torch.from_numpy(vocabulary.not_text(catalog.sizes)), persistent=False)
+        self.register_buffer("not_text", torch.from_numpy(vocabulary.not_text()), persistent=False)
         self.tied = _tied_names(self)
         self.parameter_count = sum(parameter.numel() for parameter in self.parameters())
         self.register_state_dict_post_hook(_drop_tied)
@@ -94,8 +97,8 @@ class SidModel(nn.Module):
 
         Never of the whole vocabulary.
         """
-        some = slice(level, level + len(hidden))
-        return level_logits(matrix or self.output_matrix(), self.offset[some], self.sizes[some], hidden)
+        rows = [self._spans[at] or self.table("code_token", at) for at in range(level, level + len(hidden))]
+        return level_logits(matrix or self.output_matrix(), rows, hidden)
 
     def legal_logprobs(self, logits_C: Tensor, level: int, node: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-softmax over the legal children (..., B) of each `node` (...) of `level`, in their order; -inf beyond them.
@@ -111,7 +114,7 @@ class SidModel(nn.Module):
         if self.widest[level] * max(FEW, hidden_D.shape[-1]) > self.sizes[level]:  # B * D against C: nor more memory
             return self.legal_logprobs(self.level_logits([hidden_D], level)[0], level, node, temperature)
         code, legal = self._child_codes(level, node)
-        weight_BD = self.lm.get_output_embeddings().weight[self.offset[level] + code]
+        weight_BD = self.lm.get_output_embeddings().weight[self.table("code_token", level)[code]]
         with torch.autocast(hidden_D.device.type, enabled=False):
             logits = (weight_BD.float() @ hidden_D.float()[..., None])[..., 0]
         return _softmax(logits, legal, temperature)
@@ -157,6 +160,12 @@ class SidModel(nn.Module):
         finally:
             for layer, training in zip(layers, before, strict=True):
                 layer.training = training
+
+
+def _span(tokens_C: np.ndarray) -> slice | None:
+    """Rows of tokens that follow each other, which need no copy; None where they do not."""
+    first = int(tokens_C[0])
+    return slice(first, first + len(tokens_C)) if (np.diff(tokens_C) == 1).all() else None
 
 
 def _softmax(logits_B: Tensor, legal_B: Tensor, temperature: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Tokens of histories and of training windows, for a pure SID vocabulary and for a text tokenizer alike.
 
 A prompt is a prefix, the items of the history, and a suffix, padded on the left; the next token is level 0 of an SID. An item
-is `begin`, its L tokens (token = offset[level] + code), `end`. In the pure vocabulary the prefix is BOS and the others are
+is `begin`, its L tokens (`level_tokens[level][code]`), `end`. In the pure vocabulary the prefix is BOS and the others are
 empty. Axis letters: P prompts, T tokens of a prompt, H history items, S tokens of an item, B windows, W items of a window,
 I items, L levels.
 """
@@ -9,6 +9,7 @@ I items, L levels.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from recast_train.model.model_config import CHAT, TrainError
 
 PAD_TOKEN, BOS_TOKEN, SPECIAL_TOKENS = 0, 1, 2
 Ints = NDArray[np.int64]
-_SID_TOKEN = re.compile(r"<s_[a-z]_[0-9]+>")
+_SID_TOKEN = re.compile(r"<(?:s_)?[a-z]_[0-9]+>")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Vocabulary:
 
     Attributes:
         codes_IL: the catalog's SIDs.
-        offset: token of code 0 of each level; a level's tokens are contiguous.
+        level_tokens: for each level the token of each code, (C,): any numbers in any order. A code that no item has may have
+            the token of another one.
         pad: of no effect wherever it stands.
         prefix, suffix: tokens before and after a prompt's history; the next token is level 0.
         begin, end: tokens around an SID; where `begin` is not empty, the suffix ends with it.
@@ -91,7 +93,7 @@ class Vocabulary:
     """
 
     codes_IL: Ints
-    offset: tuple[int, ...]
+    level_tokens: tuple[Ints, ...]
     pad: int
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -120,7 +122,7 @@ class Vocabulary:
         if self.chat:
             if chat_P is None:
                 raise TrainError(f"ModelConfig.prompt: {CHAT} needs prompts with messages (format 'openonerec'); give a text")
-            return PromptTokens(*chat_tokens(self.tokenizer, list(chat_P), thought, self.pad))
+            return PromptTokens(*chat_tokens(self.tokenizer, list(chat_P), () if thought else self.begin, thought, self.pad))
         P, H = history_PH.shape
         known_PH, before = history_PH >= 0, len(self.prefix)
         items = np.where(known_PH[:, :, None], self._items(history_PH), self.pad).reshape(P, -1)
@@ -137,13 +139,13 @@ class Vocabulary:
         is predicted, never read. A window without an item is not allowed.
         """
         B, W = window_BW.shape
-        before, after, width, levels = len(self.prefix), len(self.suffix), self._width, len(self.offset)
+        before, after, width, levels = len(self.prefix), len(self.suffix), self._width, len(self.level_tokens)
         last_B = (window_BW >= 0).sum(1) - 1
         tokens = np.full((B, before + (W - 1) * width + after + levels), self.pad)
         tokens[:, :before] = self.prefix
         history = np.where(np.arange(W - 1)[:, None] < last_B[:, None, None], self._items(window_BW[:, :-1]), self.pad)
         tokens[:, before : before + (W - 1) * width] = history.reshape(B, -1)
-        target = self.codes_IL[window_BW[np.arange(B), last_B]] + np.array(self.offset)
+        target = self.sid_tokens_IL[window_BW[np.arange(B), last_B]]
         tail = np.concatenate([np.tile(np.array(self.suffix, dtype=int), (B, 1)), target], 1)
         start = before + last_B * width
         tokens[np.arange(B)[:, None], start[:, None] + np.arange(after + levels)] = tail
@@ -152,8 +154,22 @@ class Vocabulary:
         at_BW = np.where(np.arange(W) <= last_B[:, None], at_BW, 0)
         return WindowTokens(torch.from_numpy(tokens[:, :-1]), torch.from_numpy(at_BW[..., None] + np.arange(levels)))
 
-    def not_text(self, sizes: Sequence[int]) -> NDArray[np.bool_]:
-        """Bool (size,): true where a number is no token of free text, the catalog's codes being `sizes` a level.
+    @property
+    def added(self) -> int:
+        """Tokens that the tokenizer did not have: a checkpoint knows nothing of them."""
+        return self.size - self.known if self.tokenizer is not None else 0
+
+    @cached_property
+    def sid_tokens_IL(self) -> Ints:
+        """Tokens of each item's SID."""
+        return self.of_codes(self.codes_IL)
+
+    def of_codes(self, codes_NL: Ints) -> Ints:
+        """Tokens of SIDs, (N, L)."""
+        return np.stack([tokens[codes_N] for tokens, codes_N in zip(self.level_tokens, codes_NL.T, strict=True)], axis=1)
+
+    def not_text(self) -> NDArray[np.bool_]:
+        """Bool (size,): true where a number is no token of free text.
 
         That is tokens of SIDs, also of codes that the catalog does not have, those around SIDs, and what no tokenizer names.
         """
@@ -162,18 +178,18 @@ class Vocabulary:
         else:
             found = np.ones(self.size, dtype=bool)
             found[[token for name, token in self.tokenizer.get_vocab().items() if not _SID_TOKEN.fullmatch(name)]] = False
-        for start, size in zip(self.offset, sizes, strict=True):
-            found[start : start + size] = True
+        for tokens in self.level_tokens:
+            found[tokens] = True
         found[[*self.begin, *self.end]] = True
         return found
 
     @property
     def _width(self) -> int:
-        return len(self.begin) + len(self.offset) + len(self.end)
+        return len(self.begin) + len(self.level_tokens) + len(self.end)
 
     def _items(self, item: Ints) -> Ints:
         """Tokens (..., S) of items (...)."""
-        own = self.codes_IL[item] + np.array(self.offset)
+        own = self.sid_tokens_IL[item]
         around = [np.tile(np.array(part, dtype=int), (*item.shape, 1)) for part in (self.begin, self.end)]
         return np.concatenate([around[0], own, around[1]], -1)
 
@@ -181,8 +197,13 @@ class Vocabulary:
 def sid_vocabulary(catalog: Catalog) -> Vocabulary:
     """PAD, BOS, then each level's own range of tokens, and nothing else."""
     starts = SPECIAL_TOKENS + np.concatenate([[0], np.cumsum(catalog.sizes)])
-    offset, size = tuple(int(start) for start in starts[:-1]), int(starts[-1])
-    return Vocabulary(catalog.codes_IL, offset, PAD_TOKEN, prefix=(BOS_TOKEN,), suffix=(), begin=(), end=(), size=size)
+    tokens, size = in_a_row(starts[:-1].tolist(), catalog.sizes), int(starts[-1])
+    return Vocabulary(catalog.codes_IL, tokens, PAD_TOKEN, prefix=(BOS_TOKEN,), suffix=(), begin=(), end=(), size=size)
+
+
+def in_a_row(first: Sequence[int], sizes: Sequence[int]) -> tuple[Ints, ...]:
+    """Tokens of each level where those of a level follow each other."""
+    return tuple(np.arange(start, start + size) for start, size in zip(first, sizes, strict=True))
 
 
 def tokenise_histories(history_PH: Ints, catalog: Catalog) -> PromptTokens:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,20 @@ from recast_sim.runs import RunError, atomic_directory, write_json
 from recast_train.data import Dataset, Prompts, Source, sample_prompts
 from recast_train.engine import Engine
 from recast_train.engine.sinks import SinkName
+from recast_train.pipeline import made_from
+from recast_train.pipeline.made_from import MADE_FROM, Hashes
 from recast_train.pipeline.recipe import Recipe
-from recast_train.semantic_id import SidTable, load_sids, make_sids, save_sids
+from recast_train.semantic_id import SidTable, given_table, load_sids, make_sids, save_sids
 
 Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every stage works on: data, its prompts by split, the catalog, and where and how to run."""
+    """What every stage works on: data, its prompts by split, the catalog, and where and how to run.
+
+    `made_from` has the hashes of data and semantic IDs; `notes` is what the reader of the data wants to be known.
+    """
 
     root: Path
     config: Recipe
@@ -35,6 +40,8 @@ class Task:
     train: Prompts
     validation: Prompts
     test: Prompts
+    made_from: Hashes = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     sink: SinkName = "none"
 
 
@@ -42,29 +49,36 @@ def prepare(config: Recipe, source: Source, seed: int, root: Path, report: Repor
     """Semantic IDs (given with the data, made, or read where they were made before) and prompts; on all ranks.
 
     Raises:
-        RunError: semantic IDs of other data.
+        RunError: semantic IDs that were made from other data, settings or another seed.
     """
+    of_source = made_from.of_data(source)
 
     def codes() -> dict[str, Any]:
-        if not (root / "sids").exists():
+        folder, note = root / "sids", f"{MADE_FROM}.json"
+        now = {"data": of_source, "settings": made_from.of_sids(config.sids), "seed": str(seed)}
+        if not folder.exists():
             table = _table(config, source, seed, report)
-            with atomic_directory(root / "sids") as temporary:
+            with atomic_directory(folder) as temporary:
                 save_sids(table, temporary)
-        table = load_sids(root / "sids")
-        if len(table.codes_IL) != len(source.items):
-            raise RunError(f"{root / 'sids'}: {len(table.codes_IL)} items, the data has {len(source.items)}; start a new run")
-        return {"codes": table.codes_IL.tolist(), "sizes": table.sizes}
+                write_json(temporary / note, now)
+        table = load_sids(folder)
+        made_from.refuse_stale(folder, read_json(folder / note, folder) if (folder / note).exists() else None, now)
+        return {"codes": table.codes_IL.tolist(), "sizes": table.sizes, "hash": table.hash[:16]}
 
     with timed(engine, root, "sids"):
         found = engine.on_main(codes)
     catalog = Catalog.from_codes(np.array(found["codes"]), found["sizes"])
     test = sample_prompts(source.test, config.evaluation.prompts or len(source.test), seed, "test prompts")
-    return Task(root, config, seed, report, engine, source.dataset, catalog, source.train, source.validation, test)
+    parts = (source.dataset, catalog, source.train, source.validation, test)
+    hashes = {"data": of_source, "semantic IDs": found["hash"]}
+    return Task(root, config, seed, report, engine, *parts, hashes, source.notes)
 
 
 def _table(config: Recipe, source: Source, seed: int, report: Report) -> SidTable:
     if source.sids is not None:
-        return SidTable(source.sids.codes_IL, source.sids.sizes)
+        if config.sids.path is not None:
+            raise RunError(f"sids.path: {config.sids.path} stands beside the semantic IDs of the data; leave it out")
+        return given_table(source.sids, config.sids.collisions)
     return make_sids(config.sids, source.dataset, seed, lambda done, total: report("semantic IDs", done, total))
 
 

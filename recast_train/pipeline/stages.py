@@ -29,7 +29,8 @@ from recast_train.evaluate import (
     target_logprobs_over_ranks,
 )
 from recast_train.model import SidModel, build_model
-from recast_train.pipeline.run_task import Task
+from recast_train.pipeline.made_from import MADE_FROM, Hashes, digest, of_prompts, of_run, refuse_stale
+from recast_train.pipeline.run_task import Task, read_json
 from recast_train.rl.rl_config import RlConfig
 from recast_train.rl.rl_loop import train_prompts, train_rl
 from recast_train.sharpening import Seen, learning_scores
@@ -39,20 +40,32 @@ from recast_train.supervised.train import train_sft
 def supervised(task: Task) -> SidModel:
     """The supervised start."""
     config, folder = task.config, task.root / "sft"
-    settings = {"training": asdict(config.sft), "model": asdict(config.model)}
+    settings = {"training": asdict(config.sft), "model": asdict(config.model), MADE_FROM: task.made_from}
     recorder = _recorder(task, folder, "real-sft", settings)
     if recorder is not None:
         model = build_model(task.catalog, config.model, task.seed)
         tell = _teller(task, "supervised training", config.sft.steps)
         data = (task.catalog, task.dataset, task.validation, config.sft, derive_seed(task.seed, "sft"))
-        recorder.close(*train_sft(task.engine, model, *data, recorder, tell))
+        start = _start(task, model)
+        state, summary = train_sft(task.engine, model, *data, recorder, tell)
+        recorder.close(state, {**summary, "start": start})
     return _trained(task, folder)
+
+
+def _start(task: Task, model: SidModel) -> str:
+    """What the model that the methods start from is: only one that was trained here is called supervised."""
+    if task.config.sft.steps:
+        return "supervised"
+    whole = task.config.model.checkpoint is not None and not model.vocabulary.added
+    return "checkpoint" if whole else "untrained"
 
 
 def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> SidModel:
     """The model after a method's training from the supervised start. One seed for all methods: they see the same prompts."""
     name = method.constructor.name
-    recorder = _recorder(task, folder, "real-rl", {"training": {"constructor": name, **asdict(settings)}})
+    made_from = task.made_from | {"start": task.engine.on_main(lambda: of_run(task.root / "sft"))}
+    config = {"training": {"constructor": name, **asdict(settings)}, MADE_FROM: made_from}
+    recorder = _recorder(task, folder, "real-rl", config)
     if recorder is not None:
         model = _trained(task, task.root / "sft")
         tell = _teller(task, method.name, settings.steps)
@@ -89,8 +102,15 @@ def _trained(task: Task, folder: Path) -> SidModel:
 
 def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> None:
     """Leave scores of the test prompts and shares of groups by hits below a stage's folder, unless they are there already."""
-    where = folder / "evaluation"
-    if task.engine.on_main(where.exists):
+    where, note = folder / "evaluation", f"{MADE_FROM}.json"
+
+    def done() -> bool:
+        if not where.exists():
+            return False
+        refuse_stale(where, read_json(where / note, where) if (where / note).exists() else None, _evaluated_from(task, folder))
+        return True
+
+    if task.engine.on_main(done):
         return
     scores, shares = _evaluate(task, name, model, task.config.evaluation)
     started = task.root / "sft"
@@ -100,6 +120,7 @@ def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> None:
         with atomic_directory(where) as temporary:
             save_tensors(temporary / "scores.safetensors", _tensors(scores.columns()))
             write_json(temporary / "shares.json", shares)
+            write_json(temporary / note, _evaluated_from(task, folder))
             if task.config.evaluation.learning_prompts:
                 found = _learning(task, model, start)
                 rows = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
@@ -109,6 +130,11 @@ def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> None:
                 )
 
     task.engine.on_main(write)
+
+
+def _evaluated_from(task: Task, folder: Path) -> Hashes:
+    test, settings = of_prompts(task.test), digest(asdict(task.config.evaluation))
+    return task.made_from | {"test prompts": test, "evaluation settings": settings, "model": of_run(folder)}
 
 
 def _learning(task: Task, model: SidModel, start: SidModel) -> dict[str, Any]:
@@ -175,6 +201,8 @@ def open_stage(path: Path, kind: str, config: dict[str, Any], seed: int, resume:
     manifest = read_manifest(path)
     if not resume:
         raise RunError(f"{path}: holds a run already; choose another --out or add --resume")
+    if MADE_FROM in config:
+        refuse_stale(path, manifest["config"].get(MADE_FROM), config[MADE_FROM])
     if manifest["status"] != "complete":
         return RunWriter.resume(path, config, seed)
     same_config(path, manifest, config, seed)

@@ -18,9 +18,10 @@ from recast_sim.comparing import Method
 from recast_sim.runs import atomic_file, write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import load_source
-from recast_train.data.references import choose_neighbours, references
+from recast_train.data.references import Policy, choose_neighbours, references, shared_sids
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
+from recast_train.pipeline.made_from import MADE_FROM, digest, of_data, of_prompts, refuse_stale
 from recast_train.pipeline.recipe import RealConfig, parse_methods
 from recast_train.pipeline.run_task import Report, Task, prepare, read_json, timed
 from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, read_learning, reinforced, supervised
@@ -46,6 +47,7 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
     source = load_source(config.data)  # data that cannot be read leaves no folder behind
     with Engine(config.engine, config.device) as engine:
         writer, kept = None, {key: value for key, value in asdict(config).items() if key != "sink"}
+        kept[MADE_FROM] = {"data": of_data(source)}
 
         def start() -> dict[str, Any]:
             nonlocal writer
@@ -80,16 +82,19 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
 
 def _references(task: Task) -> None:
     file, config = task.root / "references.json", task.config.sasrec
+    now = task.made_from | {"test prompts": of_prompts(task.test), "sasrec": digest(asdict(config))}
     if file.exists():
-        read_json(file)
+        refuse_stale(file, read_json(file).get(MADE_FROM), now)
     else:
-        neighbours, more = choose_neighbours(task.dataset, task.validation), {}
+        sid_I, more = shared_sids(task.catalog.codes_IL), {}
+        neighbours = choose_neighbours(task.dataset, task.validation, sid_I)
         if config.epochs:
             model, _ = train_sasrec(
                 task.dataset, task.validation, config, task.seed, lambda done: task.report("SASRec", done, config.epochs)
             )
             more = {"sasrec": model.scores}
-        write_json(file, {"neighbours": neighbours, "metrics": references(task.dataset, task.test, neighbours, more=more)})
+        metrics = references(task.dataset, task.test, neighbours, sid_I=sid_I, more=more)
+        write_json(file, {"neighbours": neighbours, "metrics": metrics, MADE_FROM: now})
 
 
 def rl_folder(task: Task, method: Method) -> Path:
@@ -113,11 +118,12 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
     if told:
         _write_rows(task.root / "learning.parquet", {name: rows for name, (rows, _) in told.items()})
     return {
-        "references": {name: _reference(row) for name, row in known["metrics"].items()},
+        "references": {name: _reference(row, started[0].policy) for name, row in known["metrics"].items()},
         "item_knn_neighbours": known["neighbours"],
         "sids": {"sizes": list(task.catalog.sizes), **load_sids(task.root / "sids").report},
         "sft": {**started[0].summary(), **started[1], **supervised},
         "methods": entries,
+        "notes": list(task.notes),
         "learning": {name: means for name, (_, means) in told.items()},
         "paper_all_zero": PAPER_ALL_ZERO,
         "group_size": task.config.evaluation.group_size,
@@ -135,7 +141,7 @@ def _write_rows(file: Path, columns: Mapping[str, Mapping[str, Any]]) -> None:
         pl.concat(rows).write_parquet(temporary)
 
 
-def _reference(row: dict[str, Any]) -> dict[str, Any]:
+def _reference(row: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """A reference in the shape of a model: it samples nothing."""
     nothing = dict.fromkeys(("pass_at_1_sampled", "pass_at_1_greedy", "all_zero"))
-    return {**row["seen_filtered"], "unfiltered": row["unfiltered"], **nothing}
+    return {**row[policy], **row, **nothing}

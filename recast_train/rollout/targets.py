@@ -14,9 +14,15 @@ from recast_train.model.shared_prompts import packed_logprobs
 
 
 def target_leaves(catalog: Catalog, prompts: Prompts) -> Tensor:
-    """Leaf of each target, int64 (N, T), -1 where there is none."""
+    """Leaf of each target, int64 (N, T), -1 where there is none; a leaf that targets of a prompt share is there once."""
     leaf_NT = torch.from_numpy(catalog.leaf_of_item_I[prompts.targets_NT])
-    return leaf_NT.masked_fill(torch.from_numpy(prompts.targets_NT < 0), -1)
+    leaf_NT = leaf_NT.masked_fill(torch.from_numpy(prompts.targets_NT < 0), -1)
+    if leaf_NT.shape[1] == 1 or not catalog.collisions:
+        return leaf_NT
+    earlier_TT = torch.ones(leaf_NT.shape[1], leaf_NT.shape[1], dtype=torch.bool).tril(-1)
+    again_NT = ((leaf_NT[:, :, None] == leaf_NT[:, None, :]) & earlier_TT).any(2)
+    leaf_NT = leaf_NT.masked_fill(again_NT, -1)
+    return leaf_NT.gather(1, (leaf_NT < 0).int().sort(dim=1, stable=True).indices)  # what is missing stays on the right
 
 
 def path_logprobs(model: SidModel, prompts: PromptTokens, leaf_PT: Tensor, temperature: float = 1.0) -> Tensor:

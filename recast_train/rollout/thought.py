@@ -113,6 +113,5 @@ def _check_markers(model: SidModel, markers: ThoughtMarkers) -> None:
     vocabulary = model.lm.lm_head.weight.shape[0]
     for token in (markers.end, *markers.begin):
         require(0 <= token < vocabulary, "ThoughtMarkers", token, f"must lie in 0..{vocabulary - 1}, the model's vocabulary")
-    ranges = zip(model.offset, model.sizes, strict=True)
-    of_sid = any(start <= markers.end < start + size for start, size in ranges)
+    of_sid = any(bool((model.table("code_token", level) == markers.end).any()) for level in range(model.levels))
     require(not of_sid, "ThoughtMarkers.end", markers.end, "must not be an SID token, which no thought holds")

@@ -3,6 +3,7 @@
 from recast_train.semantic_id.collisions import move_to_free, number_inside
 from recast_train.semantic_id.embedding_files import read_embeddings
 from recast_train.semantic_id.embeddings import svd_embeddings, text_embeddings
+from recast_train.semantic_id.given_table import given_table, read_sid_file
 from recast_train.semantic_id.make import embed_items, make_sids
 from recast_train.semantic_id.quantised import Quantised
 from recast_train.semantic_id.residual_kmeans import residual_kmeans
@@ -19,6 +20,7 @@ __all__ = [
     "SidConfig",
     "SidTable",
     "embed_items",
+    "given_table",
     "lift",
     "load_sids",
     "make_sids",
@@ -26,6 +28,7 @@ __all__ = [
     "number_inside",
     "prefix_agreement",
     "read_embeddings",
+    "read_sid_file",
     "residual_kmeans",
     "save_sids",
     "svd_embeddings",

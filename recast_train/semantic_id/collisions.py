@@ -25,10 +25,19 @@ def number_inside(quantised: Quantised) -> Ints:
     """
     cluster_I, distance_I = prefix_ids(quantised.codes_IL), _distances(quantised)
     order = np.lexsort((np.arange(len(cluster_I)), distance_I, cluster_I))
-    first = np.searchsorted(cluster_I[order], cluster_I[order])
-    index_I = np.empty_like(cluster_I)
-    index_I[order] = np.arange(len(order)) - first
-    return np.column_stack([quantised.codes_IL, index_I]).astype(np.int64)
+    return np.column_stack([quantised.codes_IL, _places_inside(cluster_I, order)]).astype(np.int64)
+
+
+def number_shared(codes_IL: Ints) -> Ints:
+    """Codes (I, L + 1): the last level counts the items of an ID in the order of the catalog, for codes without embeddings."""
+    sid_I = prefix_ids(codes_IL)
+    return np.column_stack([codes_IL, _places_inside(sid_I, np.argsort(sid_I, kind="stable"))]).astype(np.int64)
+
+
+def cluster_sizes(codes_IL: Ints) -> dict[str, int]:
+    """Items whose codes are not theirs alone, and the items of the largest cluster."""
+    cluster = np.bincount(prefix_ids(codes_IL))
+    return {"collisions": int(cluster[cluster > 1].sum()), "largest_cluster": int(cluster.max())}
 
 
 def move_to_free(quantised: Quantised) -> Ints:
@@ -65,6 +74,13 @@ def refuse_too_few_ids(items: int, sizes: Sequence[int]) -> None:
 def prefix_ids(codes_IL: Ints) -> Ints:
     """A number per distinct row, (I,), ascending by row."""
     return np.unique(codes_IL, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _places_inside(cluster_I: Ints, order_I: Ints) -> Ints:
+    """Place of each item among those of its cluster, `order_I` being sorted by cluster first."""
+    index_I = np.empty_like(cluster_I)
+    index_I[order_I] = np.arange(len(order_I)) - np.searchsorted(cluster_I[order_I], cluster_I[order_I])
+    return index_I
 
 
 def _distances(quantised: Quantised) -> Floats:

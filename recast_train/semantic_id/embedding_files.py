@@ -1,9 +1,10 @@
-"""Embeddings that a user brings: a parquet or safetensors file with item ids, or bare rows in the data's item order.
+"""Embeddings that a user brings: a parquet or safetensors file with item ids, or bare rows in the numeric order of the ids.
 
 Axis letters: I items of the data, R rows of the file, E embedding dimensions.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError  # numpy parses an .npy header as Python
@@ -16,6 +17,7 @@ from safetensors.numpy import load
 
 from recast_train.semantic_id.sid_error import SemanticIdError
 
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 _HEADER_BYTES = 8  # of a safetensors file: the length of its JSON header, little endian
 
 
@@ -25,8 +27,9 @@ def read_embeddings(path: Path, items: Sequence[str]) -> NDArray[np.float64]:
     - `.parquet`: columns `item` (text or whole numbers) and `embedding` (list of numbers); rows in any order, more items
       allowed.
     - `.safetensors`: a tensor `embeddings` (R, E); with the metadata `items`, a JSON list of R ids, matched as in parquet.
-    - `.npy`, and `.safetensors` without ids: one row per item in the data's order, which is that of the ids as strings. That
-      the count fits is all that can be checked: prefer a file with ids.
+    - `.npy`, and `.safetensors` without ids: one row per item of the data in the numeric order of the ids ("2" before "10"),
+      all of which must be whole numbers: text has no such order. That the count fits is all that can be checked: prefer a file
+      with ids.
 
     Raises SemanticIdError with file, row and mend for a file that cannot be read, rows that do not fit the items, an id
     that is twice there, and a value that is not finite.
@@ -48,9 +51,7 @@ def read_embeddings(path: Path, items: Sequence[str]) -> NDArray[np.float64]:
 def _places(path: Path, names: list[str] | None, rows: int, items: Sequence[str]) -> NDArray[np.int64]:
     """The file's row of each item."""
     if names is None:
-        if rows != len(items):
-            raise SemanticIdError(f"{path}: {rows} rows, the data has {len(items)} items; give a row per item, or item ids")
-        return np.arange(rows)
+        return _by_number(path, rows, items)
     if len(names) != rows:
         raise SemanticIdError(f"{path}: {len(names)} item ids for {rows} rows; give one each")
     place: dict[str, int] = {}
@@ -62,6 +63,26 @@ def _places(path: Path, names: list[str] | None, rows: int, items: Sequence[str]
     if missing:
         raise SemanticIdError(f"{path}: no row for item {missing[0]!r} ({len(missing)} in all); add them")
     return np.array([place[item] for item in items], dtype=np.int64)
+
+
+def order_of_rows(path: Path) -> str | None:
+    """What to say of a file of `read_embeddings` whose rows have no ids; None where they have."""
+    if path.suffix == ".parquet" or (path.suffix == ".safetensors" and _read_safetensors(path)[0] is not None):
+        return None
+    return f"{path.name} has no item ids: its rows were laid on the data's ids in numeric order"
+
+
+def _by_number(path: Path, rows: int, items: Sequence[str]) -> NDArray[np.int64]:
+    mend = "add the ids: .parquet with columns item and embedding, or the metadata 'items' of .safetensors"
+    if rows != len(items):
+        raise SemanticIdError(f"{path}: {rows} rows without item ids, the data has {len(items)} items; {mend}")
+    other = [item for item in items if not _NUMBER.fullmatch(item)]
+    if other:
+        found = f"rows without item ids, and ids like {other[0]!r}, which have no numeric order"
+        raise SemanticIdError(f"{path}: {found}; {mend}")
+    place = np.empty(rows, dtype=np.int64)
+    place[sorted(range(rows), key=lambda at: int(items[at]))] = np.arange(rows)
+    return place
 
 
 def _read_npy(path: Path) -> tuple[None, NDArray[np.generic]]:

@@ -1,16 +1,19 @@
 """The semantic IDs of a recipe: embeddings by its `[sids]`, tokenized, with agreement on train and held-out interactions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from recast_train.data import Dataset, train_matrix
-from recast_train.semantic_id.embedding_files import read_embeddings
+from recast_train.semantic_id.embedding_files import order_of_rows, read_embeddings
 from recast_train.semantic_id.embeddings import svd_embeddings, text_embeddings
+from recast_train.semantic_id.given_table import table_of_file
 from recast_train.semantic_id.sid_config import SidConfig
 from recast_train.semantic_id.sid_error import SemanticIdError
+from recast_train.semantic_id.sid_quality import agreements
 from recast_train.semantic_id.sid_table import SidTable
 from recast_train.semantic_id.tokenizer import tokenize_items
 
@@ -18,23 +21,30 @@ from recast_train.semantic_id.tokenizer import tokenize_items
 def make_sids(
     config: SidConfig, dataset: Dataset, seed: int, on_epoch: Callable[[int, int], None] = lambda *_: None
 ) -> SidTable:
-    """The table of a data set. Held-out interactions enter the report alone, never the codes.
+    """The table of a data set, with its item ids. Held-out interactions enter the report alone, never the codes.
 
     Raises:
-        SemanticIdError: see embed_items and tokenize_items.
+        SemanticIdError: see embed_items and tokenize_items, or table_of_file where the recipe gives a table.
     """
     train_UI = train_matrix(dataset)
-    return tokenize_items(
+    if config.path is not None:
+        table = table_of_file(config.path, dataset.items, config.collisions or "keep")
+        report = agreements(table.codes_IL, train_UI, heldout_matrix(dataset))
+        return replace(table, report=table.report | report)
+    table = tokenize_items(
         embed_items(config, dataset, train_UI, seed),
         config.sizes,
         seed,
         train_UI,
         heldout_matrix(dataset),
         method=config.method,
-        collisions=config.collisions,
+        collisions=config.collisions or "level",
         rqvae=config.rqvae if config.method == "rqvae" else None,
         on_epoch=on_epoch,
     )
+    said = None if config.embeddings_file is None else order_of_rows(config.embeddings_file)
+    report = table.report | ({"order_of_rows": said} if said else {})
+    return replace(table, report=report, items=tuple(dataset.items))
 
 
 def embed_items(config: SidConfig, dataset: Dataset, train_UI: sparse.csr_array, seed: int) -> NDArray[np.float64]:

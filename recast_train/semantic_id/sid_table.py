@@ -1,6 +1,6 @@
 """The table of semantic IDs: one row of codes per item, its report, and its files.
 
-sids.safetensors holds the codes; sids.json the format's version, the sizes, the report, and the sha256 of all of it.
+sids.safetensors holds the codes; sids.json the format's version, the sizes, the item ids, the report, and the sha256 of all.
 Axis letters: I items, L levels.
 """
 
@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from recast_sim.runs import atomic_file, write_text
 from recast_train.semantic_id.sid_error import SemanticIdError
 
-VERSION = 1  # of the two files
+VERSION = 2  # of the two files
 CODES_FILE, HEADER_FILE = "sids.safetensors", "sids.json"
 _MOST = 2**31  # codes of a level
 _UNREADABLE = (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -26,15 +26,17 @@ _UNREADABLE = (OSError, SafetensorError, ValueError, LookupError, TypeError, Att
 
 @dataclass(frozen=True)
 class SidTable:
-    """One semantic ID per item: `codes_IL` (int64, level l in 0 .. sizes[l] - 1), all rows different.
+    """One semantic ID per item: `codes_IL` (int64, level l in 0 .. sizes[l] - 1); items may share one.
 
-    `report` says how good the table is; `tokenize_items` says what it holds. Raises SemanticIdError for codes or sizes
-    that break this, and for a report that is not a dict of what JSON can hold.
+    `report` says how good the table is; `tokenize_items` says what it holds. `items` are the ids of the rows, each once, or
+    none where nobody knows them. Raises SemanticIdError for codes, sizes or ids that break this, and for a report that is not a
+    dict of what JSON can hold.
     """
 
     codes_IL: NDArray[np.int64]
     sizes: tuple[int, ...]
     report: dict[str, Any] = field(default_factory=dict)
+    items: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         codes = self.codes_IL
@@ -46,8 +48,9 @@ class SidTable:
         if (codes < 0).any() or (codes >= np.array(self.sizes)).any():
             found = f"{codes.min(axis=0)} to {codes.max(axis=0)}"
             raise SemanticIdError(f"codes: {found} are not within sizes {self.sizes}; tokenize again")
-        if len(np.unique(codes, axis=0)) < len(codes):
-            raise SemanticIdError("codes: two items share one semantic ID; tokenize again")
+        named = len(set(self.items)) == len(self.items) and all(isinstance(item, str) for item in self.items)
+        if not named or len(self.items) not in (0, len(codes)):
+            raise SemanticIdError(f"items: {len(self.items)} ids, or one twice, for {len(codes)} rows; tokenize again")
         if not isinstance(self.report, dict):
             raise SemanticIdError(f"report: {type(self.report).__name__} is not a dict; tokenize again")
         try:
@@ -57,8 +60,8 @@ class SidTable:
 
     @property
     def hash(self) -> str:
-        """sha256 of codes, sizes and report, in hexadecimal: equal tables have equal hashes on every machine."""
-        header = json.dumps([self.codes_IL.shape, self.sizes, self.report], sort_keys=True, allow_nan=False)
+        """sha256 of codes, sizes, item ids and report, in hexadecimal: equal tables have equal hashes on every machine."""
+        header = json.dumps([self.codes_IL.shape, self.sizes, self.report, self.items], sort_keys=True, allow_nan=False)
         return hashlib.sha256(header.encode() + self.codes_IL.astype("<i8").tobytes()).hexdigest()
 
 
@@ -70,10 +73,16 @@ def holds_table(folder: Path) -> bool:
 def save_sids(table: SidTable, folder: Path) -> None:
     """Write the two files into a folder, the header last: a table that was cut off in between is not read as one."""
     folder.mkdir(parents=True, exist_ok=True)
-    header = {"version": VERSION, "sizes": list(table.sizes), "report": table.report, "sha256": table.hash}
+    header = {
+        "version": VERSION,
+        "sizes": list(table.sizes),
+        "report": table.report,
+        "sha256": table.hash,
+        "items": table.items,
+    }
     with atomic_file(folder / CODES_FILE) as temporary:
         temporary.write_bytes(save({"codes_IL": np.ascontiguousarray(table.codes_IL)}))
-    write_text(folder / HEADER_FILE, json.dumps(header, indent=2, allow_nan=False))
+    write_text(folder / HEADER_FILE, json.dumps(header, indent=1, allow_nan=False))
 
 
 def load_sids(folder: Path) -> SidTable:
@@ -87,7 +96,8 @@ def load_sids(folder: Path) -> SidTable:
     if version != VERSION:
         raise SemanticIdError(f"{folder}: {HEADER_FILE} has version {version!r}, this code reads {VERSION}; tokenize again")
     try:
-        table, expected = SidTable(codes["codes_IL"], tuple(header["sizes"]), header["report"]), header["sha256"]
+        sizes, items, expected = tuple(header["sizes"]), tuple(header["items"]), header["sha256"]
+        table = SidTable(codes["codes_IL"], sizes, header["report"], items)
     except _UNREADABLE as error:
         raise _unreadable(folder, error) from error
     if (found := table.hash) != expected:

@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recast_train.semantic_id.collisions import move_to_free, number_inside, refuse_too_few_ids
+from recast_train.semantic_id.collisions import cluster_sizes, move_to_free, number_inside, refuse_too_few_ids
 from recast_train.semantic_id.quantised import Floats, Quantised, checked
 from recast_train.semantic_id.residual_kmeans import residual_kmeans
 from recast_train.semantic_id.sid_config import Collisions, Method, RqVaeConfig
 from recast_train.semantic_id.sid_error import SemanticIdError
-from recast_train.semantic_id.sid_quality import collisions as shared_codes
-from recast_train.semantic_id.sid_quality import lift, prefix_agreement, reconstruction, usage
+from recast_train.semantic_id.sid_quality import agreements, reconstruction, usage
 from recast_train.semantic_id.sid_table import SidTable
 
 
@@ -29,14 +28,14 @@ def tokenize_items(
     rqvae: RqVaeConfig | None = None,
     on_epoch: Callable[[int, int], None] = lambda *_: None,
 ) -> SidTable:
-    """Semantic IDs of len(sizes) quantised levels, and an index level where collisions = "level".
+    """Semantic IDs of len(sizes) quantised levels, and an index level where collisions = "level"; "keep" leaves them shared.
 
     The report holds, per level of the table, `utilisation` (share of codes in use), `perplexity` (of the items over the
     codes) and `prefixes` (distinct prefixes up to the level); before collisions are handled, `collisions` (items whose
     codes were not theirs alone), `largest_cluster` and `reconstruction_error` (relative, from the first 1 .. L levels);
-    with collisions = "nearest", `moved` items and `reconstruction_error_moved`, after they moved. With `train_matrix`
-    (U, I), `train_agreement` and `train_lift`; with `heldout_matrix`, `heldout_agreement` and `heldout_lift` (see
-    prefix_agreement and lift): the quantity that the structural score relies on.
+    with collisions = "nearest", `moved` items and `reconstruction_error_moved`, after they moved; with "keep", `kept`. With
+    `train_matrix` (U, I), `train_agreement` and `train_lift`; with `heldout_matrix`, `heldout_agreement` and `heldout_lift`
+    (see prefix_agreement and lift): the quantity that the structural score relies on.
     Raises SemanticIdError: see residual_kmeans, train_rqvae and move_to_free.
     """
     embeddings = checked(embeddings_ID, sizes)
@@ -47,19 +46,16 @@ def tokenize_items(
     if collisions == "level":
         codes_IL = number_inside(quantised)
         all_sizes = (*quantised.sizes, int(codes_IL[:, -1].max()) + 1)
+    elif collisions == "keep":
+        codes_IL, all_sizes, moved["kept"] = quantised.codes_IL, quantised.sizes, True
     else:
         codes_IL, all_sizes = move_to_free(quantised), quantised.sizes
         after = Quantised(quantised.vectors_ID, quantised.codebooks, codes_IL, quantised.decode)
         moved["moved"] = int((codes_IL != quantised.codes_IL).any(axis=1).sum())
         moved["reconstruction_error_moved"] = reconstruction(after, embeddings)[-1]
-    report = {"method": method, **usage(codes_IL, all_sizes), **shared_codes(quantised)}
+    report = {"method": method, **usage(codes_IL, all_sizes), **cluster_sizes(quantised.codes_IL)}
     report |= {"reconstruction_error": reconstruction(quantised, embeddings), **moved}
-    for name, matrix in (("train", train_matrix), ("heldout", heldout_matrix)):
-        if matrix is not None:
-            agreement = prefix_agreement(codes_IL, matrix)
-            report |= {f"{name}_agreement": agreement, f"{name}_lift": lift(agreement)}
-    if train_matrix is not None:
-        report["agreement"] = report["train_agreement"]  # the name under which the table of a real run reads it
+    report |= agreements(codes_IL, train_matrix, heldout_matrix)
     return SidTable(codes_IL, all_sizes, report)
 
 

@@ -59,14 +59,13 @@ def tiny_dataset(users: int = 24, items: int = 20, seed: int = 0) -> Dataset:
 @torch.no_grad()
 def dense_logprobs(model: SidModel, prompt: Tensor) -> np.ndarray:
     """Log-probabilities (Y, L) of all leaves after one unpadded prompt: a plain forward of transformers, no mask of ours."""
-    starts = torch.tensor(model.offset)
-    tokens_YT = torch.cat([prompt.expand(model.nodes[-1], -1), model.table("leaf_codes") + starts], 1)
+    tokens_YT = torch.cat([prompt.expand(model.nodes[-1], -1), model.table("leaf_tokens")], 1)
     logits_YTV = model.lm(input_ids=tokens_YT).logits
     found = np.empty((model.nodes[-1], model.levels))
     for leaf, path in enumerate(model.table("leaf_nodes").tolist()):
         for level, (parent, child) in enumerate(zip([0, *path[:-1]], path, strict=True)):
             children = list(range(*model.table("first_child", level)[parent : parent + 2].tolist()))
-            legal = model.table("node_code", level + 1)[children] + model.offset[level]
+            legal = model.table("code_token", level)[model.table("node_code", level + 1)[children]]
             steps = logits_YTV[leaf, len(prompt) - 1 + level, legal].log_softmax(0)
             found[leaf, level] = steps[children.index(child)]
     return found

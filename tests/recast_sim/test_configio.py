@@ -1,13 +1,14 @@
 import re
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field, PositiveInt
 
-from recast_sim.commandline import Common, Flag, OptionalFile, PartOf, progress, run_command
+from recast_sim.commandline import Common, Flag, OptionalFile, PartOf, ProgressLines, progress, run_command
 from recast_sim.configio import AtLeastOne, Checked, ConfigError, Share, load_config, override
 
 
@@ -207,12 +208,30 @@ def test_help_lists_commands_and_options(capsys: pytest.CaptureFixture[str]) -> 
     assert all(option in text for option in ("--seed", "--out", "--json", "--inner.rate"))
 
 
-def test_progress_shows_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_terminal_is_a_line_every_so_often(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    report = ProgressLines(lambda: now)
+    for step in range(0, 101):
+        now = 2.0 * step
+        report("training", 300 + step, 400)  # resumed at 300
+        report("other", step, 1_000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training: 300 of 400"
+    assert [line for line in lines if line.startswith("training")] == [
+        "training: 300 of 400",
+        *(f"training: {300 + step} of 400, 0.5/s, {timedelta(seconds=200 - 2 * step)} left" for step in range(15, 91, 15)),
+        "training: 400 of 400, 0.5/s",
+    ]
+    assert len([line for line in lines if line.startswith("other")]) == 7
+
+
+def test_progress_shows_a_rate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     with progress() as report:
         for done in range(1, 5):
             report("training", done, 10)
             time.sleep(0.05)
-    shown = capsys.readouterr().err
+    shown = re.sub("\x1b[^a-zA-Z]*[a-zA-Z]", "", capsys.readouterr().err)
     assert "4/10" in shown
     rate = re.search(r"([\d.]+)/s", shown)
     assert rate is not None

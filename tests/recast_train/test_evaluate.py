@@ -1,14 +1,16 @@
 """The pruned search against full enumeration, its bound, and the all-zero share against the exact expectation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sid_world import enumerated, questions, tiny_catalog, tiny_model
 
-from recast_sim.catalog import Catalog
+from recast_sim.catalog import Catalog, synthetic_codes
 from recast_train import evaluate
 from recast_train.data import Prompts
-from recast_train.data.references import target_rank
+from recast_train.data.references import shared_sids, target_rank
 from recast_train.evaluate import (
     EvaluationConfig,
     expected_all_zero,
@@ -37,6 +39,11 @@ def test_a_search_of_any_width_equals_full_enumeration(width: int, monkeypatch: 
     for seen, rank in ((True, found.rank_seen_filtered_N), (False, found.rank_unfiltered_N)):
         expected = target_rank(exact, ask, seen)
         assert np.where(rank <= 4, rank, np.inf).tolist() == np.where(expected <= 4, expected, np.inf).tolist()
+        bound = found.bound_seen_filtered_N if seen else found.bound_unfiltered_N
+        assert (rank[bound == 0] == expected[bound == 0]).all()  # what is not marked as a bound is exact, beyond K too
+        assert (rank <= expected).all()
+        assert (rank[bound == 1] > 4).all()
+        assert bool(bound.any()) == (width < 1000)
     own = exact[np.arange(10), ask.target_N]
     assert np.allclose(found.probability_N, np.exp(own), rtol=1e-3)
     assert np.allclose(target_logprobs(model, catalog, ask, batch=3), own, atol=1e-3)
@@ -99,10 +106,75 @@ def test_all_zero_share_as_sampled_and_as_expected() -> None:
     assert expected_all_zero(np.array([0.0, 0.5]), 2) == pytest.approx((1 + 0.25) / 2)
 
 
-def test_items_that_share_an_sid_are_refused() -> None:
-    catalog = Catalog.from_codes(np.array([[0, 1], [0, 1], [1, 0]]))
-    with pytest.raises(TrainError, match="2 items share an SID"):
-        score_prompts(tiny_model(catalog), catalog, questions(catalog, 2), EvaluationConfig())
+def shared_catalog(items: int = 40) -> Catalog:
+    """Some SIDs have one item, some two or three."""
+    rng = np.random.default_rng(5)
+    return Catalog.from_codes(synthetic_codes(25, (4, 3, 5), rng)[rng.integers(25, size=items)], (4, 3, 5))
+
+
+def rank_by_hand(scores_I: np.ndarray, sid_I: np.ndarray, targets: list[int], seen: list[int]) -> float:
+    """SIDs of items that are left, each as good as its best one; targets that were seen do not count."""
+    value = {}
+    for item in np.setdiff1d(np.arange(len(sid_I)), seen).tolist():
+        value[sid_I[item]] = max(value.get(sid_I[item], -np.inf), scores_I[item])
+    own = {sid_I[item] for item in targets if item not in seen}
+    best = max((value[sid] for sid in own), default=-np.inf)
+    return 1 + sum(score >= best for sid, score in value.items() if sid not in own) if own else np.inf
+
+
+@pytest.mark.parametrize("width", [2, 1000])
+@pytest.mark.parametrize("targets", [1, 3])
+def test_a_hit_of_a_shared_sid_is_a_hit_of_all_its_items(width: int, targets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "K", 5)
+    catalog, rng = shared_catalog(), np.random.default_rng(0)
+    assert catalog.collisions > 10
+    model, ask = tiny_model(catalog), questions(catalog, 40)
+    wanted = np.stack([rng.permutation(catalog.items)[:targets] for _ in range(40)])
+    ask = replace(ask, targets_NT=wanted)
+    exact = enumerated_scores(model, catalog, ask)
+    found = score_prompts(model, catalog, ask, EvaluationConfig(width=width, batch=16))
+    sid_I = catalog.leaf_of_item_I
+    for row, scores in enumerate(exact):
+        seen = ask.seen_item[ask.seen_offset[row] : ask.seen_offset[row + 1]].tolist()
+        for rank, gone in ((found.rank_seen_filtered_N[row], seen), (found.rank_unfiltered_N[row], [])):
+            expected = rank_by_hand(scores, sid_I, wanted[row].tolist(), gone)
+            assert rank == expected if expected <= 5 else rank > 5
+        each = {sid_I[item]: np.exp(scores[item]) for item in wanted[row]}  # two targets of one SID are one answer
+        assert found.probability_N[row] == pytest.approx(sum(each.values()), rel=1e-3)
+        one = target_logprobs(model, catalog, ask.take(np.array([row])))
+        assert np.exp(one[0]) == pytest.approx(sum(each.values()), rel=1e-3)
+    assert (found.rank_unfiltered_N == 1).any()
+    assert (found.greedy_N[found.rank_unfiltered_N == 1]).mean() > 0.5
+
+
+def test_the_metric_that_counts_is_unfiltered_where_users_come_back() -> None:
+    catalog = tiny_catalog(ITEMS, SIZES)
+    model, ask = tiny_model(catalog), questions(catalog, 12)
+    last = np.where(ask.history_NH[:, -1:] >= 0, ask.history_NH[:, -1:], 0)
+    again = replace(ask, targets_NT=last)  # the item before, which was seen
+    for prompts, policy in ((ask, "seen_filtered"), (again, "unfiltered")):
+        found = score_prompts(model, catalog, prompts, EvaluationConfig(width=4))
+        if policy == "seen_filtered":
+            found = replace(found, repeats_N=np.zeros(12))
+        rank = found.rank_unfiltered_N if policy == "unfiltered" else found.rank_seen_filtered_N
+        summary = found.summary()
+        assert summary["policy"] == policy
+        assert summary["hr@10"] == found.metric_rows()["hr@10"].mean() == (rank <= 10).mean() == summary[policy]["hr@10"]
+        assert summary["targets_seen_before"] == found.repeats_N.mean()
+    assert summary["seen_filtered"]["hr@10"] < 0.3
+
+
+def test_references_are_judged_by_sid_as_models_are() -> None:
+    sid_I, rng = shared_catalog().leaf_of_item_I, np.random.default_rng(1)
+    ask = questions(shared_catalog(), 30)
+    scores = rng.integers(0, 6, (30, 40)).astype(float)  # with ties
+    for seen_filter in (True, False):
+        ranks = target_rank(scores, ask, seen_filter, sid_I)
+        for row in range(30):
+            seen = ask.seen_item[ask.seen_offset[row] : ask.seen_offset[row + 1]].tolist() if seen_filter else []
+            assert ranks[row] == rank_by_hand(scores[row], sid_I, [int(ask.target_N[row])], seen)
+    assert shared_sids(np.array([[0, 1], [1, 0]])) is None
+    assert shared_sids(np.array([[0, 1], [1, 0], [0, 1]])).tolist() == [0, 1, 0]  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_bad_settings_are_refused() -> None:

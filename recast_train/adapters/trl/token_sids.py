@@ -14,6 +14,7 @@ from torch import Tensor
 from recast_sim.catalog import Catalog
 from recast_sim.signal import exact_hit, structural_score
 from recast_train.model import Vocabulary, require
+from recast_train.model.vocabulary import in_a_row
 
 Sid = Sequence[int]
 Parse = Callable[[Sequence[int]], Sequence[Sid]]
@@ -63,7 +64,8 @@ class SidTokens:
         """The same for recast's own models."""
         begin, ends = tuple(self.begin), [start + size for start, size in zip(self.offset, self.catalog.sizes, strict=True)]
         size = max(*ends, *(token + 1 for token in begin), 0)
-        return Vocabulary(self.catalog.codes_IL, tuple(self.offset), 0, (), suffix=begin, begin=begin, end=(), size=size)
+        tokens = in_a_row(self.offset, self.catalog.sizes)
+        return Vocabulary(self.catalog.codes_IL, tokens, 0, (), suffix=begin, begin=begin, end=(), size=size)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from recast_sim.runs import atomic_directory
-from recast_train.data import ChatRow, DataError, message_text, scan_openonerec
+from recast_train.data import BadRows, ChatRow, DataError, message_text, scan_openonerec
 from recast_train.data.readers.folder_layout import split_files
 
 BATCH = 4096  # rows of a written batch
@@ -65,8 +65,11 @@ class AnswerTokens:
         return [table[name] for name in names]
 
 
-def export_openonerec(path: Path, out: Path, tokens: AnswerTokens, data_source: str) -> dict[str, int]:
-    """Write `out`/train.parquet and so on, one file a split, and return the rows of each. Memory holds a batch at a time.
+def export_openonerec(
+    path: Path, out: Path, tokens: AnswerTokens, data_source: str, bad: BadRows | None = None
+) -> dict[str, int]:
+    """Write `out`/train.parquet and so on, one file a split, and return the rows of each. Memory holds a batch at a time. With
+    `bad`, rows that cannot be read are left out and counted there.
 
     Raises:
         DataError: `out` exists, or what `scan_openonerec` and `AnswerTokens` refuse, with file, row and column. Then nothing
@@ -78,7 +81,7 @@ def export_openonerec(path: Path, out: Path, tokens: AnswerTokens, data_source: 
     written: dict[str, int] = {}
     with atomic_directory(out) as folder:
         for split, files in split_files(path, ".parquet").items():
-            rows = _Rows(files, split, codes, tokens, data_source)
+            rows = _Rows(files, split, codes, tokens, data_source, bad)
             register_io_source(rows.batches, schema=SCHEMA).sink_parquet(folder / f"{split}.parquet")
             written[split] = rows.written
     return written
@@ -88,8 +91,15 @@ class _Rows:
     """The rows of one split's files, as verl wants them."""
 
     def __init__(
-        self, files: list[Path], split: str, codes: dict[str, tuple[int, ...]], tokens: AnswerTokens, data_source: str
+        self,
+        files: list[Path],
+        split: str,
+        codes: dict[str, tuple[int, ...]],
+        tokens: AnswerTokens,
+        data_source: str,
+        bad: BadRows | None,
     ) -> None:
+        self.bad = bad
         self.files, self.split, self.codes, self.tokens, self.data_source = files, split, codes, tokens, data_source
         self.answers: dict[str, list[int]] = {}
         self.thought_end = tokens.thought_end()
@@ -103,7 +113,7 @@ class _Rows:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for file in self.files:
-            for row in scan_openonerec(file, self.codes):
+            for row in scan_openonerec(file, self.codes, self.bad):
                 yield self._row(row)
                 self.written += 1
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Codes = tuple[int, ...]
+_MOST = 10**9  # codes of a level
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -25,6 +26,19 @@ class GivenSids:
         items = sorted(codes)
         codes_IL = np.array([codes[item] for item in items], dtype=np.int64).reshape(len(items), -1)
         return cls(items, codes_IL, tuple(int(size) + 1 for size in codes_IL.max(0, initial=-1)))
+
+
+def parse_sid(value: object) -> Codes | None:
+    """Codes of an SID as a table may write it: a list of tokens or of whole numbers, or a text such as "<a_1><b_2>"."""
+    if isinstance(value, str):
+        value = re.findall(r"<[^>]*>?|[^<\s,]+", value.removeprefix("<|sid_begin|>").removesuffix("<|sid_end|>"))
+    if not isinstance(value, list) or not value:
+        return None
+    if all(type(code) is int and 0 <= code < _MOST for code in value):
+        return tuple(value)
+    if not all(isinstance(token, str) for token in value):
+        return None
+    return parse_levels(value, "") or parse_levels(value, "s_")
 
 
 def parse_levels(tokens: Sequence[str], prefix: str) -> Codes | None:

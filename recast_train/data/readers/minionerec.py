@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ _LIST = re.compile(rf"\[\s*(?:(?:{_ELEMENT})(?:\s*,\s*(?:{_ELEMENT}))*)?\s*\]")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
-def read_index(path: Path) -> dict[str, Codes]:
+def read_index(path: Path, parse: Callable[[Any], Codes | None] | None = None) -> dict[str, Codes]:
     """Item id to codes from an `.index.json` file: an object such as {"0": ["<a_236>", "<b_231>", "<c_226>"]}.
 
+    `parse` reads an item's value; default such a list alone.
+
     Raises DataError with file and item for what is not such an object, an item that is there twice, an SID token that does
-    not name its level, SIDs of different lengths, and two items with the same SID (ranks would not be defined).
+    not name its level, and SIDs of different lengths. Items may share an SID, as in MiniOneRec's own files.
     """
     text = "".join(line for _, line in text_lines(path, DataError))
     try:
@@ -40,21 +42,16 @@ def read_index(path: Path) -> dict[str, Codes]:
     if not text.lstrip().startswith("{") or not pairs:
         raise DataError(f'{path}: not an object of items; write {{"item": ["<a_1>", "<b_2>", "<c_3>"], ...}}')
     index: dict[str, Codes] = {}
-    owner: dict[Codes, str] = {}
     levels = 0
     for item, tokens in pairs:
-        codes = parse_levels(tokens, "") if _is_strings(tokens) else None
+        codes = (parse or _tokens)(tokens)
         levels = levels or len(codes or ())
         if codes is None or len(codes) != levels:
             shape = f"{levels} tokens like " if levels else ""
             raise DataError(f'{path}: item {item!r}: found {tokens!r}; write {shape}["<a_1>", "<b_2>", "<c_3>"]')
         if item in index:
             raise DataError(f"{path}: item {item!r}: is there twice; give an item one SID")
-        if codes in owner:
-            raise DataError(
-                f"{path}: item {item!r}: has the SID of item {owner[codes]!r}, {tokens!r}; tell them apart by a level"
-            )
-        index[item], owner[codes] = codes, item
+        index[item] = codes
     return index
 
 
@@ -116,8 +113,9 @@ def _unescaped(match: re.Match[str]) -> str:
     return _ESCAPES.get(match[4], match[4])
 
 
-def _is_strings(found: Any) -> bool:
-    return isinstance(found, list) and all(isinstance(token, str) for token in found)
+def _tokens(found: Any) -> Codes | None:
+    good = isinstance(found, list) and all(isinstance(token, str) for token in found)
+    return parse_levels(found, "") if good else None
 
 
 def _bad(path: Path, line: int, column: str, value: str, mend: str) -> DataError:

@@ -1,101 +1,152 @@
-"""Reader of plain interaction tables: user, item and, where there is one, timestamp, in parquet or CSV."""
+"""Reader of interaction tables: user, item and, where there is one, time, in parquet or in text with or without a header."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from recast_sim.configio import Checked
-from recast_sim.runs.table_files import file_faults
+from recast_sim.runs.table_files import file_faults, scan_parquet
 from recast_train.data.data_error import DataError
-from recast_train.data.wanted_columns import csv_columns, parquet_columns
+from recast_train.data.readers.column_names import ROLES, TableColumns, find_columns, is_header, place_of
+from recast_train.data.readers.delimited import Layout, delimited_rows, layout_of
+from recast_train.data.wanted_columns import parquet_columns
 
-CHUNK = 1 << 19  # CSV rows held as Python strings at once
+CHUNK = 1 << 19  # rows of text held as Python strings at once
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 _IDS = (pl.String, pl.Categorical, pl.UInt64, *_INTEGERS)
-_TIMES = (pl.Float32, pl.Float64, pl.Date, pl.Datetime, *_INTEGERS)
-
-
-@dataclass(frozen=True)
-class TableColumns(Checked, error=DataError):
-    """Names of a table's columns.
-
-    Attributes:
-        timestamp: "" for a table without one: the order of its rows is the time.
-    """
-
-    user: str = "user"
-    item: str = "item"
-    timestamp: str = "timestamp"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.user or not self.item or len({self.user, self.item, self.timestamp}) < 3:
-            raise DataError(f"TableColumns: {self} must name different columns, and user and item at least; fix the names")
+_TIMES = (pl.String, pl.Float32, pl.Float64, pl.Date, pl.Datetime, *_INTEGERS)
 
 
 def read_table(path: Path, columns: TableColumns | None = None) -> pl.DataFrame:
-    """Columns user, item (strings) and timestamp (Int64 or Float64; absent where `columns` has none), in the file's order.
+    """Columns user, item (strings) and timestamp (Int64 or Float64; absent where there is none), in the file's order.
 
-    A name that ends in .parquet is read as parquet, any other as CSV with a header. Ids are strings or integers; a timestamp
-    is a number, or in parquet a date or datetime, which becomes its integer count of days, or of its own unit, from 1970.
-    Whole numbers stay integers: nanoseconds do not fit a float. Raises DataError with file, row (parquet, from 0) or line
-    (CSV) and column for an id that is missing or empty, a timestamp that is missing or not finite, and what `parquet_columns`
-    and `csv_columns` refuse. A CSV file cut inside its last cell cannot be told apart.
+    A name that ends in .parquet is read as parquet, any other as text parted by tabs, commas, semicolons, bars, `::` or blanks,
+    with a header, or without one where `columns` gives places. Ids are strings or integers. Times are numbers, ISO 8601 (then
+    microseconds from 1970, without an offset taken as UTC), or in parquet dates or datetimes, which become the integer count
+    of days, or of their own unit, from 1970; whole numbers stay integers: nanoseconds do not fit a float. A column `label` of 0
+    and 1 says what users did not take, so its zeros are refused.
+
+    Raises DataError with file, row (parquet, from 0) or line (text) and column for an id that is missing or empty, a time that
+    is missing, not finite or of another kind than the first, and what `find_columns`, `parquet_columns` and `delimited_rows`
+    refuse. A file cut inside its last cell cannot be told apart.
     """
     columns = columns or TableColumns()
-    names = {columns.user: "user", columns.item: "item"}
-    names |= {columns.timestamp: "timestamp"} if columns.timestamp else {}
     if path.suffix == ".parquet":
-        place, frame = "row", _parquet(path, names)
+        return _checked(path, "row", *_parquet(path, columns))
+    return read_delimited(path, layout_of(path), columns)
+
+
+def read_delimited(path: Path, layout: Layout, columns: TableColumns) -> pl.DataFrame:
+    """`read_table` of text whose layout is known."""
+    header = not columns.by_place or is_header(layout.header) or _reads_as_header(layout)
+    if not columns.by_place:
+        places = find_columns(f"{path}: line 1", layout.names, columns)
+    elif header and is_header(layout.header):
+        places = find_columns(f"{path}: line 1", layout.names, TableColumns())
     else:
-        place, frame = "line", _csv(path, names)
-    for column, name in names.items():
-        bad = pl.col(name).is_null() | ((pl.col(name) == "") if name != "timestamp" else pl.lit(False))
-        first = frame.filter(bad).head(1)
+        given = {role: getattr(columns, role) for role in ROLES if getattr(columns, role)}
+        places = {role: place_of(path, name, len(layout.header)) for role, name in given.items()}
+    names = {role: layout.names[place] if header else f"{place + 1}" for role, place in places.items()}
+    label = [place for place, name in enumerate(layout.names) if header and name.lower() == "label"]
+    if label:
+        places, names = places | {"label": label[0]}, names | {"label": layout.names[label[0]]}
+    return _checked(path, "line", _text(path, layout, header, places), names)
+
+
+def _reads_as_header(layout: Layout) -> bool:
+    """Line 1 has a word where all other rows have numbers."""
+    columns = zip(layout.header, *layout.rows, strict=False) if layout.rows and layout.even else ()
+    return any(not _is_number(first) and all(map(_is_number, rest)) for first, *rest in columns)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _checked(path: Path, place: str, frame: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    """The wanted columns, once each row is whole."""
+    for role, name in names.items():
+        bad = pl.col(role).is_null() | ((pl.col(role) == "") if role in ("user", "item") else pl.lit(False))
+        first = frame.filter(bad).head(1) if role != "label" else frame.head(0)
         if first.height:
-            mend = "write a finite number" if name == "timestamp" else "give every row an id"
-            at, value = first.select("place", f"{name} found").row(0)
-            raise DataError(f"{path}: {place} {at}, column {column}: found {value!r}; {mend}")
-    return frame.select(*names.values())
+            mend = "write finite numbers or ISO 8601 times, one kind alone" if role == "timestamp" else "give every row an id"
+            at, value = first.select("place", f"{role} found").row(0)
+            raise DataError(f"{path}: {place} {at}, column {name}: found {value!r}; {mend}")
+    if "label" in names:
+        _refuse_zeros(path, frame["label"].cast(pl.Float64, strict=False), names["label"])
+    return frame.select(role for role in ROLES if role in names)
 
 
-def _parquet(path: Path, names: dict[str, str]) -> pl.DataFrame:
-    wanted = {column: _TIMES if name == "timestamp" else _IDS for column, name in names.items()}
-    lazy = parquet_columns(path, wanted)
+def _refuse_zeros(path: Path, label: pl.Series, name: str) -> None:
+    zeros = int((label == 0).sum())
+    if zeros and label.is_in([0.0, 1.0]).all():
+        raise DataError(f"{path}: column {name}: {zeros} of {len(label)} rows are 0, what users did not take; leave them out")
+
+
+def _parquet(path: Path, columns: TableColumns) -> tuple[pl.DataFrame, dict[str, str]]:
+    lazy = scan_parquet(path, DataError)
     with file_faults(path, DataError):
-        frame = lazy.rename(names).with_row_index("place").collect(engine="streaming")
-    ids = [pl.col(name).cast(pl.String) for name in ("user", "item")]
-    times = [_finite(frame["timestamp"].to_physical())] if "timestamp" in frame.columns else []
-    found = [pl.col(name).alias(f"{name} found") for name in names.values()]
-    return frame.with_columns(*found).with_columns(*ids, *times)
+        every = lazy.collect_schema().names()
+    roles = {every[place]: role for role, place in find_columns(str(path), every, columns).items()}
+    lazy = parquet_columns(path, {name: _TIMES if role == "timestamp" else _IDS for name, role in roles.items()})
+    label = [name for name in every if name.lower() == "label"]
+    with file_faults(path, DataError):
+        frame = lazy.rename(roles).with_row_index("place").collect(engine="streaming")
+        if label:
+            frame = frame.with_columns(scan_parquet(path, DataError).select(pl.col(label[0]).alias("label")).collect())
+    found = [pl.col(role).alias(f"{role} found") for role in roles.values()]
+    ids = [pl.col(role).cast(pl.String) for role in ("user", "item")]
+    times = [_times(frame["timestamp"])] if "timestamp" in frame.columns else []
+    names = {role: name for name, role in roles.items()} | ({"label": label[0]} if label else {})
+    return frame.with_columns(*found).with_columns(*ids, *times), names
 
 
-def _csv(path: Path, names: dict[str, str]) -> pl.DataFrame:
+def _text(path: Path, layout: Layout, header: bool, places: Mapping[str, int]) -> pl.DataFrame:
     parts: list[pl.DataFrame] = []
     rows: list[tuple[str | int, ...]] = []
-    for line, cells in csv_columns(path, list(names)):
-        rows.append((line, *cells))
+    for line, cells in delimited_rows(path, layout, header):
+        rows.append((line, *(cells[place] for place in places.values())))
         if len(rows) == CHUNK:
-            parts.append(_strings(rows, names))
+            parts.append(_strings(rows, places))
             rows = []
-    frame = pl.concat([*parts, _strings(rows, names)])
-    found = [pl.col(name).alias(f"{name} found") for name in names.values()]
-    frame = frame.with_columns(*found)
-    if "timestamp" not in frame.columns:
-        return frame
-    whole = frame["timestamp"].cast(pl.Int64, strict=False)
-    return frame.with_columns(_finite(frame["timestamp"].cast(pl.Float64, strict=False)) if whole.has_nulls() else whole)
+    frame = pl.concat([*parts, _strings(rows, places)])
+    frame = frame.with_columns(pl.col(role).alias(f"{role} found") for role in places)
+    return frame.with_columns(_times(frame["timestamp"])) if "timestamp" in places else frame
 
 
-def _strings(rows: list[tuple[str | int, ...]], names: dict[str, str]) -> pl.DataFrame:
-    schema = {"place": pl.Int64, **dict.fromkeys(names.values(), pl.String)}
+def _strings(rows: Sequence[tuple[str | int, ...]], places: Mapping[str, int]) -> pl.DataFrame:
+    schema = {"place": pl.Int64, **dict.fromkeys(places, pl.String)}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _finite(column: pl.Series) -> pl.Series:
-    """As Int64, or as Float64 with null for what is not finite."""
+def _times(column: pl.Series) -> pl.Series:
+    """As Int64, or as Float64; null for what is no time, or of another kind than the first."""
+    if column.dtype == pl.String:
+        whole = column.cast(pl.Int64, strict=False)
+        if not whole.has_nulls():
+            return whole
+        first = column.drop_nulls().head(1).to_list()
+        if first and not _is_number(first[0]) and _microseconds(first[0]) is not None:
+            values = [None if text is None or _is_number(text) else _microseconds(text) for text in column.to_list()]
+            return pl.Series(column.name, values, dtype=pl.Int64)
+        column = column.cast(pl.Float64, strict=False)
+    column = column.to_physical()
     if not column.dtype.is_float():
         return column.cast(pl.Int64)
     wide = column.cast(pl.Float64)
     return wide.set(~wide.is_finite().fill_null(True), None)
+
+
+def _microseconds(text: str) -> int | None:
+    """From 1970, of an ISO 8601 date or time; None for any other text."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    past = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds

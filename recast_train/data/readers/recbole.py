@@ -1,78 +1,62 @@
-"""Readers of RecBole's atomic files: tab-separated text whose header names each column's type."""
+"""Readers of RecBole's atomic files: text whose header names and types each column."""
 
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from recast_train.data.data_error import DataError
+from recast_train.data.readers.column_names import TableColumns, candidates
+from recast_train.data.readers.delimited import Layout, delimited_rows, layout_of
+from recast_train.data.readers.item_text import read_titles
+from recast_train.data.readers.plain_table import read_delimited
 
-INTER_COLUMNS = {
-    "user_id:token": "user",
-    "item_id:token": "item",
-    "rating:float": "rating",
-    "timestamp:float": "timestamp",
-}
+INTER_COLUMNS = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
+_LIST = "token_seq"
+
+__all__ = ["INTER_COLUMNS", "read_atomic", "read_titles"]
 
 
-def read_atomic(path: Path) -> pl.DataFrame:
-    """A RecBole atomic `.inter` file as columns user, item (strings), rating, timestamp (floats; seconds in ML-100K).
+def read_atomic(path: Path, columns: TableColumns | None = None) -> pl.DataFrame:
+    """A RecBole `.inter` file as `read_table` reads it: columns user, item and, where there is one, timestamp.
 
-    The header names and types the columns (`user_id:token item_id:token rating:float timestamp:float`, tabs between
-    them, any order, more columns allowed). Raises DataError with file, line and column for an unreadable or empty
-    file, a missing column, a line with more or fewer fields than the header (as a cut-off last line has), an empty
-    id, or a rating or timestamp that is not a finite number. A file cut inside its last number cannot be told apart.
+    The header names and types the columns (`user_id:token item_id:token timestamp:float`), in any order and with more of them.
+    Ratings are not read: each row is an interaction. A file of RecBole's sequential benchmarks (a list of earlier items beside
+    each item) is read as the sequences that its longest rows hold. Raises DataError for a header without types, rows of a
+    user that are no part of its longest one, and what `read_table` refuses.
     """
-    frame = _read_columns(path, INTER_COLUMNS)
-    for name in ("user", "item"):
-        _refuse(path, frame, pl.col(name) == "", name, "give every row an id")
-    for name in ("rating", "timestamp"):
-        finite = pl.col(name).cast(pl.Float64, strict=False).is_finite().fill_null(False)
-        _refuse(path, frame, ~finite, name, "write a finite number")
-    return frame.select("user", "item", pl.col("rating", "timestamp").cast(pl.Float64))
+    layout, columns = layout_of(path), columns or TableColumns()
+    if not layout.types:
+        mend = "name the columns as in user_id:token item_id:token, or read it as a table"
+        raise DataError(f"{path}: line 1: no header of RecBole's (name:type) but {list(layout.header)}; {mend}")
+    lists = [place for place, kind in enumerate(layout.types) if kind == _LIST and _lists_items(layout.names[place])]
+    return _sequential(path, layout, columns, lists[0]) if lists else read_delimited(path, layout, columns)
 
 
-def read_titles(path: Path) -> dict[str, str]:
-    """Item id to title from a RecBole atomic `.item` file (columns `item_id:token`, `movie_title:token_seq`).
-
-    Raises DataError as `read_atomic` does, and for an item on two lines.
-    """
-    frame = _read_columns(path, {"item_id:token": "item", "movie_title:token_seq": "title"})
-    _refuse(path, frame, pl.col("item") == "", "item", "give every row an id")
-    _refuse(path, frame, ~pl.col("item").is_first_distinct(), "item", "it is there twice, give an item one line")
-    return dict(frame.select("item", "title").iter_rows())
+def _lists_items(name: str) -> bool:
+    return bool(candidates([name.removesuffix("_list").removesuffix("s")], "item"))
 
 
-def _read_columns(path: Path, wanted: dict[str, str]) -> pl.DataFrame:
-    """The `wanted` header cells of a tab-separated file under their new names, as strings, with the line number."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # universal newlines: \r\n arrives as \n
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as UTF-8 text ({error}); give a RecBole atomic file") from error
-    if not text.strip():
-        raise DataError(f"{path}: line 1: the file is empty; fetch it again")
-    lines = text.removesuffix("\n").split("\n")
-    header = lines[0].split("\t")
-    for cell in wanted:
-        if cell not in header:
-            raise DataError(f"{path}: line 1: no column {cell!r} among {header}; name it so in the header")
-    if len(lines) == 1:
-        raise DataError(f"{path}: line 2: missing, the file has a header and no rows; fetch it again")
-    frame = pl.DataFrame({"line": np.arange(2, len(lines) + 1), "text": lines[1:]})
-    fields = pl.col("text").str.split("\t")
-    _refuse_ragged(path, frame.filter(fields.list.len() != len(header)), header)
-    return frame.select("line", *(fields.list.get(header.index(cell)).alias(name) for cell, name in wanted.items()))
-
-
-def _refuse_ragged(path: Path, ragged: pl.DataFrame, header: list[str]) -> None:
-    for line, text in ragged.head(1).iter_rows():
-        found = text.split("\t")
-        column = f"column {header[len(found)]!r} is missing" if len(found) < len(header) else "too many fields"
-        raise DataError(f"{path}: line {line}: {column} in {found} (header: {header}); is it cut off? fetch it again")
-
-
-def _refuse(path: Path, frame: pl.DataFrame, bad: pl.Expr, column: str, mend: str) -> None:
-    first = frame.filter(bad).head(1)
-    if first.height:
-        line, value = first.select("line", column).row(0)
-        raise DataError(f"{path}: line {line}, column {column}: found {value!r}; {mend}")
+def _sequential(path: Path, layout: Layout, columns: TableColumns, at: int) -> pl.DataFrame:
+    """The longest row of each user, its list and then its item; the other rows must begin it."""
+    names = [name for place, name in enumerate(layout.names) if place != at]
+    (user,) = candidates(names, "user")[:1] or [None]
+    (item,) = candidates(names, "item")[:1] or [None]
+    if user is None or item is None or columns != TableColumns():
+        found = f"{list(layout.names)} is a sequential file of RecBole's without a user or session, or an item, of a known name"
+        raise DataError(f"{path}: line 1: {found}; name them so, and no columns")
+    user, item = (place + (place >= at) for place in (user, item))
+    longest: dict[str, list[str]] = {}
+    rows: list[tuple[int, str, list[str]]] = []
+    for line, cells in delimited_rows(path, layout, header=True):
+        whole = [*cells[at].split(), cells[item]]
+        if not cells[user] or not all(whole):
+            raise DataError(f"{path}: line {line}: found {list(cells)}; give every row a user and an item")
+        rows.append((line, cells[user], whole))
+        if len(whole) > len(longest.get(cells[user], ())):
+            longest[cells[user]] = whole
+    for line, name, whole in rows:
+        if longest[name][: len(whole)] != whole:
+            mend = "lists that were cut cannot be put together; give the .inter file they were made from"
+            raise DataError(f"{path}: line {line}: the items of {name!r} do not begin its longest row; {mend}")
+    pairs = [(name, one) for name, items in longest.items() for one in items]
+    return pl.DataFrame(pairs, schema={"user": pl.String, "item": pl.String}, orient="row")

@@ -16,9 +16,11 @@ from recast_train.data.readers.prompt_table import PromptTable
 from recast_train.data.wanted_columns import parquet_columns
 
 BATCH = 16384  # rows read at once
+SHOWN = 3  # bad rows of which more than the number is told
 _SID = re.compile(r"<\|sid_begin\|>(.*?)<\|sid_end\|>", re.DOTALL)
 _MARKS = re.compile(r"<\|sid_(?:begin|end)\|>|<s_")
 _ROLES = ("system", "user", "assistant")
+_Known = tuple[dict[str, Codes], dict[str, Codes]]  # SIDs of the rows before, and those that this row adds
 _SHAPE = "<|sid_begin|><s_a_1><s_b_2><s_c_3><|sid_end|>"
 
 
@@ -33,12 +35,30 @@ class ChatRow:
     targets: list[str]
 
 
-def scan_openonerec(path: Path, codes: dict[str, Codes]) -> Iterator[ChatRow]:
+class BadRows:
+    """Rows that were left out: how many of all, and what was wrong with the first."""
+
+    def __init__(self) -> None:
+        self.rows, self.count = 0, 0
+        self.first: list[str] = []
+
+    def add(self, error: DataError) -> None:
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(str(error))
+
+    def words(self) -> str:
+        """One line: the count, and the first places."""
+        return f"skipped {self.count:,} of {self.rows:,} rows that cannot be read, the first: {'; '.join(self.first) or 'none'}"
+
+
+def scan_openonerec(path: Path, codes: dict[str, Codes], bad: BadRows | None = None) -> Iterator[ChatRow]:
     """Rows of one parquet file with a column `messages`, read `BATCH` at once; `codes` grows by the SIDs that they name.
 
     A row's messages are a JSON string: a list of {"role", "content"}, content a string or a list of {"type": "text", "text"}.
     The last one is the assistant's answer; its SIDs after any `</think>` are the targets, in its order. The SIDs of the
-    system's and the user's messages are the history, in the order of the text. Raises DataError with file, row (from 0) and
+    system's and the user's messages are the history, in the order of the text. With `bad` a row that cannot be read is left out
+    and counted there, and its SIDs do not enter `codes`. Raises DataError with file, row (from 0) and
     column for what `parquet_columns` refuses, a null, wrong JSON, other messages, an SID that is not whole or of another number
     of levels, no SID in the history, and none in the answer.
     """
@@ -48,13 +68,15 @@ def scan_openonerec(path: Path, codes: dict[str, Codes]) -> Iterator[ChatRow]:
         with file_faults(path, DataError):
             texts = lazy.slice(start, BATCH).collect()["messages"].to_list()
         for number, text in enumerate(texts, start):
-            yield _row(f"{path}: row {number}, column messages", number, text, codes)
+            row = _read(f"{path}: row {number}, column messages", number, text, codes, bad)
+            if row is not None:
+                yield row
         start += len(texts)
         if len(texts) < BATCH:
             return
 
 
-def read_openonerec(path: Path, table: PromptTable | None = None) -> PromptTable:
+def read_openonerec(path: Path, table: PromptTable | None = None, bad: BadRows | None = None) -> PromptTable:
     """Prompts of one parquet file, appended to `table` (a new one by default).
 
     Each target counts once, and the messages before the answer are kept as they are. An item is its SID: the catalog is what
@@ -62,7 +84,7 @@ def read_openonerec(path: Path, table: PromptTable | None = None) -> PromptTable
     """
     table = PromptTable({}) if table is None else table
     place = {item: index for index, item in enumerate(table.codes)}
-    for row in scan_openonerec(path, table.codes):
+    for row in scan_openonerec(path, table.codes, bad):
         for item in (*row.history, *row.targets):
             place.setdefault(item, len(place))
         history, targets = ([place[item] for item in items] for items in (row.history, row.targets))
@@ -82,7 +104,23 @@ def message_text(where: str, message: dict[str, Any]) -> str:
     return "".join(part["text"] for part in parts)
 
 
-def _row(where: str, number: int, text: str | None, codes: dict[str, Codes]) -> ChatRow:
+def _read(where: str, number: int, text: str | None, codes: dict[str, Codes], bad: BadRows | None) -> ChatRow | None:
+    """The row, once all of it is good: what a bad row names is not in the catalog."""
+    new: dict[str, Codes] = {}
+    if bad is not None:
+        bad.rows += 1
+    try:
+        row = _row(where, number, text, (codes, new))
+    except DataError as error:
+        if bad is None:
+            raise
+        bad.add(error)
+        return None
+    codes.update(new)
+    return row
+
+
+def _row(where: str, number: int, text: str | None, codes: _Known) -> ChatRow:
     *asked, answer = _messages(where, text)
     if answer["role"] != "assistant":
         raise DataError(f"{where}: the last message is of {answer['role']!r}; end with the assistant's answer")
@@ -110,22 +148,24 @@ def _messages(where: str, text: str | None) -> list[dict[str, Any]]:
     return messages
 
 
-def _items(where: str, codes: dict[str, Codes], message: dict[str, Any]) -> list[str]:
-    """The SIDs of a message, in order; new ones enter `codes`. A thought is not part of an answer."""
+def _items(where: str, codes: _Known, message: dict[str, Any]) -> list[str]:
+    """The SIDs of a message, in order; new ones enter the second of `codes`. A thought is not part of an answer."""
     text = message_text(where, message)
     if message["role"] == "assistant":
         text = text.rpartition("</think>")[2]
     inner = _SID.findall(text)
     if len(_MARKS.findall(text)) != 2 * len(inner) + sum(sid.count("<s_") for sid in inner):
         raise DataError(f"{where}: the {message['role']}'s text has an SID token outside begin and end; write {_SHAPE}")
-    levels = len(next(iter(codes.values()), ()))
+    before, new = codes
+    first = next(iter(before or new), "")
+    levels = len((before or new).get(first, ()))
     for sid in inner:
-        if sid in codes:
+        if sid in before or sid in new:
             continue
         own = parse_levels(re.findall("<[^>]*>?|[^<]+", sid), "s_")
         if own is None or (levels and len(own) != levels):
-            shape = f"{levels} levels as in {next(iter(codes))}" if levels else "levels as in <s_a_1><s_b_2><s_c_3>"
+            shape = f"{levels} levels as in {first}" if levels else "levels as in <s_a_1><s_b_2><s_c_3>"
             raise DataError(f"{where}: found the SID {sid[:80]!r}; write {shape}")
-        codes[sid] = own
-        levels = len(own)
+        new[sid] = own
+        first, levels = first or sid, len(own)
     return inner

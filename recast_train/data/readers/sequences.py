@@ -7,6 +7,7 @@ import polars as pl
 
 from recast_sim.runs.table_files import text_lines
 from recast_train.data.data_error import DataError
+from recast_train.data.readers.column_names import is_header
 
 CHUNK = 1 << 20  # interactions held as Python strings at once
 
@@ -15,22 +16,30 @@ def read_sequences(path: Path) -> pl.DataFrame:
     """Columns user, item (strings), one row per interaction: users in the order of lines, items in that of the line.
 
     There are no timestamps: the position is the time, so no tie has to be broken. Ids are parted by blanks or tabs. Raises
-    DataError with file and line for an empty file, an empty line, a user without items, a user on two lines, and what
-    `text_lines` refuses. A plain file cut inside its last id, or after an item of it, cannot be told apart.
+    DataError with file and line for an empty file, an empty line before others, a user without items, a user on two lines, a
+    first line that is a header, and what `text_lines` refuses. A plain file cut inside its last id, or after an item of it,
+    cannot be told apart.
     """
     line_of: dict[str, int] = {}
     parts: list[pl.DataFrame] = []
     users: list[str] = []
     lengths: list[int] = []
     items: list[str] = []
+    blank = 0
     for number, line in text_lines(path, DataError):
         fields = line.split()
-        if len(fields) < 2:
-            found = f"user {fields[0]!r} has no item" if fields else "the line is empty"
-            raise DataError(f"{path}: line {number}, column item: {found}; write `user item item ...` or drop the line")
+        if not fields:  # at the end of a file it does no harm
+            blank = blank or number
+            continue
+        if blank or len(fields) < 2:
+            found = "the line is empty" if blank else f"user {fields[0]!r} has no item"
+            mend = "write `user item item ...` or drop the line"
+            raise DataError(f"{path}: line {blank or number}, column item: {found}; {mend}")
+        if number == 1 and is_header(fields):
+            raise DataError(f"{path}: line 1: {fields[:6]} is a header; drop it, or read the file as a table")
         if fields[0] in line_of:
-            before = line_of[fields[0]]
-            raise DataError(f"{path}: line {number}, column user: {fields[0]!r} is on line {before} too; give a user one line")
+            again = f"{fields[0]!r} is on line {line_of[fields[0]]} too"
+            raise DataError(f"{path}: line {number}, column user: {again}; give a user one line, or read the file as a table")
         line_of[fields[0]] = number
         users.append(fields[0])
         lengths.append(len(fields) - 1)

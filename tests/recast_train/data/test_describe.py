@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from data_files import write_minionerec, write_openonerec
+from data_files import SIDS, index_text, sid, write_minionerec, write_openonerec
 
 from recast_train.cli import main
 from recast_train.data import Prompts
 from recast_train.data.describe import popularity
-from recast_train.data.references import target_rank
+from recast_train.data.references import policy_of, repeats, target_rank
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -70,6 +70,33 @@ def test_describe_prints_prompt_formats(tmp_path: Path, monkeypatch, capsys, wri
     assert "references on 1 test prompts" in words
 
 
+def test_items_that_share_an_id_are_read_and_their_share_is_told(tmp_path: Path, monkeypatch, capsys) -> None:
+    folder = write_minionerec(tmp_path / "m")
+    (folder / "toys.index.json").write_text(index_text(SIDS | {"6": SIDS["1"]}))
+    for file in folder.rglob("*.csv"):
+        file.write_text(file.read_text().replace(sid("6"), sid("1")))
+    assert command_line(monkeypatch, "data", "describe", str(folder)) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "| items that share their semantic ID with another | 25.0% |" in words
+    assert "Items share semantic IDs: IDs are ranked" in words
+    assert "read as minionerec: the folder holds an index.json" in words
+    assert command_line(monkeypatch, "data", "describe", str(folder), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["shared_sids"] == 0.25
+
+
+def test_what_may_be_two_things_is_refused_with_what_to_say(tmp_path: Path, monkeypatch, capsys) -> None:
+    rows = [f"{user}\t{item}\t3\t{88 * 10**7 + item}\n" for user in range(9) for item in range(7)]
+    (tmp_path / "u.data").write_text("".join(rows))
+    assert command_line(monkeypatch, "data", "describe", str(tmp_path / "u.data")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "looks like a table without a header (4 columns parted by tabs, the last of times, the first with repeats)" in error
+    said = error.partition("for example ")[2].split()
+    assert command_line(monkeypatch, "data", "describe", str(tmp_path / "u.data"), *said, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["users"], found["items"], found["interactions"]) == (9, 7, 63)
+
+
 def test_a_bad_path_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.txt").write_text("word\n")
     for arguments in ((str(tmp_path / "x.txt"),), (str(tmp_path / "lost"),), ("--prompts", "0")):
@@ -77,6 +104,34 @@ def test_a_bad_path_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert arguments[0] in error
+
+
+def test_repeats_choose_the_filter_and_are_told(tmp_path: Path, monkeypatch, capsys) -> None:
+    walks = {"again": [0, 1, 2] * 4, "new": list(range(12)), "some": [*range(11), 3]}
+    for name, walk in walks.items():
+        rows = [(f"u{user}", f"{user % 2}-{item}", place) for user in range(6) for place, item in enumerate(walk)]
+        path = tmp_path / f"{name}.csv"
+        pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row").write_csv(path)
+        assert command_line(monkeypatch, "data", "describe", str(path), "--core", "1", "--json") == 0
+        known = json.loads(capsys.readouterr().out)["references"]
+        share = {"again": 1.0, "new": 0.0, "some": 1.0}[name]
+        assert known["targets_seen_before"] == share
+        assert known["policy"] == ("unfiltered" if share else "seen_filtered")
+        assert command_line(monkeypatch, "data", "describe", str(path), "--core", "1") == 0
+        words = " ".join(capsys.readouterr().out.split())
+        assert f"targets seen before: {100 * share:.0f} %, so that {known['policy'].replace('_', ' ')} is the metric" in words
+        assert "hr@10, seen filtered" in words
+        assert "hr@10, unfiltered" in words
+    assert known["metrics"]["popularity"]["seen_filtered"]["hr@10"] == 0.0
+
+
+def test_shares_of_targets_seen_before_by_hand() -> None:
+    targets, seen = np.array([[1, 3], [2, -1], [2, -1]]), np.array([1, 0, 2])
+    ask = Prompts(np.array([[1], [0], [2]]), targets, np.arange(3), np.array([0, 2, 2, 3]), seen)
+    assert repeats(ask).tolist() == [0.5, 0.0, 1.0]
+    assert policy_of(np.array([0.0] * 96 + [1.0] * 4)) == "seen_filtered"
+    assert policy_of(np.array([0.0] * 95 + [1.0] * 5)) == "unfiltered"
+    assert policy_of(np.array([])) == "seen_filtered"
 
 
 def test_the_best_of_several_targets_is_ranked() -> None:

@@ -184,7 +184,6 @@ def index_items(rng: np.random.Generator) -> Damage:
         [*tokens, "<d_1>"],
         [1, 2, 3],
         tokens[::-1],
-        pairs[other][1],
         [float("nan")] * 3,
     ]
     way = rng.integers(len(values) + 1)
@@ -212,6 +211,12 @@ def no_answer(frame: pl.DataFrame, row: int) -> pl.DataFrame:
 
 def half_json(frame: pl.DataFrame, row: int) -> pl.DataFrame:
     return frame.with_columns(at(row, "messages", frame["messages"][row][: 20 + row]))
+
+
+def atomic_cells(text: str) -> Any:
+    """Without the ratings, which are not read; a file cut in the header may lose its ratings or times."""
+    rows = split_cells(text, "\t")
+    return ERROR if rows is ERROR else [(user, item, time) for user, item, _, time in rows]
 
 
 SEQUENCES, ATOMIC, TABLE, INDEX = sequence_text(), atomic_text(), table_text(), index_text()
@@ -250,10 +255,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], dict[str, Mutation]]] = {
     "a.inter": (
         lambda path: read_atomic(path).rows(),
         {
-            "cut": cut(ATOMIC.encode(), lambda left: split_cells(left, "\t")),
+            "cut": cut(ATOMIC.encode(), lambda left: atomic_cells(left)),
             "flip": flip(ATOMIC.encode()),
-            "headers": headers(ATOMIC, "\t", [0, 1, 2, 3]),
-            "numbers": cells(ATOMIC, "\t", 1, NUMBERS, [2, 3]),
+            "headers": headers(ATOMIC, "\t", [0, 1]),
+            "numbers": cells(ATOMIC, "\t", 1, NUMBERS, [3]),
             "blank": cells(ATOMIC, "\t", 1, [""], [0, 1]),
         },
     ),
@@ -263,7 +268,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], dict[str, Mutation]]] = {
         {
             "cut": cut(TABLE.encode(), lambda left: split_cells(left, ",")),
             "flip": flip(TABLE.encode()),
-            "headers": headers(TABLE, ",", [0, 1, 2]),
+            "headers": headers(TABLE, ",", [0, 1]),
             "numbers": cells(TABLE, ",", 1, NUMBERS, [2]),
             "blank": cells(TABLE, ",", 1, ["", '"'], [0, 1]),
         },
@@ -275,10 +280,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], dict[str, Mutation]]] = {
             "flip": flip(PARQUET, polars_table),
             "columns": frames(
                 FRAME,
-                lambda frame, row: frame.drop(frame.columns[row % 3]),
+                lambda frame, row: frame.drop(frame.columns[row % 2]),
                 lambda frame, row: frame.rename({frame.columns[row % 3]: "other"}),
                 lambda frame, row: frame.with_columns(pl.lit([1]).alias(frame.columns[row % 3])),
-                lambda frame, row: frame.with_columns(pl.col("timestamp").cast(pl.String)),
+                lambda frame, row: frame.with_columns(timestamp=pl.lit("soon")),
             ),
             "cells": frames(
                 FRAME,
@@ -359,7 +364,7 @@ def test_undamaged_files_are_read(tmp_path: Path) -> None:
         "a.txt": (SEQUENCES.encode(), SEQUENCE_ROWS),
         "a.txt.xz": (lzma.compress(SEQUENCES.encode()), SEQUENCE_ROWS),
         "a.txt.gz": (gzip.compress(SEQUENCES.encode()), SEQUENCE_ROWS),
-        "a.inter": (ATOMIC.encode(), split_cells(ATOMIC, "\t")),
+        "a.inter": (ATOMIC.encode(), atomic_cells(ATOMIC)),
         "a.item": (ITEMS.encode(), {f"i{item}": f"Toy {item}" for item in range(12)}),
         "a.csv": (TABLE.encode(), split_cells(TABLE, ",")),
         "a.parquet": (PARQUET, FRAME.rows()),

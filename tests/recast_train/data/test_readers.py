@@ -22,6 +22,7 @@ from data_files import (
     index_text,
     item_name,
     minionerec_rows,
+    open_sid,
     sequence_text,
     table_frame,
     table_text,
@@ -99,6 +100,11 @@ def test_python_lists_are_read_as_python_reads_them(values: list[str | int]) -> 
     assert found == [str(value) for value in values]
 
 
+def test_items_of_an_index_may_share_an_sid(tmp_path: Path) -> None:
+    (tmp_path / "a.index.json").write_text('{"0": ["<a_1>", "<b_0>"], "9": ["<a_1>", "<b_0>"], "4": ["<a_0>", "<b_2>"]}')
+    assert read_index(tmp_path / "a.index.json") == {"0": (1, 0), "9": (1, 0), "4": (0, 2)}
+
+
 def test_minionerec_gives_prompts_titles_and_sids(tmp_path: Path) -> None:
     source = load_source(DataConfig("minionerec", write_minionerec(tmp_path / "m"), max_history=3))
     assert source.items == sorted(SIDS)
@@ -169,7 +175,7 @@ def test_formats_of_users_in_time_agree(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(table_text())
     table_frame().write_parquet(tmp_path / "a.parquet")
     kinds = {"a.inter": "atomic", "a.txt": "sequences", "a.csv": "table", "a.parquet": "table"}
-    sources = [load_source(DataConfig(recognise(tmp_path / name), tmp_path / name, core=(1,))) for name in kinds]
+    sources = [load_source(DataConfig(recognise(tmp_path / name)[0], tmp_path / name, core=(1,))) for name in kinds]
     assert [source.format for source in sources] == list(kinds.values())
     assert [source.tied for source in sources] == [0.0, None, 0.0, 0.0]
     for source in sources[1:]:
@@ -203,14 +209,15 @@ def test_sequences_say_where_they_are_wrong(tmp_path: Path, text: bytes, said: s
     [
         ("", "line 1: the file is empty"),
         ("user,item,timestamp\n", "line 2: missing"),
-        ("user,item,time\n1,2,3\n", "line 1: column 'timestamp' is there 0 times"),
-        ("user,item,timestamp,item\n1,2,3,4\n", "line 1: column 'item' is there 2 times"),
+        ("user,item,when\n1,2,3\n", r"line 1: no column of the timestamp by its name, and \['when'\] might be it"),
+        ("user,item,timestamp,item\n1,2,3,4\n", "line 1: 'item' and 'item' may both be the column of the item"),
         ("user,item,timestamp\n1,2,3\n4,5\n", "line 3: column 'timestamp' is missing in"),
         ("user,item,timestamp\n1,2,3,4\n", "line 2: too many cells"),
         ("user,item,timestamp\n1,2,3\n,5,6\n", "line 3, column user: found ''; give every row an id"),
-        ("user,item,timestamp\n1,2,nan\n", "line 2, column timestamp: found 'nan'; write a finite"),
+        ("user,item,timestamp\n1,2,nan\n", "line 2, column timestamp: found 'nan'; write finite"),
         ("user,item,timestamp\n1,2,3\n1,2,soon\n", "line 3, column timestamp: found 'soon'"),
-        ('user,item,timestamp\n1,"2,3\n4,5,6\n', "line 3: not CSV"),
+        ('user,item,timestamp\n1,"2,3\n4,5,6\n', "line 3: not parted by commas"),
+        ("user,item,timestamp\n1,2,3\n\n4,5,6\n", "line 3: the line is empty, and more follow"),
     ],
 )
 def test_csv_tables_say_where_they_are_wrong(tmp_path: Path, text: str, said: str) -> None:
@@ -221,12 +228,13 @@ def test_csv_tables_say_where_they_are_wrong(tmp_path: Path, text: str, said: st
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda f: f.drop("item"), "no column 'item' among"),
+        (lambda f: f.drop("item"), "no column of the item by its name in"),
         (lambda f: f.clear(), "row 0: missing"),
         (lambda f: f.with_columns(item=pl.lit(1.5)), "column 'item' has type Float64"),
-        (lambda f: f.with_columns(timestamp=pl.lit("soon")), "column 'timestamp' has type String"),
+        (lambda f: f.with_columns(timestamp=pl.lit("soon")), "row 0, column timestamp: found 'soon'"),
+        (lambda f: f.with_columns(timestamp=pl.lit([1])), "column 'timestamp' has type List"),
         (lambda f: f.with_columns(user=pl.when(pl.col("user") != "u3").then("user")), "row 15, column user: found None"),
-        (lambda f: f.with_columns(timestamp=pl.lit(float("nan"))), "row 0, column timestamp: found nan; write a finite"),
+        (lambda f: f.with_columns(timestamp=pl.lit(float("nan"))), "row 0, column timestamp: found nan; write finite"),
     ],
 )
 def test_parquet_tables_say_where_they_are_wrong(tmp_path: Path, change: Callable, said: str) -> None:
@@ -254,7 +262,6 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
         ('{"0": ["<b_1>"]}', "item '0': found"),
         ('{"0": [1, 2]}', "item '0': found"),
         ('{"0": ["<a_1>"], "0": ["<a_2>"]}', "item '0': is there twice"),
-        ('{"0": ["<a_1>"], "9": ["<a_1>"]}', "item '9': has the SID of item '0'"),
     ],
 )
 def test_an_index_says_where_it_is_wrong(tmp_path: Path, text: str, said: str) -> None:
@@ -334,14 +341,14 @@ def test_files_and_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert len(read_source(DataConfig("openonerec", alone)).test) == 2
     refused(lambda: load_source(DataConfig("openonerec", alone)), alone, "no train prompts")
     (tmp_path / "empty").mkdir()
-    refused(lambda: read_source(DataConfig("openonerec", tmp_path / "empty")), tmp_path / "empty", "no .parquet file")
+    refused(lambda: read_source(DataConfig("openonerec", tmp_path / "empty")), tmp_path / "empty", r"no \*\.parquet file")
     refused(lambda: read_source(DataConfig("table", tmp_path / "lost.csv")), tmp_path / "lost.csv", "no such file")
 
 
 def test_recognise_knows_each_format_and_says_when_it_does_not(tmp_path: Path) -> None:
     folder, chats = write_minionerec(tmp_path / "m"), write_openonerec(tmp_path / "o")
-    assert recognise(folder) == recognise(folder / "test" / "toys.csv") == "minionerec"
-    assert recognise(chats) == recognise(chats / "train.parquet") == "openonerec"
+    assert recognise(folder)[0] == recognise(folder / "test" / "toys.csv")[0] == "minionerec"
+    assert recognise(chats)[0] == recognise(chats / "train.parquet")[0] == "openonerec"
     (tmp_path / "x.txt").write_text("word\nword\n")
     refused(lambda: recognise(tmp_path / "x.txt"), tmp_path / "x.txt", "begins no known format")
     refused(lambda: recognise(tmp_path / "lost"), tmp_path / "lost", "cannot be read")
@@ -364,4 +371,24 @@ def test_bad_settings_name_the_key(keys: dict, said: str) -> None:
     with pytest.raises(DataError, match=f"DataConfig.{said}"):
         DataConfig(**keys)
     with pytest.raises(DataError, match="must name different columns"):
-        TableColumns(item="user")
+        TableColumns(user="x", item="x")
+
+
+def test_bad_rows_are_left_out_on_request_and_counted(tmp_path: Path) -> None:
+    write_openonerec(tmp_path)
+    good = pl.read_parquet(tmp_path / "train.parquet")["messages"].to_list()
+    late = broken_chat(user=f"{open_sid('0')}<|sid_begin|><s_a_9><s_b_9><s_c_9><|sid_end|>", answer="nothing")
+    rows = [None, good[0], late, "[{", good[1], broken_chat(answer="<s_a_1>"), good[2]]
+    pl.DataFrame({"messages": rows}).write_parquet(tmp_path / "train.parquet")
+    refused(lambda: read_source(DataConfig("openonerec", tmp_path)), tmp_path / "train.parquet", "row 0, column messages")
+    source = load_source(DataConfig("openonerec", tmp_path, skip_bad=True))
+    assert source.items == sorted(map(item_name, SIDS))  # what bad rows name is not in the catalog
+    assert len(source.train) == 3
+    (note,) = source.notes
+    assert note.startswith("skipped 4 of 10 rows that cannot be read, the first: ")
+    assert [f"row {row}, column" in note for row in (0, 2, 3, 5)] == [True, True, True, False]
+    pl.DataFrame({"messages": ["[{", None]}).write_parquet(tmp_path / "bad.train.parquet")
+    alone = DataConfig("openonerec", tmp_path / "bad.train.parquet", skip_bad=True)
+    refused(lambda: read_source(alone), tmp_path / "bad.train.parquet", "no row can be read; skipped 2 of 2 rows")
+    with pytest.raises(DataError, match=r"DataConfig\.skip_bad: true has no effect on 'table'"):
+        DataConfig("table", tmp_path, skip_bad=True)

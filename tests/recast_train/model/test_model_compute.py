@@ -197,12 +197,15 @@ def test_flash_attention_serves_plain_causal_passes_alone(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_one_gradient_of_the_output_matrix_is_that_of_slices(precision: torch.dtype) -> None:
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_one_gradient_of_the_output_matrix_is_that_of_slices(precision: torch.dtype, contiguous: bool) -> None:
     offset, sizes = (9, 2, 6), (4, 3, 3)  # levels in any order, tokens that are of no level
     weight = torch.randn(15, 8, dtype=precision, requires_grad=True)
     hidden = [torch.randn(shape, requires_grad=True) for shape in ((5, 8), (4, 3, 8), (1, 8))]  # fewer states than 8 and more
-    sliced = [h @ weight[a : a + n].float().T for a, n, h in zip(offset, sizes, hidden, strict=True)]
-    found = level_logits(OutputMatrix(weight), offset, sizes, hidden)
+    spans = [slice(a, a + n) for a, n in zip(offset, sizes, strict=True)]
+    rows = spans if contiguous else [torch.arange(15)[span].flip(0) for span in spans]
+    sliced = [h @ weight[of].float().T for of, h in zip(rows, hidden, strict=True)]
+    found = level_logits(OutputMatrix(weight), rows, hidden)
     assert all(torch.equal(one, other) for one, other in zip(found, sliced, strict=True))
     ours, expected = (
         torch.autograd.grad(sum(one.square().sum() for one in every), [weight, *hidden]) for every in (found, sliced)
@@ -230,7 +233,7 @@ def test_the_gradient_of_the_output_matrix_comes_after_those_of_the_layers() -> 
 
 def test_a_frozen_output_matrix_keeps_nothing_for_a_gradient() -> None:
     matrix, hidden = OutputMatrix(torch.randn(15, 8)), torch.randn(3, 8, requires_grad=True)
-    level_logits(matrix, (2,), (6,), [hidden])[0].sum().backward()
+    level_logits(matrix, [slice(2, 8)], [hidden])[0].sum().backward()
     assert hidden.grad is not None
     assert torch.allclose(hidden.grad, matrix.weight[2:8].sum(0).expand(3, 8), atol=1e-6)
     assert not matrix.parts
@@ -238,7 +241,7 @@ def test_a_frozen_output_matrix_keeps_nothing_for_a_gradient() -> None:
 
 def test_a_second_backward_pass_gives_the_same_gradient_of_the_output_matrix() -> None:
     weight, hidden = torch.randn(15, 8, requires_grad=True), torch.randn(3, 8, requires_grad=True)
-    (logits,) = level_logits(OutputMatrix(weight), (2,), (6,), [hidden])
+    (logits,) = level_logits(OutputMatrix(weight), [slice(2, 8)], [hidden])
     loss = logits.square().sum()
     torch.autograd.grad(loss, [hidden], retain_graph=True)
     first, second = (torch.autograd.grad(loss, [weight], retain_graph=True)[0] for _ in range(2))

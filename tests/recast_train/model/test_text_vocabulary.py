@@ -14,7 +14,8 @@ from recast_sim.catalog import Catalog
 from recast_sim.runs.model_state import load_state, save_state
 from recast_train.model import ModelConfig, SidModel, TrainError, build_model, save_pretrained, sid_vocabulary
 from recast_train.model.shared_prompts import packed_logprobs
-from recast_train.model.text_vocabulary import BEGIN, END, sid_token, text_vocabulary
+from recast_train.model.sid_names import BEGIN, END, sid_token
+from recast_train.model.text_vocabulary import text_vocabulary
 from recast_train.rollout import sample_rollouts
 from recast_train.supervised.window_loss import window_loss
 
@@ -48,6 +49,11 @@ def codes(level: int, count: int, start: int = 0) -> tuple[str, ...]:
     return tuple(sid_token(level, code) for code in range(start, count))
 
 
+def minionerec(level: int, count: int, start: int = 0) -> tuple[str, ...]:
+    """Names of MiniOneRec's tokens, sorted as text, as its checkpoints have them."""
+    return tuple(sorted(sid_token(level, code, "") for code in range(start, count)))
+
+
 @pytest.mark.parametrize("chat", [True, False])
 def test_prompts_are_those_of_the_tokenizer(chat: bool) -> None:
     catalog, tokenizer = tiny_catalog(), text_tokenizer(chat)
@@ -58,15 +64,15 @@ def test_prompts_are_those_of_the_tokenizer(chat: bool) -> None:
         whole = f"user : {text} assistant : say , {BEGIN}" if chat else text + BEGIN
         assert tokens[real].tolist() == tokenizer(whole, add_special_tokens=False)["input_ids"]
         assert not real[: int((~real).sum())].any()
-    assert tokenizer.convert_ids_to_tokens(vocabulary.offset[2]) == "<s_c_0>"
-    assert tokenizer.decode([vocabulary.offset[1] + 2]) == "<s_b_2>"
+    assert tokenizer.convert_ids_to_tokens(int(vocabulary.level_tokens[2][0])) == "<s_c_0>"
+    assert tokenizer.decode([vocabulary.level_tokens[1][2]]) == "<s_b_2>"
 
 
 def test_a_known_vocabulary_is_used_as_it_is() -> None:
     catalog = tiny_catalog()
     names = (*codes(1, 9), BEGIN, *codes(0, 4), END)
     vocabulary = text_vocabulary(catalog, text_tokenizer(names=names), PROMPT)
-    assert vocabulary.offset == (FIRST + 10, FIRST, FIRST + 15)  # level c is added
+    assert [int(tokens[0]) for tokens in vocabulary.level_tokens] == [FIRST + 10, FIRST, FIRST + 15]  # level c is added
     assert (vocabulary.begin, vocabulary.end) == ((FIRST + 9,), (FIRST + 14,))
     assert vocabulary.size == FIRST + 20
 
@@ -97,9 +103,15 @@ def test_a_thought_stands_before_the_sid() -> None:
 @pytest.mark.parametrize(
     ("names", "prompt", "message"),
     [
-        (codes(0, 3), PROMPT, r"has 3 codes of level 0 \(<s_a_\.\.\.>\), the catalog 4; make SIDs of at most 3"),
-        ((*codes(0, 2), "gap", *codes(0, 4, 2)), PROMPT, r"token <s_a_2> \(id \d+\) is not right after the code before it"),
-        (codes(0, 5, 1), PROMPT, r"token <s_a_0> \(id None\) is not right after"),
+        (
+            codes(0, 3),
+            PROMPT,
+            r"has no token <s_a_3>, which an item needs \(1 such\); give the semantic IDs that it was trained",
+        ),
+        ((*codes(0, 4), *codes(1, 2)), PROMPT, r"has no token <s_b_2>"),
+        (codes(0, 5, 1), PROMPT, r"has no token <s_a_0>"),
+        (minionerec(0, 4, 1), PROMPT, r"has no token <a_0>"),
+        ((*codes(0, 4), *minionerec(0, 4)), PROMPT, r"has tokens like <s_a_0> and <a_0>; keep those of one kind"),
     ],
 )
 def test_bad_tokens_are_named(names: tuple[str, ...], prompt: str, message: str) -> None:
@@ -197,7 +209,7 @@ def test_an_exported_folder_gives_the_same_probabilities(tmp_path: Path, precisi
     asked = histories(catalog, 4)
     save_pretrained(model, tmp_path / "out")
     again = text_model(tmp_path / "out", catalog, seed=9, precision=precision)
-    assert again.vocabulary.offset == model.vocabulary.offset
+    assert (again.vocabulary.sid_tokens_IL == model.vocabulary.sid_tokens_IL).all()
     leaves = torch.tensor([0, 5, 9, 14])
     with torch.no_grad():
         pair = [packed_logprobs(m, m.vocabulary.encode(asked), torch.arange(4), leaves) for m in (model, again)]

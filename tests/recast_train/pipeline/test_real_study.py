@@ -282,7 +282,7 @@ def test_another_config_is_refused_by_name(
         ("learning_rates = [0.03, 0.003]", "learning_rates = [0.03, 0.03]", "must not repeat a rate"),
         ("'grpo'", "'recast w_minus=0.3'", "must not repeat a name"),
         ("'grpo'", "'grpo learning_rate=1'", "must set no learning_rate"),
-        ('format = "atomic"', 'format = "table"', "tiny.inter"),
+        ('format = "atomic"', 'format = "minionerec"', "tiny.inter"),
         ('path = "INTER"', 'path = "/nowhere/x.inter"', "/nowhere/x.inter"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from recast_train.semantic_id import SemanticIdError, SidTable, load_sids, read_embeddings, save_sids, tokenize_items
+from recast_train.semantic_id.embedding_files import order_of_rows
 from recast_train.semantic_id.sid_table import CODES_FILE, HEADER_FILE, VERSION
 
 ITEMS = ["10", "2", "7"]
@@ -45,9 +46,21 @@ def test_rows_are_matched_by_item_id(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32])
-def test_rows_without_ids_are_in_the_order_of_the_data(tmp_path: Path, suffix: str, dtype: type) -> None:
-    path = write(tmp_path / f"e{suffix}", None, ROWS.astype(dtype))
+def test_rows_without_ids_are_in_the_numeric_order_of_the_ids(tmp_path: Path, suffix: str, dtype: type) -> None:
+    by_number = np.ascontiguousarray(ROWS[[1, 2, 0]]).astype(dtype)  # 2, 7, 10
+    path = write(tmp_path / f"e{suffix}", None, by_number)
     assert np.array_equal(read_embeddings(path, ITEMS), ROWS.astype(dtype).astype(np.float64))
+    assert "in numeric order" in (order_of_rows(path) or "")
+    assert order_of_rows(write(tmp_path / "e.safetensors", ITEMS, ROWS)) is None
+    assert order_of_rows(write(tmp_path / "e.parquet", ITEMS, ROWS)) is None
+
+
+@pytest.mark.parametrize("item", ["B00X", "", "01", "-3", "1.5", "i7", "\u0663"])
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+def test_rows_without_ids_need_ids_that_are_numbers(tmp_path: Path, suffix: str, item: str) -> None:
+    path = write(tmp_path / f"e{suffix}", None, ROWS)
+    with pytest.raises(SemanticIdError, match=f"ids like '{item}', which have no numeric order; add the ids: .parquet with"):
+        read_embeddings(path, ["10", item, "7"])
 
 
 def test_parquet_takes_whole_number_ids_and_fixed_width_arrays(tmp_path: Path) -> None:
@@ -82,7 +95,7 @@ def test_another_version_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "ids", "rows", "said"),
     [
-        ("e.npy", None, ROWS[:2], r"e.npy: 2 rows, the data has 3 items; give a row per item, or item ids"),
+        ("e.npy", None, ROWS[:2], r"e.npy: 2 rows without item ids, the data has 3 items; add the ids"),
         ("e.npy", None, np.array([[1.0, 2.0], [np.nan, 0.0], [0.0, 0.0]]), "e.npy: row 1, dimension 0: nan; make it finite"),
         ("e.npy", None, np.array([["a"], ["b"], ["c"]]), "e.npy: <U1 of shape"),
         ("e.npy", None, ROWS.ravel(), r"float64 of shape \(6,\)"),
@@ -183,6 +196,10 @@ HEADERS = {
     "sizes true": lambda header: header | {"sizes": [True, True, True]},
     "report a list": lambda header: header | {"report": [1]},
     "report NaN": lambda header: header | {"report": {"prefixes": float("nan")}},
+    "no items": lambda header: {key: value for key, value in header.items() if key != "items"},
+    "items of numbers": lambda header: header | {"items": list(range(20))},
+    "too few items": lambda header: header | {"items": ["a"]},
+    "an item twice": lambda header: header | {"items": ["a"] * 20},
     "hash a list": lambda header: header | {"sha256": []},
 }
 
@@ -202,7 +219,6 @@ CODES = {
     "32 bits": {"codes_IL": np.zeros((2, 3), dtype=np.int32)},
     "one axis": {"codes_IL": np.arange(3)},
     "no items": {"codes_IL": np.zeros((0, 3), dtype=np.int64)},
-    "twice": {"codes_IL": np.zeros((2, 3), dtype=np.int64)},
     "negative": {"codes_IL": np.full((1, 3), -1)},
     "wrong hash": {"codes_IL": np.zeros((1, 3), dtype=np.int64)},
 }

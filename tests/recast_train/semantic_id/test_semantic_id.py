@@ -241,7 +241,6 @@ def test_what_cannot_be_tokenized_is_refused(points: np.ndarray, sizes: tuple[in
 @pytest.mark.parametrize(
     ("codes", "said"),
     [
-        (np.array([[0, 0], [0, 0]]), "share one semantic ID"),
         (np.array([[0, 0], [2, 0]]), "not within sizes"),
         (np.array([[0, 0], [-1, 0]]), "not within sizes"),
         (np.array([[0], [1]]), r"int64 \(2, 1\) for 2 levels"),

@@ -34,7 +34,7 @@ def test_loss_is_the_mean_nll_of_a_plain_forward() -> None:
             of_levels = dense_logprobs(model, torch.tensor(tokens))
             nll.append(-of_levels[leaf].sum())
             spread.append(-sum(_siblings(catalog, of_levels, leaf, level) for level in range(3)))
-            tokens += (catalog.codes_IL[item] + np.array(model.offset)).tolist()
+            tokens += model.vocabulary.sid_tokens_IL[item].tolist()
     with torch.no_grad():
         assert float(window_loss(model, catalog, windows)) == pytest.approx(np.mean(nll), rel=1e-4)
         expected = 0.9 * np.mean(nll) + 0.1 * np.mean(spread)
