@@ -160,8 +160,8 @@ class Audit(Common):
     Attributes:
         dumps: files, or folders that hold nothing else; told apart by content.
         hit_above: a reward above it is a hit.
-        columns: what a dump's own names do not say, as ROLE=COLUMN: step, group, prompt, completion, reward (a+b adds two),
-            target, prompt_tokens, response_tokens.
+        columns: what a dump's own names do not say, as ROLE=COLUMN: step, group, prompt, completion, reward (a+b adds two,
+            unless one is called so), target, prompt_tokens, response_tokens.
         items: file of the SIDs that exist: a JSON object of item to SID, or an SID a line.
     """
 

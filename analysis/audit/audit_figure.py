@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.audit.figures_of_audit import REGIMES
+from analysis.audit.figures_of_audit import REGIMES, groups_in_words
 from analysis.drawing.style import REGIME_COLOURS, Drawn, apply_style
 
 _POINTS = 200  # along the axis of steps at most; more are pooled
@@ -34,7 +34,7 @@ def audit_figure(summary: Mapping[str, Any], steps: pl.DataFrame) -> Drawn:
         _draw_corners(axes[1, 1], summary)
     dump = summary["dump"]
     caption = (
-        f"{dump['form']}: {dump['rows']:,} rollouts, {dump['groups']:,} groups of {dump['group_size']}, "
+        f"{dump['form']}: {dump['rows']:,} rollouts, {groups_in_words(dump)}, "
         f"{dump['steps']:,} steps; a hit is {dump['reward']} > {dump['hit_above']:g}"
     )
     return Drawn("figure", "Audit of dumped rollouts", figure, caption)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from analysis.audit.audit_figure import audit_figure
-from analysis.audit.figures_of_audit import REGIMES, audit_summary, steps_table
+from analysis.audit.figures_of_audit import REGIMES, audit_summary, groups_in_words, steps_table
 from analysis.audit.reading.dump_groups import DumpGroups
 from analysis.reports.report import Report, Table
 from recast_sim.runs import atomic_file, write_json
@@ -53,10 +53,11 @@ def write_audit(folder: Path, summary: Mapping[str, Any], groups: pl.DataFrame) 
 
 def _heading(dump: Mapping[str, Any]) -> str:
     unit = f"lengths in {dump['length_unit']}" if dump["length_unit"] else "no lengths"
+    folders = f" in {dump['folders']} folders" if dump["folders"] > 1 else ""
     return (
-        f"{dump['form']}: {dump['rows']:,} rollouts in {dump['groups']:,} groups of {dump['group_size']} (by step and "
-        f"{dump['grouped_by']!r}), {dump['steps']:,} steps ({dump['first_step']} to {dump['last_step']}), "
-        f"{dump['files']} file(s); a hit is {dump['reward']} > {dump['hit_above']:g}, hit rate {dump['hit_rate']:.4g}; {unit}"
+        f"{dump['form']}: {dump['rows']:,} rollouts in {groups_in_words(dump)} (by step and {dump['grouped_by']}), "
+        f"{dump['steps']:,} steps ({dump['first_step']} to {dump['last_step']}), {dump['files']} file(s){folders}; "
+        f"a hit is {dump['reward']} > {dump['hit_above']:g}, hit rate {dump['hit_rate']:.4g}; {unit}"
     )
 
 

@@ -1,5 +1,6 @@
 """Every figure of an audit, from its groups."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -12,6 +13,7 @@ from analysis.audit.reading.dump_groups import DumpGroups
 from analysis.drawing.style import REGIME_COLOURS
 
 REGIMES = tuple(REGIME_COLOURS)
+_SIZES = 3  # sizes of groups that are named
 
 
 def audit_summary(groups: DumpGroups) -> dict[str, Any]:
@@ -21,12 +23,12 @@ def audit_summary(groups: DumpGroups) -> dict[str, Any]:
         AuditError: no group has two rows.
     """
     table = groups.table
-    size = _common_size(groups)
+    dump = _dump(groups)
     shares = table.select(regime_expressions()).row(0, named=True)
     corners = actor_corners(table)
     cost = corners["mean_prompt"] / corners["mean_response"] if corners and corners["mean_response"] else None
     summary: dict[str, Any] = {
-        "dump": _dump(groups, size),
+        "dump": dump,
         "regimes": {name: shares[name] for name in REGIMES},
         "learnable": {
             "before": shares["single_hit"] + shares["multi_hit"],
@@ -36,7 +38,7 @@ def audit_summary(groups: DumpGroups) -> dict[str, Any]:
         "waste": _waste(table),
         "duplicates": _duplicates(table),
         "sids": _sids(groups),
-        "fits": fit_windows(table, size, cost),
+        "fits": fit_windows(table, dump["group_size"], cost),
         "actor": corners,
     }
     return summary | {"warnings": cautions(summary)}
@@ -71,34 +73,55 @@ def flat() -> pl.Expr:
     return pl.col("reward_low") == pl.col("reward_high")
 
 
-def _common_size(groups: DumpGroups) -> int:
-    sizes = groups.table["rows"].value_counts().sort("count", "rows", descending=True)
-    if sizes["rows"].max() == 1:
+def groups_in_words(dump: Mapping[str, Any]) -> str:
+    """ "36 groups of 8", or "78 groups, 18 of 4, 60 of 1"."""
+    if len(dump["group_sizes"]) == 1:
+        return f"{dump['groups']:,} groups of {dump['group_size']}"
+    shown = (f"{groups:,} of {rows}" for rows, groups in dump["group_sizes"][:_SIZES])
+    return f"{dump['groups']:,} groups, {', '.join(shown)}{', ...' if len(dump['group_sizes']) > _SIZES else ''}"
+
+
+def _sizes(groups: DumpGroups) -> list[tuple[int, int]]:
+    """Rows a group and how many groups have them, the most common size of 2 and more first, of several the smallest."""
+    sizes = groups.table["rows"].value_counts().sort("count", "rows", descending=[True, False]).rows()
+    if max(rows for rows, _ in sizes) == 1:
         layout = groups.rules.layout
+        prompt = layout.column("prompt")
+        name = "NAME" if prompt is None or layout.grouped_by == (prompt,) else prompt
         raise AuditError(
-            f"column {layout.grouped_by!r}: every group of a step has one row only; name the column that the rollouts of a "
-            "prompt share, for example --columns group=NAME"
+            f"column {groups.rules.grouping}: every group of a step has one row only; name the column that the rollouts of a "
+            f"prompt share, for example --columns group={name}"
         )
-    return sizes["rows"][0]
+    return sorted(sizes, key=lambda size: size[0] == 1)  # where most stand alone, those that do not are the groups
 
 
-def _dump(groups: DumpGroups, size: int) -> dict[str, Any]:
-    table, layout = groups.table, groups.rules.layout
-    whole, merged = table["rows"] == size, (table["rows"] > size) & (table["rows"] % size == 0)
+def _dump(groups: DumpGroups) -> dict[str, Any]:
+    table = groups.table
+    sizes = _sizes(groups)
+    size = sizes[0][0]
+    merged = sum(count for rows, count in sizes if rows > size and rows % size == 0)
+    parts = sum(count for rows, count in sizes if 1 < rows < size and size % rows == 0)
     return {
         "form": groups.form,
         "files": groups.files,
+        "folders": groups.folders,
         "rows": _total(table, "rows"),
         "groups": table.height,
         "steps": table["step"].n_unique(),
         "first_step": table["step"].min(),
         "last_step": table["step"].max(),
         "repeated_steps": groups.repeated_steps,
-        "grouped_by": layout.grouped_by,
+        "alike_steps": groups.alike_steps,
+        "pooled_steps": groups.pooled_steps,
+        "doubled_steps": _doubled_steps(table),
+        "grouped_by": groups.rules.grouping,
         "group_size": size,
-        "merged_groups": int(merged.sum()),
-        "ragged_groups": int((~whole & ~merged).sum()),
-        "reward": " + ".join(layout.columns["reward"]),
+        "group_sizes": [list(pair) for pair in sizes],
+        "merged_groups": merged,
+        "part_groups": parts,
+        "ragged_groups": table.height - sizes[0][1] - merged - parts,
+        "signs": groups.signs,
+        "reward": " + ".join(groups.rules.layout.columns["reward"]),
         "reward_low": table["reward_low"].min(),
         "reward_high": table["reward_high"].max(),
         "non_binary_rows": _total(table, "non_binary"),
@@ -106,6 +129,15 @@ def _dump(groups: DumpGroups, size: int) -> dict[str, Any]:
         "hit_rate": _total(table, "hits") / _total(table, "rows"),
         "length_unit": groups.rules.unit,
     }
+
+
+def _doubled_steps(table: pl.DataFrame) -> list[int]:
+    """Steps with twice the rows, or three times, ... where at least half of all steps have the same number."""
+    steps = table.group_by("step", maintain_order=True).agg(pl.col("rows").sum())
+    common, count = steps["rows"].value_counts().sort(pl.col("count"), -pl.col("rows").cast(pl.Int64), descending=True).row(0)
+    if 2 * count < steps.height or count < 2:
+        return []
+    return steps.filter((pl.col("rows") > common) & (pl.col("rows") % common == 0))["step"].to_list()
 
 
 def _waste(table: pl.DataFrame) -> dict[str, Any]:

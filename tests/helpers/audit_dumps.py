@@ -1,10 +1,16 @@
 """Dumps for the audit's tests: a table of rollouts made on the spot, and the formats that it can be written in."""
 
+import json
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+
+from analysis.audit.figures_of_audit import audit_summary
+from analysis.audit.reading.dump_groups import DumpGroups, read_groups
 
 FIXTURES = Path(__file__).parents[1] / "analysis" / "audit" / "fixtures"
 
@@ -47,6 +53,52 @@ def write(table: pl.DataFrame, path: Path) -> Path:
     else:
         table.write_ndjson(path)
     return path
+
+
+def verl_step(step: int, prompts: int = 6, group_size: int = 4, **columns: Callable[[int, int], Any]) -> list[dict[str, Any]]:
+    """Rows of a step in verl's columns: prompt p has p % 3 hits, so a third of the groups is all-zero; completions all differ.
+
+    Further columns, or others in place of these, are functions of prompt and rollout.
+    """
+    return [
+        {
+            "input": f"user {step}-{prompt} liked <a_1><b_2><c_3>",
+            "output": f"<a_{step}><b_{prompt}><c_{rollout}>",
+            "gts": f"<a_{prompt}><b_1><c_1>",
+            "score": float(rollout < prompt % 3),
+            "step": step,
+            **{name: value(prompt, rollout) for name, value in columns.items()},
+        }
+        for prompt in range(prompts)
+        for rollout in range(group_size)
+    ]
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_steps(folder: Path, steps: Iterable[int], **shape: Any) -> Path:
+    """A folder as verl leaves it, a file a step; `shape` as in `verl_step`."""
+    for step in steps:
+        write_lines(folder / f"{step}.jsonl", verl_step(step, **shape))
+    return folder
+
+
+def audited(*paths: Path, **options: Any) -> dict[str, Any]:
+    """The summary; `grouped`, which fits nothing, takes a tenth of the time."""
+    return audit_summary(read_groups(paths, 0.5, **options))
+
+
+def grouped(*paths: Path, **options: Any) -> DumpGroups:
+    return read_groups(paths, 0.5, **options)
+
+
+def sizes(groups: DumpGroups) -> list[tuple[int, int]]:
+    """Rows a group and how many groups have them."""
+    return groups.table["rows"].value_counts().sort("rows").rows()
 
 
 def write_big(path: Path, rows: int, words: int = 0) -> Path:

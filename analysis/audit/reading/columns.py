@@ -1,21 +1,23 @@
 """What the columns of a dump are: who wrote it, and which column plays which role.
 
-| kind  | told by the columns                   | group (within a step)       | reward              | completion |
-|-------|---------------------------------------|-----------------------------|---------------------|------------|
-| verl  | input, output, score, step            | uid of the prompt, or input | score               | output     |
-| trl   | step, prompt, completion, advantage   | prompt                      | the float column    | completion |
-| table | step, reward, and prompt_id or prompt | prompt_id, or prompt        | reward              | completion |
+| kind  | told by the columns                   | group (within a step)           | reward           | completion |
+|-------|---------------------------------------|---------------------------------|------------------|------------|
+| verl  | input, output, score, step            | uid, or input and gts           | score            | output     |
+| trl   | step, prompt, completion, advantage   | prompt                          | the float column | completion |
+| table | step, reward, and prompt_id or prompt | prompt_id, or prompt and target | reward           | completion |
 
 verl 0.5 (and OpenOneRec's fork of it) writes the columns of 0.9 but gts and uid. TRL names rewards after their function.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
 
 from analysis.audit.audit_error import AuditError
+from analysis.audit.reading.column_values import is_messages, is_text, is_token_ids
 
 Schema = Mapping[str, pl.DataType]
 ROLES = ("step", "group", "prompt", "completion", "reward", "target", "prompt_tokens", "response_tokens")
@@ -40,12 +42,14 @@ class Columns:
     Attributes:
         kind: "verl", "trl" or "table".
         columns: column names by role; a reward may have several, which are added up.
-        types: polars types of these columns.
+        types: polars types of these columns, and of TRL's advantages.
+        chosen: roles whose columns `--columns` names.
     """
 
     kind: str
     columns: dict[str, tuple[str, ...]]
     types: dict[str, pl.DataType]
+    chosen: frozenset[str] = frozenset()
 
     def column(self, role: str) -> str | None:
         """The column of a role, or None."""
@@ -53,29 +57,37 @@ class Columns:
         return names[0] if names else None
 
     @property
-    def grouped_by(self) -> str:
-        """The column that tells the groups of one step apart."""
-        return self.columns.get("group", self.columns.get("prompt", ("",)))[0]
+    def grouped_by(self) -> tuple[str, ...]:
+        """The columns that tell the groups of one step apart: an id, or the prompt and its target.
+
+        One prompt may have several targets, each a row of the training data with a group of its own.
+        """
+        return self.columns.get("group") or self.columns.get("prompt", ()) + self.columns.get("target", ())
+
+    @property
+    def one_file_a_step(self) -> bool:
+        """verl and TRL write all rows of a step into one file, and a dump into one folder."""
+        return self.kind in _SIGNS and "step" not in self.chosen
 
 
-def parse_columns(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """`--columns group=query reward=hit+format` as column names by role.
+def parse_columns(words: Sequence[str]) -> dict[str, str]:
+    """`--columns group=query reward=hit+format` as what is given for each role.
 
     Raises:
         AuditError: a word that is no role=column, or a role given twice.
     """
-    given: dict[str, tuple[str, ...]] = {}
+    given: dict[str, str] = {}
     for word in words:
         role, equals, names = word.partition("=")
         if not equals or not names or role not in ROLES:
             raise AuditError(f"columns: {word!r} must be {_ALLOWED} and a column's name")
         if role in given:
             raise AuditError(f"columns: {role!r} is given twice; remove one")
-        given[role] = tuple(names.split("+")) if role == "reward" else (names,)
+        given[role] = names
     return given
 
 
-def recognise(path: Path, schema: Schema, given: Mapping[str, tuple[str, ...]], untyped: bool = False) -> Columns:
+def recognise(path: Path, schema: Schema, given: Mapping[str, str], untyped: bool = False) -> Columns:
     """The layout of one file from its columns and what `--columns` says of them; an untyped file has text of any role.
 
     Raises:
@@ -83,7 +95,10 @@ def recognise(path: Path, schema: Schema, given: Mapping[str, tuple[str, ...]], 
     """
     kind = next((kind for kind, signs in _SIGNS.items() if set(signs) <= set(schema)), "table")
     columns = {role: (name,) for role, name in _KINDS[kind].items() if name in schema}
-    columns |= {role: (role,) for role in _LENGTHS if role in schema} | dict(given)
+    if "group" in columns and schema[columns["group"][0]] == pl.Null():  # a uid that is there and never filled
+        del columns["group"]
+    columns |= {role: (role,) for role in _LENGTHS if role in schema}
+    columns |= {role: _summands(path, schema, name) if role == "reward" else (name,) for role, name in given.items()}
     if "reward" not in columns and kind == "trl":
         columns["reward"] = (_trl_reward(path, schema),)
     for role, names in columns.items():
@@ -100,25 +115,26 @@ def recognise(path: Path, schema: Schema, given: Mapping[str, tuple[str, ...]], 
             f"{sorted(schema)}; name them, for example --columns {' '.join(f'{role}=NAME' for role in missing)}"
         )
     numbers = {"reward": pl.Float64(), **dict.fromkeys(("step", *_LENGTHS), pl.Int64())} if untyped else {}
-    return Columns(kind, columns, {name: numbers.get(role, schema[name]) for role, names in columns.items() for name in names})
+    types = {name: numbers.get(role, schema[name]) for role, names in columns.items() for name in names}
+    if kind == "trl" and schema["advantage"].is_numeric():
+        types["advantage"] = pl.Float64()
+    return Columns(kind, columns, types, frozenset(given))
 
 
-def is_text(kind: pl.DataType) -> bool:
-    return kind.base_type() in (pl.String, pl.Categorical, pl.Enum)
+def _summands(path: Path, schema: Schema, given: str) -> tuple[str, ...]:
+    """The columns of `reward=`: the one of that name, else those whose names joined by "+" it is."""
+    found = [(given,)] if given in schema else list(islice(_splits(given.split("+"), schema), 2))
+    if len(found) > 1:
+        raise AuditError(
+            f"columns: reward={given!r} can be read as {' or as '.join(map(str, found))}; rename a column of {path}"
+        )
+    return found[0] if found else tuple(given.split("+"))
 
 
-def is_token_ids(kind: pl.DataType) -> bool:
-    return isinstance(kind, pl.List) and _inner(kind).is_integer()
-
-
-def is_messages(kind: pl.DataType) -> bool:
-    """A list of {role, content} with text as content, as TRL writes conversations."""
-    inner = _inner(kind) if isinstance(kind, pl.List) else None
-    return isinstance(inner, pl.Struct) and any(f.name == "content" and f.dtype == pl.String for f in inner.fields)
-
-
-def _inner(kind: pl.List) -> pl.DataType:
-    return kind.inner if isinstance(kind.inner, pl.DataType) else kind.inner()
+def _splits(words: list[str], schema: Schema) -> Iterator[tuple[str, ...]]:
+    for end in range(1, len(words) + 1):
+        if (name := "+".join(words[:end])) in schema:
+            yield from ((name, *rest) for rest in (_splits(words[end:], schema) if words[end:] else [()]))
 
 
 def _trl_reward(path: Path, schema: Schema) -> str:

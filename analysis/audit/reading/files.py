@@ -12,11 +12,17 @@ _MAGIC = {
     b"\xfd7zXZ": "compressed by xz; unpack it",
     b"PK\x03\x04": "a zip archive; unpack it",
 }
+_WIDE = {  # the longer marks first: UTF-32's begins as UTF-16's does
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 _TABLES = ("╭", "┏", "┌", "─", "+-")
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
-    """The named files, and the files of the named folders and their subfolders but for hidden ones; each once.
+    """The named files, and the files of the named folders and their subfolders but for hidden ones; each once, however named.
 
     Raises:
         AuditError: no path, a path that does not exist, or a folder without files.
@@ -34,7 +40,10 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
         else:
             raise AuditError(f"{path}: no such file or folder; fix the path")
-    return list(dict.fromkeys(found))
+    once: dict[Path, Path] = {}
+    for file in found:
+        once.setdefault(file.resolve(), file)
+    return list(once.values())
 
 
 def file_format(path: Path) -> str:
@@ -55,6 +64,8 @@ def file_format(path: Path) -> str:
     for magic, words in _MAGIC.items():
         if start.startswith(magic):
             raise AuditError(f"{path}: {words}")
+    if wide := wide_text(start):
+        raise AuditError(f"{path}: text in {wide}; save it as UTF-8")
     if b"\0" in start:
         raise AuditError(
             f"{path}: line {start[: start.index(0)].count(10) + 1}: holds a NUL; no text, no parquet, fetch it again"
@@ -68,6 +79,17 @@ def file_format(path: Path) -> str:
         words = "a printed table, which rounds rewards and shows a sample"
         raise AuditError(f"{path}: line 1: {words}; audit the completions_*.parquet that TRL writes to output_dir/completions")
     return "jsonl" if text.startswith("{") else "csv"
+
+
+def wide_text(start: bytes) -> str | None:
+    """The encoding of two or four bytes a character, by its mark or by the zeros of plain letters; None for any other."""
+    if marked := next((name for mark, name in _WIDE.items() if start.startswith(mark)), None):
+        return marked
+    sample = start[:64]
+    zeros = [set(sample[place::4]) == {0} for place in range(4)]
+    if len(sample) < 8 or sum(zeros) == 4:
+        return None
+    return {3: "UTF-32", 2: "UTF-16"}.get(sum(zeros)) if zeros[0] == zeros[2] or sum(zeros) == 3 else None
 
 
 def _hidden(inside: Path) -> bool:

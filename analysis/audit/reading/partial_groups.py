@@ -5,25 +5,33 @@ from dataclasses import dataclass
 import polars as pl
 
 from analysis.audit.audit_error import AuditError
-from analysis.audit.reading.columns import Columns, is_messages, is_text, is_token_ids
+from analysis.audit.reading.column_values import identity_of, is_messages, is_text, is_token_ids, joint, text_of
+from analysis.audit.reading.columns import Columns
+from analysis.audit.reading.grouping import SOURCE, evidence, group_of, words_of
 from analysis.audit.reading.piece import Piece
 from analysis.audit.reading.sid_text import SidRules
 
 _WORD = r"<[^<>\s]+>|[^<>\s]+"  # a word, a <marker>
-_UID_END = r"_[0-9]+_[0-9]+$"  # verl's uid of a row is {uid of the prompt}_{rollout}_{output}
 _LOW = 2**32
 _BINARY = (0.0, 1.0)
 KEY = ("step", "prompt")
-SUMS = ("rows", "hits", "non_binary", "prompt_length", "response_length", "fingerprint")
+SUMS = ("hits", "non_binary", "prompt_length", "response_length", "fingerprint", "no_key", "no_uuid")
+EXTREMES = {"reward_low": pl.Expr.min, "reward_high": pl.Expr.max, SOURCE[0]: pl.Expr.min, SOURCE[1]: pl.Expr.max}
 
 
 @dataclass(frozen=True)
 class RowRules:
-    """How rows are read: the layout, what counts as a hit, and the SIDs' rules where there are SIDs."""
+    """How rows are read: the layout, what counts as a hit, the SIDs' rules where there are SIDs, and whether uids are cut."""
 
     layout: Columns
     hit_above: float
     sids: SidRules | None
+    cut_uids: bool = False
+
+    @property
+    def grouping(self) -> str:
+        """The rule that finds the groups of a step, in words."""
+        return words_of(self.layout, self.cut_uids)
 
     @property
     def unit(self) -> str | None:
@@ -58,7 +66,7 @@ class RowRules:
         completion = self.layout.column("completion")
         values = {
             "step": pl.col(self.layout.columns["step"][0]).cast(pl.Int64),
-            "prompt": self._group().hash(),
+            "prompt": group_of(self.layout, self.cut_uids),
             "reward": reward,
             "hits": reward > self.hit_above,
             "non_binary": ~reward.is_in(_BINARY),
@@ -67,17 +75,17 @@ class RowRules:
         values |= {} if prompt is None else {"prompt_length": prompt}
         values |= {} if response is None else {"response_length": response}
         if completion is not None:
-            values["completion"] = text_of(self.layout, completion).hash()
-            if self.layout.kind == "trl":
-                values["fingerprint"] = values["completion"] % _LOW
-            values |= self.sids.faults(text_of(self.layout, completion)) if self.sids else {}
-        return values
+            kind = self.layout.types[completion]
+            values["completion"] = identity_of(completion, kind)
+            values["row_hash"] = joint((values["completion"], reward))
+            values |= {"fingerprint": self._fingerprint()} if self.layout.kind == "trl" else {}
+            values |= self.sids.faults(text_of(completion, kind)) if self.sids else {}
+        return values | evidence(self.layout, self.cut_uids)
 
-    def _group(self) -> pl.Expr:
-        """Text or number that tells the groups of one step apart."""
-        name = self.layout.grouped_by
-        group = text_of(self.layout, name)
-        return group.str.replace(_UID_END, "") if self.layout.kind == "verl" and name == "uid" else group
+    def _fingerprint(self) -> pl.Expr:
+        """Of all that TRL writes of a row but its step, in 32 bits, so that the sum of a step's rows does not overflow."""
+        types = {name: kind for name, kind in self.layout.types.items() if name not in self.layout.columns["step"]}
+        return joint(identity_of(name, kind) for name, kind in types.items()) % _LOW
 
 
 def partial_groups(piece: Piece, rules: RowRules, where: str) -> pl.DataFrame:
@@ -88,18 +96,22 @@ def partial_groups(piece: Piece, rules: RowRules, where: str) -> pl.DataFrame:
     """
     values = rules.of_a_row()
     sums = [name for name in values if name in SUMS or name.startswith("sid_")]
-    aggregates = [
-        pl.len().cast(pl.Int64).alias("rows"),
-        *(pl.col(name).cast(pl.Int64).sum() for name in sums),
-        pl.col("reward").min().alias("reward_low"),
-        pl.col("reward").max().alias("reward_high"),
-        pl.col("row").filter(pl.col("fault")).min().alias("fault"),
-        *([pl.col("completion").unique().alias("completions")] if "completion" in values else []),
-    ]
+    row = pl.col("row").cast(pl.Int64)
+    aggregates = {
+        "rows": pl.len().cast(pl.Int64),
+        **{name: pl.col(name).cast(pl.Int64).sum() for name in sums},
+        **{name: take(pl.col(name.partition("_")[0])) for name, take in EXTREMES.items() if name.partition("_")[0] in values},
+        "apart": (row.max() - row.min() + 1 > pl.len()).cast(pl.Int64),
+        "fault": pl.col("row").filter(pl.col("fault")).min(),
+    }
+    if "key" in values:
+        aggregates["repeated_keys"] = pl.len().cast(pl.Int64) - pl.col("key").n_unique().cast(pl.Int64)
+    if "completion" in values:
+        aggregates |= {"parity": pl.col("row_hash").bitwise_xor(), "completions": pl.col("completion").unique()}
     rows = piece.frame.with_row_index("row").select("row", *(value.alias(name) for name, value in values.items()))
-    groups = rows.group_by(*KEY).agg(aggregates).collect(engine="streaming")
-    if (row := groups["fault"].min()) is not None:
-        raise AuditError(_explain(piece, int(str(row)), rules, where))
+    groups = rows.group_by(*KEY).agg(value.alias(name) for name, value in aggregates.items()).collect(engine="streaming")
+    if (first := groups["fault"].min()) is not None:
+        raise AuditError(_explain(piece, int(str(first)), rules, where))
     return groups.drop("fault")
 
 
@@ -119,14 +131,6 @@ def _explain(piece: Piece, row: int, rules: RowRules, where: str) -> str:
     return f"{where}: {place}, column {column}: {found}; {mend}"
 
 
-def text_of(layout: Columns, name: str) -> pl.Expr:
-    """A column as it is told apart: text, number, token ids, or the text of a conversation's messages."""
-    kind = layout.types[name]
-    if is_messages(kind):
-        return pl.col(name).list.eval(pl.element().struct.field("content")).list.join("\n")
-    return pl.col(name).cast(pl.String) if is_text(kind) else pl.col(name)
-
-
 def _tokens(layout: Columns, role: str) -> pl.Expr | None:
     counted, name = layout.column("prompt_tokens" if role == "prompt" else "response_tokens"), layout.column(role)
     if counted is not None:
@@ -138,4 +142,4 @@ def _words(layout: Columns, role: str) -> pl.Expr | None:
     name = layout.column(role)
     if name is None or not (is_text(layout.types[name]) or is_messages(layout.types[name])):
         return None
-    return text_of(layout, name).str.count_matches(_WORD)
+    return text_of(name, layout.types[name]).str.count_matches(_WORD)

@@ -1,7 +1,8 @@
 """Semantic IDs in text: `<a_12><b_3><c_4>`, or `<s_a_12><s_b_3><s_c_4>` as OpenOneRec writes them; and which of them exist.
 
-A response's SID is the first run of such tokens in it, after the thought where there is one. It is malformed where it has
-another number of levels than the others, or levels out of order.
+Levels are told by their letters, whatever stands between the tokens: nothing, blanks, line ends or commas, as the tokenizer had
+it. A response's SID are its first tokens, after the thought where there is one, up to one that is no deeper than the one
+before. It is malformed where it has another number of levels than the others, or levels out of order.
 """
 
 import json
@@ -15,8 +16,9 @@ from typing import Any
 import polars as pl
 
 from analysis.audit.audit_error import AuditError
+from analysis.audit.reading.files import wide_text
 
-_RUN = r"((?:<(?:s_)?[a-z]_[0-9]+>)+)"
+_TOKEN = r"<(?:s_)?[a-z]_[0-9]+>"
 _THOUGHT = r"(?s)^.*</think>"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -40,11 +42,11 @@ class SidRules:
     def faults(self, text: pl.Expr) -> dict[str, pl.Expr]:
         """Boolean expressions by name: `sid_missing`, `sid_malformed`, and `sid_unknown` where the items are known."""
         text = text.str.replace(_THOUGHT, "") if self.thought else text
-        run = text.str.extract(_RUN)
-        formed = run.str.contains(_formed(self.levels))
-        found = {"sid_missing": run.is_null(), "sid_malformed": run.is_not_null() & ~formed}
+        tokens = text.str.extract_all(_TOKEN).list.join("")
+        formed = tokens.str.contains(_formed(self.levels))
+        found = {"sid_missing": tokens == "", "sid_malformed": (tokens != "") & ~formed}
         if self.items is not None:
-            found["sid_unknown"] = run.is_not_null() & formed & ~run.is_in(self.items.implode())
+            found["sid_unknown"] = formed & ~tokens.str.extract(_formed(self.levels)).is_in(self.items.implode())
         return {name: fault.fill_null(False) for name, fault in found.items()}
 
 
@@ -55,34 +57,51 @@ def find_rules(texts: Iterable[str], items: Path | None) -> SidRules | None:
         AuditError: an items file that cannot be used, or one for responses without SIDs.
     """
     texts = list(texts)
-    runs = [match[1] for text in texts if (match := re.search(_RUN, re.sub(_THOUGHT, "", text)))]
-    if not runs:
+    sids = [sid for text in texts if (sid := _first_sid(re.sub(_THOUGHT, "", text)))]
+    if not sids:
         if items is not None:
             raise AuditError(f"items: {items} given, but none of the first {len(texts)} responses holds an SID; leave it out")
         return None
     thought = any("</think>" in text for text in texts)
     if items is None:
-        (levels, _), *_ = Counter(run.count("<") for run in runs).most_common(1)
+        (levels, _), *_ = Counter(map(len, sids)).most_common(1)
         return SidRules(levels, f"the most common number among the first {len(texts):,} responses", thought)
     known = _read_items(items)
-    if runs[0].startswith("<s_") != known[0].startswith("<s_"):
-        raise AuditError(f"{items}: SIDs such as {known[0]}, but the responses hold such as {runs[0]}; write both alike")
+    if sids[0][0].startswith("<s_") != known[0].startswith("<s_"):
+        raise AuditError(
+            f"{items}: SIDs such as {known[0]}, but the responses hold such as {''.join(sids[0])}; write both alike"
+        )
     return SidRules(known[0].count("<"), f"the items in {items.name}", thought, pl.Series(known))
 
 
+def _first_sid(text: str) -> list[str]:
+    """Tokens of ever deeper levels, from the first one on."""
+    tokens = re.findall(_TOKEN, text)
+    letters = [token.removeprefix("<s_").removeprefix("<")[0] for token in tokens]
+    ends = (place for place in range(1, len(tokens)) if letters[place] <= letters[place - 1])
+    return tokens[: next(ends, len(tokens))]
+
+
 def _formed(levels: int) -> str:
-    return "^" + "".join(f"<(?:s_)?{letter}_[0-9]+>" for letter in _LETTERS[:levels]) + "$"
+    """Tokens joined: one of each level in order, and none that is deeper behind them."""
+    deepest = _LETTERS[levels - 1]
+    return "^(" + "".join(f"<(?:s_)?{letter}_[0-9]+>" for letter in _LETTERS[:levels]) + f")(?:$|<(?:s_)?[a-{deepest}]_)"
 
 
 def _read_items(path: Path) -> list[str]:
     """SIDs from a JSON object of item to SID (a string, or a list of its tokens: MiniOneRec's index.json), or one a line."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        if wide := wide_text(content):
+            raise AuditError(f"{path}: text in {wide}; save it as UTF-8")
+        text = content.decode("utf-8-sig")
         rows: list[tuple[str, Any]]
         if text.lstrip().startswith("{"):
             rows = [(f"item {item!r}", sid) for item, sid in json.loads(text).items()]
         else:
             rows = [(f"line {n}", line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    except AuditError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise AuditError(
             f"{path}: not readable as items: {error}; give a JSON object of item to SID, or an SID a line"
@@ -91,9 +110,15 @@ def _read_items(path: Path) -> list[str]:
         raise AuditError(f"{path}: holds no items; give a JSON object of item to SID, or an SID a line")
     sids: list[str] = []
     for where, value in rows:
-        sid = "".join(map(str, value)) if isinstance(value, list) else str(value)
-        levels = sids[0].count("<") if sids else min(sid.count("<"), len(_LETTERS))
-        if not levels or not re.match(_formed(levels), sid):
+        text = "".join(map(str, value)) if isinstance(value, list) else str(value)
+        sid = "".join(re.findall(_TOKEN, text))
+        levels = sids[0].count("<") if sids else len(_first_sid(text))
+        if (
+            not levels
+            or sid.count("<") != levels
+            or not re.match(_formed(levels), sid)
+            or re.search(r"\w", re.sub(_TOKEN, "", text))
+        ):
             wanted = f"an SID of {levels} levels" if sids else "an SID"
             raise AuditError(f"{path}: {where}: found {value!r}; write {wanted}, such as <a_12><b_3><c_4>")
         sids.append(sid)

@@ -146,7 +146,8 @@ def test_the_command_prints_and_writes(
 ) -> None:
     assert run(monkeypatch, FIXTURES / "verl-0.9.1", "--out", tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "verl, JSON lines: 288 rollouts in 36 groups of 8 (by step and 'uid'), 3 steps (1 to 3)" in printed
+    rule = "(by step and 'uid' without the two numbers that verl appends), 3 steps (1 to 3)"
+    assert f"verl, JSON lines: 288 rollouts in 36 groups of 8 {rule}" in printed
     assert "all rows, prompt repeated" in printed
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"audit.json", "steps.parquet", "groups.parquet", "figure.png", "figure.pdf"}

@@ -81,7 +81,10 @@ TEXT_FILES = {
     "step is null": (changed(LINES, 48, field(step=None)), "line 48, column step: found None"),
     "input is null": (changed(LINES, 2, field(input=None)), "line 2, column input: found None"),
     "output is missing": (changed(LINES, 2, field(output=...)), "line 2, column output: it is missing"),
-    "one row a group": (b"".join(field(input=str(n))(line) for n, line in enumerate(LINES)), "'input': every group"),
+    "one row a group": (
+        b"".join(field(input=str(n))(line) for n, line in enumerate(LINES)),
+        "'input' with 'gts': every group .*group=input",
+    ),
     "csv without rows": (CSV[0], "line 2: missing"),
     "csv without a column": (b"".join(line.split(b",", 1)[1] for line in CSV), "lacks step among its columns"),
     "csv column twice": (changed(CSV, 1, cell(1, b"step")), "line 1: column 'step' is there twice"),
