@@ -20,7 +20,7 @@ from recast_sim.runs.reader import read_manifest
 _RANKING = ("hr@1", "hr@10", "ndcg@10")
 _COMPARED = ("hr@10", "ndcg@10", "pass_at_1_sampled", "pass_at_1_greedy")
 _BUDGET = ("rollouts", "actor_rows", "actor_tokens", "optimiser_steps")
-_STARTS = {"supervised": "start (supervised)", "checkpoint": "start (the checkpoint)", "untrained": "start (not trained)"}
+_STARTS = {"supervised": "start (supervised)", "checkpoint": "start (the checkpoint)", "untrained": "start (not trained)", "given": "start (given)"}
 _SMOOTH = 10  # steps at most in a running mean of the all-zero share
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from recast_sim.comparing import Method, parse_method
@@ -24,12 +25,15 @@ class Recipe(Checked, error=TrainError):
     """What a method is trained on and from: data, semantic IDs, model, supervised start, loop, evaluation.
 
     Attributes:
+        start: folder of another run, of one of its stages (RUN/sft, RUN/rl/METHOD) or of a checkpoint: its semantic IDs and
+            weights are where supervised training begins; with `sft.steps` 0 they are the start as they are.
         sasrec: a reference beside popularity, item-kNN and co-occurrence; minutes, so by default it is left out.
         device: "cuda" fails where there is none.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     sids: SidConfig = field(default_factory=SidConfig)
+    start: Path | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     rl: RlConfig = field(default_factory=RlConfig)

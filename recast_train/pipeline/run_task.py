@@ -16,9 +16,10 @@ from recast_train.data import Dataset, Prompts, Source, sample_prompts
 from recast_train.engine import Engine
 from recast_train.engine.sinks import SinkName
 from recast_train.pipeline import made_from
+from recast_train.pipeline.given_start import sids_of
 from recast_train.pipeline.made_from import MADE_FROM, Hashes
 from recast_train.pipeline.recipe import Recipe
-from recast_train.semantic_id import SidTable, given_table, load_sids, make_sids, save_sids
+from recast_train.semantic_id import SidConfig, SidTable, given_table, load_sids, make_sids, save_sids
 
 Report = Callable[[str, int, int], None]
 
@@ -51,13 +52,13 @@ def prepare(config: Recipe, source: Source, seed: int, root: Path, report: Repor
     Raises:
         RunError: semantic IDs that were made from other data, settings or another seed.
     """
-    of_source = made_from.of_data(source)
+    of_source, sids = made_from.of_data(source), sids_of(config.start, config.sids, source)
 
     def codes() -> dict[str, Any]:
         folder, note = root / "sids", f"{MADE_FROM}.json"
-        now = {"data": of_source, "settings": made_from.of_sids(config.sids), "seed": str(seed)}
+        now = {"data": of_source, "settings": made_from.of_sids(sids), "seed": str(seed)}
         if not folder.exists():
-            table = _table(config, source, seed, report)
+            table = _table(sids, source, seed, report)
             with atomic_directory(folder) as temporary:
                 save_sids(table, temporary)
                 write_json(temporary / note, now)
@@ -74,12 +75,12 @@ def prepare(config: Recipe, source: Source, seed: int, root: Path, report: Repor
     return Task(root, config, seed, report, engine, *parts, hashes, source.notes)
 
 
-def _table(config: Recipe, source: Source, seed: int, report: Report) -> SidTable:
+def _table(config: SidConfig, source: Source, seed: int, report: Report) -> SidTable:
     if source.sids is not None:
-        if config.sids.path is not None:
-            raise RunError(f"sids.path: {config.sids.path} stands beside the semantic IDs of the data; leave it out")
-        return given_table(source.sids, config.sids.collisions)
-    return make_sids(config.sids, source.dataset, seed, lambda done, total: report("semantic IDs", done, total))
+        if config.path is not None:
+            raise RunError(f"sids.path: {config.path} stands beside the semantic IDs of the data; leave it out")
+        return given_table(source.sids, config.collisions)
+    return make_sids(config, source.dataset, seed, lambda done, total: report("semantic IDs", done, total))
 
 
 def read_json(file: Path, delete: Path | None = None) -> dict[str, Any]:

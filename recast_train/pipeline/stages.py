@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from recast_sim.comparing import Method
 from recast_sim.runs import RunError, RunWriter, atomic_directory, derive_seed, write_json
-from recast_sim.runs.model_state import read_tensors, save_tensors
+from recast_sim.runs.model_state import load_state, read_tensors, save_tensors
 from recast_sim.runs.reader import read_manifest
 from recast_sim.runs.writer import latest_step, same_config
 from recast_train.data import sample_prompts
@@ -29,6 +29,7 @@ from recast_train.evaluate import (
     target_logprobs_over_ranks,
 )
 from recast_train.model import SidModel, build_model
+from recast_train.pipeline.given_start import start_hash, start_weights
 from recast_train.pipeline.made_from import MADE_FROM, Hashes, digest, of_prompts, of_run, refuse_stale
 from recast_train.pipeline.run_task import Task, read_json
 from recast_train.rl.rl_config import RlConfig
@@ -40,11 +41,14 @@ from recast_train.supervised.train import train_sft
 def supervised(task: Task) -> SidModel:
     """The supervised start."""
     config, folder = task.config, task.root / "sft"
-    settings = {"training": asdict(config.sft), "model": asdict(config.model), MADE_FROM: task.made_from}
+    given = {} if config.start is None else {"weights": start_hash(config.start)}
+    settings = {"training": asdict(config.sft), "model": asdict(config.model), MADE_FROM: task.made_from | given}
     recorder = _recorder(task, folder, "real-sft", settings)
     if recorder is not None:
         model = build_model(task.catalog, config.model, task.seed)
-        tell = _teller(task, "supervised training", config.sft.steps)
+        if config.start is not None:
+            load_state(start_weights(config.start), model)
+        tell = _teller(task, "supervised training", config.sft.last)
         data = (task.catalog, task.dataset, task.validation, config.sft, derive_seed(task.seed, "sft"))
         start = _start(task, model)
         state, summary = train_sft(task.engine, model, *data, recorder, tell)
@@ -56,6 +60,8 @@ def _start(task: Task, model: SidModel) -> str:
     """What the model that the methods start from is: only one that was trained here is called supervised."""
     if task.config.sft.steps:
         return "supervised"
+    if task.config.start is not None:
+        return "given"
     whole = task.config.model.checkpoint is not None and not model.vocabulary.added
     return "checkpoint" if whole else "untrained"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recast_sim.configio import Checked, Share
-from recast_train.model import TrainError
+from recast_train.model import TrainError, require
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class SftConfig(Checked, error=TrainError):
     Attributes:
         steps: at most, 0 keeps the model as it is; the learning rate rises over `warm_up` steps and falls to a twentieth along
             a cosine.
+        stop: the step at which training ends on that schedule, for a start that is not fully trained; 0 is `steps`.
         batch: windows of a step; `window`: items of a window, all of them targets.
         crop: share of the windows that lose a random number of their first items.
         evaluate_every: steps between validation passes (each is a checkpoint as well) over `validation_prompts` of them.
@@ -27,6 +28,7 @@ class SftConfig(Checked, error=TrainError):
     """
 
     steps: NonNegativeInt = 1200
+    stop: NonNegativeInt = 0
     batch: PositiveInt = 64
     window: Annotated[int, Field(ge=2)] = 21
     crop: Share = 0.0
@@ -39,3 +41,12 @@ class SftConfig(Checked, error=TrainError):
     validation_prompts: PositiveInt = 2000
     choose_by: Literal["nll", "ndcg@10"] = "nll"
     patience: PositiveInt = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.stop <= self.steps, "SftConfig.stop", self.stop, f"must be at most steps ({self.steps})")
+
+    @property
+    def last(self) -> int:
+        """The last step, at most."""
+        return self.stop or self.steps

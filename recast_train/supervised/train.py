@@ -72,12 +72,12 @@ def train_sft(
     train_step = _TrainStep(engine, prepared, catalog, windows, optimiser, config, seed)
     if config.steps == 0:
         _validate(engine, prepared, catalog, part, progress, recorder, config)
-    while progress.step < config.steps and not _finished(progress, config):
+    while progress.step < config.last and not _finished(progress, config):
         progress.step += 1
         with recorder.guard(progress.step):
             row = train_step(progress.step)
         recorder.step({"step": progress.step, **row})
-        if progress.step % config.evaluate_every == 0 or progress.step == config.steps:
+        if progress.step % config.evaluate_every == 0 or progress.step == config.last:
             _validate(engine, prepared, catalog, part, progress, recorder, config)
             _checkpoint(recorder, prepared, optimiser, progress)
         on_step(progress.step)
