@@ -30,9 +30,11 @@ from rich.progress import (
 from rich.text import Text
 
 from recast_sim.configio import Checked, ConfigError, first_fault, load_config, replaced, words
+from recast_sim.printable import printable
 
 T = TypeVar("T")
 WORKERS = min(2, os.cpu_count() or 1)
+_LETTERS = 2000  # of an error
 
 
 class _Mark(Enum):
@@ -109,7 +111,7 @@ def run_command(
         sys.stderr.close()
         return 1
     except (ConfigError, *errors) as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: error: {printable(' '.join(str(error).split()), _LETTERS)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted; what was written is kept", file=sys.stderr)

@@ -4,7 +4,6 @@ Each job is seeded by its own arguments: neither the engine nor the number of wo
 """
 
 import importlib.util
-import json
 import multiprocessing
 import os
 import re
@@ -19,7 +18,8 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Literal
 
-from recast_sim.runs import write_json
+from recast_sim.runs import RunError, write_json
+from recast_sim.runs.bounded import read_json_file
 
 Engine = Literal["local", "ray"]
 Report = Callable[[str, int, int], None]
@@ -68,9 +68,19 @@ def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lamb
             report(label, done := total - len(missing), total)
             for _ in run_all([partial(_run_job, job, file) for file, job in missing.items()]):
                 report(label, done := done + 1, total)
-            return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+            return [_result(file) for file in files]
 
         yield submit
+
+
+def _result(file: Path) -> dict[str, Any]:
+    try:
+        found = read_json_file(file, RunError)
+    except (OSError, RunError) as error:
+        raise RunError(f"{error}; delete {file}, then --resume makes it anew") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{file}: holds no JSON object; delete it, then --resume makes it anew")
+    return found
 
 
 RunAll = Callable[[Sequence[Callable[[], None]]], Iterator[None]]
