@@ -107,16 +107,37 @@ def run_command(
             raise ConfigError(f"command: {arguments[0]!r} is unknown; choose from {', '.join(commands)}")
         cls, handler = commands[arguments[0]]
         handler(_parse(f"{prog} {arguments[0]}", cls, arguments[1:]))
+        sys.stdout.flush()  # here, where a full disk is an error of ours, not at the interpreter's end
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
         sys.stderr.close()
         return 1
     except (ConfigError, *errors) as error:
-        print(f"{prog}: error: {printable(' '.join(str(error).split()), _LETTERS)}", file=sys.stderr)
+        said = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.filename is None and error.strerror:  # files are named by who writes them
+            said = f"output: cannot be written: {error.strerror}; send it elsewhere"
+            _drop_output()
+        print(f"{prog}: error: {printable(said, _LETTERS)}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        said = printable(" ".join(str(error).split()))
+        print(f"{prog}: error: out of memory ({said}); make the run smaller", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted; what was written is kept", file=sys.stderr)
         return 130
     return 0
+
+
+def _drop_output() -> None:
+    """What stdout still holds cannot be written: without this the interpreter would try again, and fail, when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +26,14 @@ Engine = Literal["local", "ray"]
 Report = Callable[[str, int, int], None]
 
 
+_KILLED = (
+    "workers: one was killed, most likely for want of memory; the results so far are kept: "
+    "go on with --resume, and with fewer --workers"
+)
+
+
 class SweepError(RuntimeError):
-    """An engine that is not there, or no workers."""
+    """An engine that is not there, no workers, or one that was killed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lamb
 
     Raises:
         SweepError: no workers, or Ray is asked for and not installed. A job's own error comes through, with a note that names
-            the job; the results so far are kept.
+            the job; the results so far are kept. So they are where a worker was killed, which is a SweepError too.
     """
     if workers < 1:
         raise SweepError(f"workers: {workers} must be at least 1")
@@ -95,6 +102,8 @@ def _local_pool(workers: int) -> Iterator[RunAll]:
             try:
                 for future in as_completed(futures):
                     yield future.result()
+            except BrokenProcessPool as error:
+                raise SweepError(_KILLED) from error
             finally:
                 for future in futures:
                     future.cancel()
@@ -130,7 +139,10 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
         waiting = [remote.remote(call) for call in calls]
         while waiting:
             ready, waiting = ray.wait(waiting)
-            yield ray.get(ready[0])
+            try:
+                yield ray.get(ready[0])
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
+                raise SweepError(_KILLED) from error
 
     try:
         yield run_all
