@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import PositiveInt, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -30,6 +30,7 @@ from rich.progress import (
 from rich.text import Text
 
 from recast_sim.configio import Checked, ConfigError, first_fault, load_config, replaced, words
+from recast_sim.field_types import Seed, Workers, number_of
 from recast_sim.printable import printable
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Common(Checked):
         json: print the final figures as one JSON object on stdout.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     out: Path | None = None
     json: Flag = False
 
@@ -80,7 +81,7 @@ class Sweeping(Common):
         resume: go on with the sweep in --out.
     """
 
-    workers: PositiveInt = WORKERS
+    workers: Workers = WORKERS
     engine: Literal["local", "ray"] = "local"
     resume: Flag = False
 
@@ -196,7 +197,7 @@ def _default(cls: type[T], given: Mapping[str, Any]) -> T:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Options named by the dotted keys of a command's fields, those of `config` without its name; values stay text."""
+    """Options named by the dotted keys of a command's fields, those of `config` without its name."""
 
     def __init__(self, prog: str, cls: type[Any], default: Any = None) -> None:
         about = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[0]
@@ -240,8 +241,7 @@ class _Parser(argparse.ArgumentParser):
             group.add_argument(name, dest=key, action=action, help=text)
             return
         settings: dict[str, Any] = {"metavar": _metavar(kind), "help": text}
-        if _is_optional(hint):
-            settings["type"] = lambda word: None if word == "None" else word
+        settings["type"] = _reader(kind, _is_optional(hint))
         if get_origin(kind) is tuple:
             settings["nargs"] = "*"
         elif _Mark.POSITIONAL in marks:
@@ -250,6 +250,14 @@ class _Parser(argparse.ArgumentParser):
             self.add_argument(key, **settings)
         else:
             group.add_argument(name, dest=key, **settings)
+
+
+def _reader(kind: Any, optional: bool) -> Callable[[str], Any]:
+    """How a word becomes a value: numbers are read here, since a config takes no text for one."""
+    parts = {_unmarked(part)[0] for part in get_args(kind) if part is not ...} if get_origin(kind) is tuple else {kind}
+    (number,) = parts if parts in ({int}, {float}) else (str,)
+    read = number_of(number)
+    return lambda word: None if optional and word == "None" else read(word)
 
 
 def _unmarked(hint: Any) -> tuple[Any, tuple[Any, ...]]:

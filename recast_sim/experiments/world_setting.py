@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, PositiveInt
 
 from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
 from recast_sim.configio import Checked
+from recast_sim.field_types import Convergence, GroupSize, OptionalRegime, Share
 from recast_sim.runs import RunError, atomic_directory, write_json
 from recast_sim.runs.bounded import read_json_file
 from recast_sim.runs.model_state import load_tensors, save_tensors
@@ -40,10 +40,10 @@ class Setting(Checked, error=TrainingError):
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    convergence: float = 1.0
-    regime: tuple[float, ...] = (0.85, 0.13, 0.02)
-    regime_group_size: PositiveInt = 32
-    hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    convergence: Convergence = 1.0
+    regime: OptionalRegime = (0.85, 0.13, 0.02)
+    regime_group_size: GroupSize = 32
+    hit_rate: Share = 0.0
     calibrate_each: bool = False
     training: TrainingConfig = field(default_factory=TrainingConfig)
 

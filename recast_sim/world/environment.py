@@ -9,12 +9,13 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn.functional import pad
 
 from recast_sim.catalog import Catalog, synthetic_codes, zipf_popularity
 from recast_sim.configio import Checked
+from recast_sim.field_types import Exponent, Part, Width
 from recast_sim.runs import derive_seed
 
 
@@ -46,20 +47,20 @@ class EnvironmentConfig(Checked, error=WorldError):
         fresh_prompts: train prompts that the base policy is not trained on.
     """
 
-    items: PositiveInt = 450
-    sizes: tuple[int, ...] = (16, 16, 16)
-    dim: PositiveInt = 16
-    alpha: float = 0.0
-    beta: NonNegativeFloat = 1.0
-    rho: Annotated[float, Field(ge=0, le=1)] = 0.7
+    items: Annotated[int, Field(ge=2, le=200_000)] = 450
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=32)] = (16, 16, 16)
+    dim: Width = 16
+    alpha: Exponent = 0.0
+    beta: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    rho: Part = 0.7
     targets: PositiveInt = 1
     train_prompts: PositiveInt = 8192
     heldout_prompts: PositiveInt = 2048
     validation_prompts: PositiveInt = 1024
-    blur: NonNegativeFloat = 0.0
-    exposure: NonNegativeFloat = 0.0
-    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    reward_knows: Annotated[float, Field(ge=0, le=1)] = 0.0
+    blur: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    exposure: Annotated[float, Field(ge=0, le=10)] = 0.0
+    label_noise: Part = 0.0
+    reward_knows: Part = 0.0
     reward_items: PositiveInt = 4
     fresh_prompts: NonNegativeInt = 0
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from pydantic import PositiveInt
 
 from recast_sim.configio import Checked
+from recast_sim.field_types import Seed
 from recast_train.data.data_error import DataError
 from recast_train.data.readers.plain_table import TableColumns
 
@@ -36,7 +37,7 @@ class DataConfig(Checked, error=DataError):
     columns: TableColumns = field(default_factory=TableColumns)
     core: PositiveInt = 5
     max_history: PositiveInt = 20
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
