@@ -1,6 +1,7 @@
 """Reading run folders, whole or killed. A folder may come from anywhere: whatever it holds, the fault is a RunError."""
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from recast_sim.runs.table_files import read_table
 SCHEMA_VERSION = 1
 TABLES = ("steps", "evals")
 ROWS_BYTES = 2048 * MEGABYTE  # of steps.jsonl or evals.jsonl
-_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError, PolarsError, PanicException)
+_FAULTS = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeWarning, TypeError, ValueError),
+    *(PolarsError, PanicException, RecursionError),
+)
 
 
 class _Git(BaseModel):
@@ -64,9 +68,14 @@ class Run:
 
 @contextmanager
 def fits_its_kind(path: Path) -> Iterator[None]:
-    """Around code that takes a run folder's content for what its kind holds: where it holds something else, RunError."""
+    """Around code that takes a run folder's content for what its kind holds: where it holds something else, RunError.
+
+    So it is where numpy would warn and go on: a mean of nothing is no figure.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            yield
     except RunError:
         raise
     except _FAULTS as fault:

@@ -13,7 +13,7 @@ _SHOWN = 80  # letters of a value
 
 def bad_row(column: str, row: int, prompt: Any, value: object, mend: str) -> TrainError:
     """The error about a prompt of the batch."""
-    return TrainError(f"{column}: row {row} of the batch (prompt {_cut(prompt)}): {_cut(value)} {mend}")
+    return TrainError(f"{column}: {_cut(value)} {mend} (row {row} of the batch, prompt {_cut(prompt)})")
 
 
 def whole_numbers(value: Any) -> list[int] | None:
