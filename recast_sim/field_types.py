@@ -36,7 +36,7 @@ def _distinct(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def _regime(shares: Sequence[float]) -> Sequence[float]:
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) != 3 or min(shares) < 0 or sum(shares) > 1 + 1e-6:  # below 1 is for the calibration to refuse
         raise PydanticCustomError("regime", "must be three shares (all_zero, single_hit, multi_hit) that add up to 1")
     return shares
 
@@ -60,15 +60,17 @@ def _not_tiny(value: float) -> float:
 _BOUNDS: dict[Any, tuple[Any, ...]] = {
     bool: (Strict(),),
     int: (Strict(), Field(ge=-WHOLE, le=WHOLE)),
-    float: (Strict(), Field(ge=-LARGE, le=LARGE, allow_inf_nan=False), AfterValidator(_not_tiny)),
+    float: (Strict(), Field(ge=-LARGE, le=LARGE, allow_inf_nan=False)),
 }
+_LAST: dict[Any, tuple[Any, ...]] = {float: (AfterValidator(_not_tiny),)}
 
 
 def with_bounds(hint: Any) -> Any:
     """A field's type, every number in it bounded; bounds that the field states itself come after, and replace these."""
-    if hint in _BOUNDS:
-        return Annotated[hint, *_BOUNDS[hint]]
     origin, parts = get_origin(hint), get_args(hint)
+    base, marks = (parts[0], parts[1:]) if origin is Annotated else (hint, ())
+    if base in (bool, int, float):
+        return Annotated[base, *_BOUNDS[base], *marks, *_LAST.get(base, ())]
     if origin is Annotated:
         return Annotated[with_bounds(parts[0]), *parts[1:]]
     if origin in (Union, UnionType):

@@ -126,7 +126,12 @@ class RunWriter:
                 with atomic_file(self.path / f"{table}.parquet") as temporary:
                     read_jsonl(lines).write_parquet(temporary)
         finished = datetime.now(UTC).isoformat(timespec="seconds")
-        self.manifest |= {"status": status, "finished": finished, "summary": dict(summary or {}), "tables": own_tables(self.path)}
+        self.manifest |= {
+            "status": status,
+            "finished": finished,
+            "summary": dict(summary or {}),
+            "tables": own_tables(self.path),
+        }
         write_json(self.path / "manifest.json", self.manifest)
         for table in TABLES:  # last, so that a kill in between leaves a run that resumes or reads whole
             (self.path / f"{table}.jsonl").unlink(missing_ok=True)

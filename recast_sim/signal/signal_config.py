@@ -176,7 +176,9 @@ def check_numbers(config: Any) -> None:
         value, wanted = getattr(config, field.name), _NUMBERS.get(field.type)
         if wanted is not None:
             plain = isinstance(value, wanted) and not isinstance(value, bool)
-            _require(plain, field.name, repr(value), "must be a number" if float in wanted else "must be a whole number", config)
+            _require(
+                plain, field.name, repr(value), "must be a number" if float in wanted else "must be a whole number", config
+            )
             _require(math.isfinite(value), field.name, value, "must be finite", config)
             sane = value == 0 or _SMALLEST <= abs(value) <= _LARGEST
             _require(sane, field.name, value, f"must be 0 or of a size from {_SMALLEST:g} to {_LARGEST:g}", config)

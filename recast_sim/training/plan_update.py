@@ -56,9 +56,8 @@ def update(
         result.loss.backward()
         loss, norm = float(result.loss.detach()), _gradient_norm(policy)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise UpdateError(
-                f"loss: {loss} with gradient norm {norm} and constructor {signal.constructor}; lower learning_rate"
-            )
+            what = f"gradient norm: {norm}" if math.isfinite(loss) else f"loss: {loss}"
+            raise UpdateError(f"{what} with constructor {signal.constructor}; lower learning_rate")
         if gradient_norm is not None:
             _scale_gradient(policy, gradient_norm / norm if norm else 0.0)
         optimiser.step()

