@@ -1,5 +1,6 @@
 """Configs: frozen dataclasses that check themselves, read from TOML files, changed at dotted keys."""
 
+import inspect
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -60,8 +61,8 @@ class Checked:
 
     def __init_subclass__(cls, error: type[ValueError] | None = None) -> None:
         cls._error = error or cls._error
-        own = cls.__dict__.get("__annotations__", {})
-        own |= {name: with_bounds(hint) for name, hint in own.items() if get_origin(hint) is not ClassVar}
+        own = inspect.get_annotations(cls)
+        cls.__annotations__ = {n: hint if get_origin(hint) is ClassVar else with_bounds(hint) for n, hint in own.items()}
 
     def __post_init__(self) -> None:
         for name, adapter in _field_checks(type(self)).items():

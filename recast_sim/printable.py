@@ -6,7 +6,7 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, what turns the
 
 
 def printable(text: str, most: int = 400, lines: bool = False) -> str:
-    """Text whose control characters (terminal escapes among them) are spelled out and whose middle is left out where it is long.
+    """Text whose control characters (terminal escapes among them) are spelled out, and whose middle is left out if it is long.
 
     Args:
         most: letters that are kept.

@@ -7,7 +7,6 @@ met in some rows, those say "holds where" and their setting says where.
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from analysis.claims.curves import budget_row, dynamics, gain_row, repair_row, scale_row, stability, variance_row
 from analysis.claims.measurement import Row, interval_words, judged, over_seeds, with_where

@@ -31,7 +31,7 @@ _MORE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7
 _INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no metadata, so that the same run gives the same bytes
 _LETTERS, _CAPTION = 300, 4000  # of a text in a figure, and of its caption
-_RAISED = str.maketrans("0123456789-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
+_RAISED = str.maketrans("0123456789-\u2212", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class PlainPowers(LogFormatterSciNotation):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         words = super().__call__(x, pos).strip("$").removeprefix(r"\mathdefault{").removesuffix("}")
-        return re.sub(r"\^\{([^}]*)\}", lambda power: power[1].translate(_RAISED), words).replace(r"\times", "×")
+        return re.sub(r"\^\{([^}]*)\}", lambda power: power[1].translate(_RAISED), words).replace(r"\times", "\u00d7")
 
 
 def plain_powers(axis: Axis) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from analysis.drawing.words import gain_text
 from analysis.measures.budget_curves import Curves, gain

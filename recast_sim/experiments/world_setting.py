@@ -7,7 +7,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-
 from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
 from recast_sim.configio import Checked
 from recast_sim.field_types import Convergence, GroupSize, OptionalRegime, Share

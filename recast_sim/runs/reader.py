@@ -154,10 +154,8 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 def _table(path: Path, name: str) -> pl.DataFrame:
     lines, closed = path / f"{name}.jsonl", path / f"{name}.parquet"
-    if lines.exists():
-        found = read_jsonl(lines)
-    else:
-        found = read_table(closed, RunError) if closed.exists() else pl.DataFrame()
+    there = read_table(closed, RunError) if closed.exists() and not lines.exists() else pl.DataFrame()
+    found = read_jsonl(lines) if lines.exists() else there
     if found.width and not found.schema.get("step", pl.String()).is_integer():
         raise RunError(f"{path}: the {name} have no column 'step' of whole numbers; start a new run")
     return found

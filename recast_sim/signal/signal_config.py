@@ -168,7 +168,7 @@ class SignalConfig:
 
 
 def check_numbers(config: Any) -> None:
-    """Raise SignalError unless every number of a config is a plain one of its field's type, and one that float32 can reckon with.
+    """Raise SignalError unless every number of a config is a plain one of its field's type, which float32 can reckon with.
 
     Sums over a batch of products of a few of them must not overflow.
     """

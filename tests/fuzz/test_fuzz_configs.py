@@ -159,8 +159,7 @@ def runs(command: Train, work: Path) -> None:
     try:
         with fuzzing.time_limit(), fuzzing.silence():
             train_one(replace(command, out=out, json=True))
-    except ERRORS as error:
-        assert len(str(error).splitlines()) == 1
+    except ERRORS:
         fuzzing.TRIED["config, train: run, refused late"] += 1
     else:
         fuzzing.TRIED["config, train: run, a figure"] += 1
