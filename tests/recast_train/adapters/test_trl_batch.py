@@ -54,7 +54,8 @@ def test_the_signal_of_what_is_left() -> None:
     valid_PG = ~rewards.isnan()
     alone = construct("grpo", rewards[scored_P].nan_to_num(), valid_PG=valid_PG[scored_P])
     found = signal_of_scored(scored_P, lambda at: construct("grpo", rewards[at].nan_to_num(), valid_PG=valid_PG[at]))
-    assert found.plan.rows_N.tolist() == [2, 3]
+    assert alone.plan.rows_N.tolist() == [0, 1, 2, 3, 5]
+    assert found.plan.rows_N.tolist() == [2, 3, 6, 7, 9]
     assert found.plan.advantages_NL.equal(alone.plan.advantages_NL)
     assert found.advantages_PG[scored_P].equal(alone.advantages_PG)
     assert found.anchor_slot_P.tolist() == [-1] * 5
