@@ -92,7 +92,7 @@ def load_config(cls: type[T], path: Path) -> T:
     except (ValueError, RecursionError) as error:  # tomllib's own, numbers of thousands of digits, tables in tables
         raise ConfigError(f"{path}: not TOML: {error}") from error
     try:
-        return TypeAdapter(cls).validate_python(table)
+        return _adapter(cls).validate_python(table)
     except ValidationError as error:
         fault = first_fault(error)
         where = ".".join(map(str, fault["loc"]))
@@ -128,7 +128,7 @@ def replaced(config: T, changes: Mapping[str, Any]) -> T:
         if isinstance(inner[last], dict):  # `sft.steps = 3` without quotes: a table would reset what it does not name
             raise ConfigError(f'key {key!r}: is a table; set its keys one by one, each in quotes, as in "{key}.NAME" = VALUE')
         inner[last] = value
-    return TypeAdapter(type(config)).validate_python(table)
+    return _adapter(type(config)).validate_python(table)
 
 
 def first_fault(error: ValidationError) -> ErrorDetails:
@@ -146,6 +146,11 @@ def words(fault: ErrorDetails) -> str:
     if isinstance(bounds.get("gt"), int):
         fix = f"must be at least {bounds['gt'] + 1}"
     return f"{value if bounds.keys() & _BOUNDS else repr(value)} {fix}"
+
+
+@cache
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(cls)
 
 
 @cache

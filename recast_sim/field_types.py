@@ -53,7 +53,7 @@ OptionalRegime = Annotated[tuple[float, ...], AfterValidator(_regime_or_none)]
 
 def _not_tiny(value: float) -> float:
     if value and abs(value) < SMALL:
-        raise PydanticCustomError("tiny", f"must be 0 or at least {SMALL:g} in size")
+        raise PydanticCustomError("tiny", "must be 0 or at least {least} in size", {"least": f"{SMALL:g}"})
     return value
 
 

@@ -128,6 +128,7 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
     if importlib.util.find_spec("ray") is None:
         raise SweepError("engine: 'ray' is not installed; pip install 'recast-rl[sweep]', or take --engine local")
     import ray
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
     started = not ray.is_initialized()  # a cluster that the caller is connected to is used, and left running
     if started:
@@ -141,7 +142,7 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
             ready, waiting = ray.wait(waiting)
             try:
                 yield ray.get(ready[0])
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
+            except (NodeDiedError, OutOfMemoryError, WorkerCrashedError) as error:
                 raise SweepError(_KILLED) from error
 
     try:

@@ -35,7 +35,7 @@ class RunWriter:
     def __init__(self, path: Path, manifest: dict[str, Any], lock: FolderLock) -> None:
         self.path = path
         self._lock = lock
-        self._rows = dict.fromkeys(TABLES, 0)
+        self._rows: dict[str, int] = dict.fromkeys(TABLES, 0)
         self.manifest = manifest
         self._columns: dict[str, tuple[str, ...]] = {}
         self._files: dict[str, FileIO] = {}

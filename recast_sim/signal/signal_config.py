@@ -49,7 +49,8 @@ _NOT_NEGATIVE = (
     "listwise_weight",
     "mixture_gamma",
 )
-Real, Whole = Annotated[float, Strict()], Annotated[int, Strict()]  # from a file too: no text, no True
+Real = Annotated[float, Strict()]  # from a file too: no text, no True
+Whole = Annotated[int, Strict()]
 _NUMBERS: dict[Any, tuple[type, ...]] = {Real: (int, float), Whole: (int,)}
 _SMALLEST, _LARGEST = 1e-20, 1e7
 _WHOLE = {"pass_k": 1, "care_negatives": 1, "sdpo_negatives": 1, "pods_width": 2}

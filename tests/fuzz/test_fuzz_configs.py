@@ -120,7 +120,7 @@ OPTIONS = ((), ("--seed", "-1"), ("--seed", "nan"), ("--seed", "1" * 5000), ("--
 
 
 @settings(
-    max_examples=fuzzing.EXAMPLES or 150,
+    max_examples=fuzzing.EXAMPLES or 60,
     deadline=None,
     derandomize=not fuzzing.EXAMPLES,
     database=None,

@@ -95,7 +95,7 @@ class SidScores:
         score_R1 = structural_score(sids_RSL[:, None], targets_RTL, sid_mask_PGS=there_RS[:, None], target_mask_PT=real_RT)
         return score_R1[:, 0].tolist()
 
-    def _tables(self, completion_ids: list[list[int]], targets: list[Sequence[Sid]]) -> tuple[Tensor, ...]:
+    def _tables(self, completion_ids: list[list[int]], targets: Sequence[Sequence[Sid]]) -> tuple[Tensor, ...]:
         levels = max((len(sid) for sids in targets for sid in sids), default=1)
         return (*_table([self.parse(ids) for ids in completion_ids], levels), *_table(targets, levels))
 

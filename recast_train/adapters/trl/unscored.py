@@ -13,7 +13,7 @@ from torch import Tensor
 from recast_sim.signal import Signal
 from recast_sim.signal.group_state import GroupState
 
-_NONE_IS = dict.fromkeys(("anchor_slot_P", "positive_P", "negative_P"), -1)
+_NONE_IS: dict[str, int] = dict.fromkeys(("anchor_slot_P", "positive_P", "negative_P"), -1)
 
 
 def scored_groups(rewards_RF: Tensor, group_size: int) -> Tensor:
