@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 VERL_INSTALL := $(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt
 
-.PHONY: help setup quickstart test test-trl-oldest test-verl real lint bench bench-quick notebooks lab clean
+.PHONY: help setup quickstart test fuzz test-trl-oldest test-verl real lint bench bench-quick notebooks lab clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/'
@@ -27,6 +27,11 @@ quickstart: setup  ## the laboratory in about two minutes: tables and a four-pan
 
 test: setup  ## all tests
 	$(BIN)/python -m pytest -n 2
+
+SEED ?= $(shell date +%s)
+fuzz: setup  ## broken configs and run folders, a few minutes; FUZZ=5000 for more, SEED=... for the same again
+	@echo "make fuzz SEED=$(SEED)"
+	FUZZ=$(or $(FUZZ),1000) $(BIN)/python -m pytest -s -p no:warnings --hypothesis-seed=$(SEED) tests/fuzz
 
 test-trl-oldest:  ## the TRL adapter on the oldest TRL that it supports, in an environment of its own
 	$(PYTHON) -m venv .venv-trl-oldest

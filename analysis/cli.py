@@ -16,10 +16,12 @@ from analysis.page import make_page
 from analysis.reports.agreement import report as agreement_report
 from analysis.reports.report import Report
 from analysis.reports.run_kinds import find_report, run_report
-from analysis.show import run_summary, runs_table
+from analysis.show import readable_runs, runs_table
 from analysis.terminal import print_report
 from recast_sim.commandline import Common, Paths, Positional, progress, run_command
-from recast_sim.runs import RunError, find_runs, read_run, write_text
+from recast_sim.printable import printable
+from recast_sim.runs import RunError, find_runs, write_text
+from recast_sim.runs.reader import fits_its_kind
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class Show(Common):
 
 
 def show(command: Show) -> None:
-    summaries = [run_summary(read_run(path)) for path in find_runs(_named(command.runs))]
+    summaries, unread = readable_runs(find_runs(_named(command.runs)))
     if command.json:
         print(json.dumps(summaries))
+        for words in unread:
+            print(printable(words), file=sys.stderr)
     else:
-        print_report(Report({}, [runs_table(summaries)]))
+        print_report(Report({}, [runs_table(summaries), *unread]))
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def figures(command: Figures) -> None:
         print(json.dumps(list(written.values())))
         return
     for found in written.values():
-        print(*found["figures"], *(f"left out: {words}" for words in found["left_out"]), sep="\n")
+        print(*map(printable, [*found["figures"], *(f"left out: {words}" for words in found["left_out"])]), sep="\n")
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,9 @@ class Agree(Common):
 
 
 def agree(command: Agree) -> None:
-    _show(agreement_report(command.real, command.simulated), command.json)
+    with fits_its_kind(command.real):
+        found = agreement_report(command.real, command.simulated)
+    _show(found, command.json)
 
 
 def _show(report: Report, as_json: bool) -> None:

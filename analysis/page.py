@@ -16,9 +16,12 @@ from analysis.figures import run_figures
 from analysis.glossary import read_glossary
 from analysis.reports.report import Report, Table
 from analysis.reports.run_kinds import find_report
-from recast_sim.runs import Run, find_runs, read_run
+from recast_sim.printable import printable
+from recast_sim.runs import Run, RunError, find_runs, read_run
+from recast_sim.runs.reader import fits_its_kind, read_manifest
 
 _SCALES = (0.7, 1.4)  # of a figure on a screen: letters below are too small to read, so it scrolls; above they shout
+_VALUE = 10_000  # letters of a value or note; a command line may be long
 _DESKTOP = 1080  # pixels; the widest figure need not scroll there
 
 
@@ -49,15 +52,28 @@ class Section:
 
 
 def make_page(roots: Sequence[Path]) -> str:
-    """The page's HTML.
+    """The page's HTML. A run that was killed is shown as far as it got, one that cannot be read by the reason why.
 
     Raises:
-        RunError: a folder that is no run, or a damaged one. A run that was killed is shown as far as it got.
+        RunError: none of the folders is a run that can be read.
     """
-    sections = [_section(root, f"run-{place}") for place, root in enumerate(roots, start=1)]
+    sections, faults = [], []
+    for place, root in enumerate(roots, start=1):
+        try:
+            sections.append(_section(root, f"run-{place}"))
+        except RunError as error:
+            faults.append(error)
+            sections.append(_unreadable(root, f"run-{place}", str(error)))
+    if len(faults) == len(sections):
+        raise faults[0]
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html").render(sections=sections, glossary=read_glossary())
+
+
+def _unreadable(root: Path, anchor: str, why: str) -> Section:
+    provenance = {"folder": printable(str(root)), "completeness": f"not readable: {printable(why, _VALUE)}"}
+    return Section(anchor, printable(root.resolve().name), "not readable", False, provenance, (), [], [], {})
 
 
 def _section(root: Path, anchor: str) -> Section:
@@ -66,23 +82,25 @@ def _section(root: Path, anchor: str) -> Section:
     figures, left_out = run_figures(root, report)
     if isinstance(report, str):
         left_out.append(f"tables: {report}")
-    return Section(
-        anchor=anchor,
-        name=root.resolve().name,
-        kind=str(run.manifest["kind"]),
-        complete=run.status == "complete",
-        provenance=_provenance(run),
-        parts=report.parts if isinstance(report, Report) else (),
-        figures=[_page_figure(drawn, anchor) for drawn in figures],
-        left_out=left_out,
-        config=_flat(run.manifest["config"]),
-    )
+    parts = report.parts if isinstance(report, Report) else ()
+    with fits_its_kind(root):
+        return Section(
+            anchor=anchor,
+            name=printable(root.resolve().name),
+            kind=printable(run.manifest["kind"]),
+            complete=run.status == "complete",
+            provenance={name: printable(value, _VALUE) for name, value in _provenance(run).items()},
+            parts=[part if isinstance(part, Table) else printable(part, _VALUE, lines=True) for part in parts],
+            figures=[_page_figure(drawn, anchor) for drawn in figures],
+            left_out=[printable(words, _VALUE) for words in left_out],
+            config={printable(key): printable(value, _VALUE) for key, value in _flat(run.manifest["config"]).items()},
+        )
 
 
 def _page_figure(drawn: Drawn, anchor: str) -> PageFigure:
     least, most = (int(96 * scale * drawn.figure.get_figwidth()) for scale in _SCALES)
     svg = Markup(as_svg(drawn, f"{anchor}-{drawn.name}"))
-    return PageFigure(drawn.title, svg, min(least, _DESKTOP), most, drawn.caption)
+    return PageFigure(printable(drawn.title), svg, min(least, _DESKTOP), most, printable(drawn.caption, _VALUE))
 
 
 def _provenance(run: Run) -> dict[str, str]:
@@ -104,11 +122,18 @@ def _provenance(run: Run) -> dict[str, str]:
 
 
 def _completeness(run: Run) -> str:
-    below = [read_run(path).status for path in find_runs([run.path]) if path != run.path]
+    below = [_status(path) for path in find_runs([run.path]) if path != run.path]
     words = "complete" if run.status == "complete" else "not finished: killed, or still running"
     if len(run.steps):
         words += f"; {run.steps['step'][-1]} steps read"
     return words + (f"; {below.count('complete')} of {len(below)} runs below it are complete" if below else "")
+
+
+def _status(path: Path) -> str:
+    try:
+        return read_manifest(path)["status"]
+    except RunError:
+        return "not readable"
 
 
 def _flat(value: Any, at: str = "") -> dict[str, str]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from analysis.drawing.style import REGIME_COLOURS
 from analysis.reports.report import Report, Table
-from recast_sim.runs import Run, read_run
+from recast_sim.runs import Run, RunError, read_run
+from recast_sim.runs.reader import fits_its_kind
 
 _METRICS = (
     *("pass_at_1_greedy", "recall_at_k", "calibrated_log_likelihood", "pass_at_1_sampled", "sharpened", "learned"),
@@ -16,7 +17,16 @@ _LAST = 10
 
 
 def run_summary(run: Run) -> dict[str, Any]:
-    """What a run is and where it ended: identity, status, cost, last evaluation, mean regime of its last ten steps."""
+    """What a run is and where it ended: identity, status, cost, last evaluation, mean regime of its last ten steps.
+
+    Raises:
+        RunError: its config or its rows are not those of a run.
+    """
+    with fits_its_kind(run.path):
+        return _summary(run)
+
+
+def _summary(run: Run) -> dict[str, Any]:
     training = run.manifest["config"].get("training", {})
     last_step = run.steps.tail(1).to_dicts()[0] if len(run.steps) else {}
     last_eval = run.evals.tail(1).to_dicts()[0] if len(run.evals) else {}
@@ -32,6 +42,23 @@ def run_summary(run: Run) -> dict[str, Any]:
         **{name: last_eval[name] for name in _METRICS if name in last_eval},
         **{name.removeprefix("before_"): run.steps[name].tail(_LAST).mean() for name in sorted(regime)},
     }
+
+
+def readable_runs(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Summaries of the runs that can be read, and why the others cannot.
+
+    Raises:
+        RunError: none of them can.
+    """
+    found, faults = [], []
+    for path in paths:
+        try:
+            found.append(run_summary(read_run(path)))
+        except RunError as error:
+            faults.append(error)
+    if faults and not found:
+        raise faults[0]
+    return found, [f"not readable: {error}" for error in faults]
 
 
 def one_run(root: Path) -> Report:

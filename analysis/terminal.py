@@ -6,8 +6,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from analysis.reports.report import Report, Table
+from recast_sim.printable import printable
 
 _WIDTH = 360  # of the widest table; a narrower terminal wraps its lines, a file keeps them whole
+_NOTE = 20_000  # letters of a note
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -17,7 +19,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         if isinstance(part, Table):
             console.print(_rich_table(part))
         else:
-            console.print(Text(part), soft_wrap=True)
+            console.print(Text(printable(part, _NOTE, lines=True)), soft_wrap=True)
 
 
 def _rich_table(table: Table) -> RichTable:

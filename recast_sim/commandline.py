@@ -16,7 +16,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import PositiveInt, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,10 +32,13 @@ from rich.progress import (
 from rich.text import Text
 
 from recast_sim.configio import Checked, ConfigError, first_fault, load_config, replaced, words
+from recast_sim.field_types import Seed, Workers, number_of
+from recast_sim.printable import printable
 
 T = TypeVar("T")
 SECONDS = 30  # between two lines of progress without a terminal
 WORKERS = min(2, os.cpu_count() or 1)
+_LETTERS = 2000  # of an error
 
 
 class _Mark(Enum):
@@ -66,7 +69,7 @@ class Common(Checked):
         json: print the final figures as one JSON object on stdout.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     out: Path | None = None
     json: Flag = False
 
@@ -81,7 +84,7 @@ class Sweeping(Common):
         resume: go on with the sweep in --out.
     """
 
-    workers: PositiveInt = WORKERS
+    workers: Workers = WORKERS
     engine: Literal["local", "ray"] = "local"
     resume: Flag = False
 
@@ -108,16 +111,37 @@ def run_command(
             raise ConfigError(f"command: {arguments[0]!r} is unknown; choose from {', '.join(commands)}")
         cls, handler = commands[arguments[0]]
         handler(_parse(f"{prog} {arguments[0]}", cls, arguments[1:]))
+        sys.stdout.flush()  # here, where a full disk is an error of ours, not at the interpreter's end
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
         sys.stderr.close()
         return 1
     except (ConfigError, *errors) as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        said = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.filename is None and error.strerror:  # files are named by who writes them
+            said = f"output: cannot be written: {error.strerror}; send it elsewhere"
+            _drop_output()
+        print(f"{prog}: error: {printable(said, _LETTERS)}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        said = printable(" ".join(str(error).split()))
+        print(f"{prog}: error: out of memory ({said}); make the run smaller", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted; what was written is kept", file=sys.stderr)
         return 130
     return 0
+
+
+def _drop_output() -> None:
+    """What stdout still holds cannot be written: without this the interpreter would try again, and fail, when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
 
 
 @contextlib.contextmanager
@@ -202,7 +226,7 @@ def _default(cls: type[T], given: Mapping[str, Any]) -> T:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Options named by the dotted keys of a command's fields, those of `config` without its name; values stay text."""
+    """Options named by the dotted keys of a command's fields, those of `config` without its name."""
 
     def __init__(self, prog: str, cls: type[Any], default: Any = None) -> None:
         about = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[0]
@@ -246,8 +270,7 @@ class _Parser(argparse.ArgumentParser):
             group.add_argument(name, dest=key, action=action, help=text)
             return
         settings: dict[str, Any] = {"metavar": _metavar(kind), "help": text}
-        if _is_optional(hint):
-            settings["type"] = lambda word: None if word == "None" else word
+        settings["type"] = _reader(kind, _is_optional(hint))
         if get_origin(kind) is tuple:
             settings["nargs"] = "*"
         elif _Mark.POSITIONAL in marks:
@@ -256,6 +279,14 @@ class _Parser(argparse.ArgumentParser):
             self.add_argument(key, **settings)
         else:
             group.add_argument(name, dest=key, **settings)
+
+
+def _reader(kind: Any, optional: bool) -> Callable[[str], Any]:
+    """How a word becomes a value: numbers are read here, since a config takes no text for one."""
+    parts = {_unmarked(part)[0] for part in get_args(kind) if part is not ...} if get_origin(kind) is tuple else {kind}
+    (number,) = parts if parts in ({int}, {float}) else (str,)
+    read = number_of(number)
+    return lambda word: None if optional and word == "None" else read(word)
 
 
 def _unmarked(hint: Any) -> tuple[Any, tuple[Any, ...]]:

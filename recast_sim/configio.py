@@ -1,18 +1,23 @@
 """Configs: frozen dataclasses that check themselves, read from TOML files, changed at dotted keys."""
 
+import inspect
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_origin, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from recast_sim.field_types import AtLeastOne, Share, with_bounds
+from recast_sim.runs.bounded import MEGABYTE, read_bounded
+
+__all__ = ["AtLeastOne", "Checked", "ConfigError", "Share", "first_fault", "load_config", "override", "replaced", "words"]
+
 T = TypeVar("T")
-AtLeastOne = Annotated[tuple[T, ...], Field(min_length=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+_FILE = MEGABYTE  # bytes of a config file
 _NUMBER, _WHOLE = "must be a number", "must be a whole number"
 _BOUNDS = {"ge", "gt", "le", "lt"}
 _FIXES = {
@@ -47,8 +52,8 @@ class Checked:
         class PolicyConfig(Checked, error=PolicyError):
             width: PositiveInt = 32
 
-    `PolicyConfig(width=0)` raises PolicyError("PolicyConfig.width: 0 must be at least 1"). Floats must be finite. What concerns
-    several fields goes into a `__post_init__` that calls this one first.
+    `PolicyConfig(width=0)` raises PolicyError("PolicyConfig.width: 0 must be at least 1"). Numbers are plain, finite and of a
+    size that can be meant (`with_bounds`). What concerns several fields goes into a `__post_init__` that calls this one first.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid", "allow_inf_nan": False}
@@ -56,6 +61,8 @@ class Checked:
 
     def __init_subclass__(cls, error: type[ValueError] | None = None) -> None:
         cls._error = error or cls._error
+        own = inspect.get_annotations(cls)
+        cls.__annotations__ = {n: hint if get_origin(hint) is ClassVar else with_bounds(hint) for n, hint in own.items()}
 
     def __post_init__(self) -> None:
         for name, adapter in _field_checks(type(self)).items():
@@ -75,12 +82,17 @@ def load_config(cls: type[T], path: Path) -> T:
         ConfigError: no such file, not TOML, an unknown key, or a value that does not fit.
     """
     try:
-        with path.open("rb") as file:
-            return TypeAdapter(cls).validate_python(tomllib.load(file))
+        table = tomllib.loads(read_bounded(path, _FILE, ConfigError).decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:  # tomllib's own, numbers of thousands of digits, tables in tables
         raise ConfigError(f"{path}: not TOML: {error}") from error
+    try:
+        return _adapter(cls).validate_python(table)
     except ValidationError as error:
         fault = first_fault(error)
         where = ".".join(map(str, fault["loc"]))
@@ -116,7 +128,7 @@ def replaced(config: T, changes: Mapping[str, Any]) -> T:
         if isinstance(inner[last], dict):  # `sft.steps = 3` without quotes: a table would reset what it does not name
             raise ConfigError(f'key {key!r}: is a table; set its keys one by one, each in quotes, as in "{key}.NAME" = VALUE')
         inner[last] = value
-    return TypeAdapter(type(config)).validate_python(table)
+    return _adapter(type(config)).validate_python(table)
 
 
 def first_fault(error: ValidationError) -> ErrorDetails:
@@ -129,10 +141,16 @@ def words(fault: ErrorDetails) -> str:
     if fault["type"] == "value_error":
         return fault["msg"].removeprefix("Value error, ")
     value, bounds = fault["input"], fault.get("ctx", {})
-    fix = _FIXES.get(fault["type"], fault["msg"]).format(**bounds)
+    known = _FIXES.get(fault["type"])
+    fix = fault["msg"] if known is None else known.format(**bounds)
     if isinstance(bounds.get("gt"), int):
         fix = f"must be at least {bounds['gt'] + 1}"
     return f"{value if bounds.keys() & _BOUNDS else repr(value)} {fix}"
+
+
+@cache
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(cls)
 
 
 @cache

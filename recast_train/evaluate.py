@@ -18,6 +18,7 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_sim.configio import Checked
+from recast_sim.field_types import GroupSize
 from recast_sim.runs import derive_seed
 from recast_sim.signal import regime_shares
 from recast_train.data import Prompts
@@ -48,7 +49,7 @@ class EvaluationConfig(Checked, error=TrainError):
 
     prompts: NonNegativeInt = 0
     train_prompts: PositiveInt = 1000
-    group_size: PositiveInt = 32
+    group_size: GroupSize = 32
     width: PositiveInt = 48
     batch: PositiveInt = 128
     learning_prompts: NonNegativeInt = 256

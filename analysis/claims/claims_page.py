@@ -11,7 +11,7 @@ from analysis.claims.real_runs import run_rows, study_rows
 from analysis.claims.simulated import claims_rows
 from analysis.claims.systems import benchmark_rows, read_benchmarks
 from analysis.measures.trajectories import read_trajectories
-from recast_sim.runs.reader import read_manifest
+from recast_sim.runs.reader import fits_its_kind, read_manifest
 
 SIMULATOR, REAL, BENCHMARK = "simulator", "real run", "benchmark"
 NOT_MEASURED = "not measured here"
@@ -64,7 +64,8 @@ def _source(path: Path) -> Evidence:
     world, read = _READERS[manifest["kind"]]
     if manifest["status"] != "complete":
         return Evidence(path, world, command, [], "left out: the run is not finished; go on with --resume")
-    return Evidence(path, world, command, read(path))
+    with fits_its_kind(path):
+        return Evidence(path, world, command, read(path))
 
 
 def claims_page(sources: Sequence[Evidence]) -> str:

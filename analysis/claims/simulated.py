@@ -7,7 +7,6 @@ met in some rows, those say "holds where" and their setting says where.
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from analysis.claims.curves import budget_row, dynamics, gain_row, repair_row, scale_row, stability, variance_row
 from analysis.claims.measurement import Row, interval_words, judged, over_seeds, with_where
@@ -17,6 +16,8 @@ from analysis.measures.comparison import Comparison
 from analysis.measures.metric_names import GREEDY
 from analysis.measures.trajectories import Trajectory, by_method, comparison_trajectories
 from analysis.reports.report import Report, Table
+from recast_sim.runs import RunError
+from recast_sim.runs.table_files import read_table
 
 REGIMES = "85 % all-zero, 13 % single-hit, 2 % multi-hit"
 
@@ -39,7 +40,7 @@ def report(root: Path) -> Report:
 
 def claims_rows(root: Path) -> list[Row]:
     """The measurements, each judged by itself. Raises RunError: the sweep is not finished."""
-    found, gradients = Comparison.read(root / "methods"), pl.read_parquet(root / "gradients.parquet")
+    found, gradients = Comparison.read(root / "methods"), read_table(root / "gradients.parquet", RunError)
     rows = [_regime(found, setting) for setting in found.settings]
     for setting in found.settings:
         for metric in found.metrics:

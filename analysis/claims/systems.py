@@ -4,7 +4,6 @@ An entry speaks to a claim where its name begins with "claim N" (5 to 8): 5 and 
 and 8 in percent ("%"), as memory saved and as MFU gained.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from analysis.claims.measurement import Row, judged_factor
 from analysis.claims.paper import ACTOR, MEMORY, MFU, STEP
 from analysis.measures.statistics import Interval
 from recast_sim.runs import RunError
+from recast_sim.runs.bounded import read_json_file
 
 _FACTORS = {  # the paper's words and figure, what would be no gain, and the unit
     5: (f"actor update {ACTOR:.2f}x", ACTOR, 1, "x"),
@@ -25,8 +25,8 @@ _FACTORS = {  # the paper's words and figure, what would be no gain, and the uni
 def read_benchmarks(file: Path) -> dict[str, Any]:
     """A results file: a result for each benchmark. Raises RunError where it is not one."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = read_json_file(file, RunError)
+    except (OSError, RunError) as error:
         raise RunError(f"{file}: not readable ({error}); `python benchmarks/run.py --out {file}` writes it") from error
     if not isinstance(found, dict) or not all(isinstance(one, dict) and "entries" in one for one in found.values()):
         raise RunError(f"{file}: holds no results of benchmarks; `python benchmarks/run.py --out {file}` writes them")

@@ -4,8 +4,9 @@ import html
 import io
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -14,8 +15,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import Formatter, FuncFormatter, LogFormatter, LogFormatterSciNotation, NullFormatter, ScalarFormatter
 
+from recast_sim.printable import printable
 from recast_sim.runs import atomic_file
 
 INK = "#1f2328"  # of text, axes and reference lines; `as_svg` makes it the page's own text colour
@@ -25,6 +30,8 @@ _FIXED = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_neg
 _MORE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988", "#cc3311", "#bbbbbb")
 _INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no metadata, so that the same run gives the same bytes
+_LETTERS, _CAPTION = 300, 4000  # of a text in a figure, and of its caption
+_RAISED = str.maketrans("0123456789-\u2212", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ def apply_style() -> None:
         "legend.frameon": False,
         "patch.edgecolor": "none",
         "svg.hashsalt": "recast",
+        "text.parse_math": False,  # names come from anywhere: a dollar is a dollar
         **ink,
     }
     sns.set_theme(context="paper", style="ticks", font_scale=1.05, rc=rc)
@@ -63,8 +71,10 @@ def colours(names: Iterable[str]) -> dict[str, str]:
 def save_figure(drawn: Drawn, folder: Path) -> Path:
     """Write a figure with its caption as PNG, and as PDF beside it, and close it; returns the PNG's path."""
     folder.mkdir(parents=True, exist_ok=True)
+    _tidy(drawn.figure)
     width = int(12 * drawn.figure.get_figwidth())  # letters of a caption's line
-    drawn.figure.text(0.01, -0.01, textwrap.fill(drawn.caption, width), fontsize=8, verticalalignment="top")
+    caption = textwrap.fill(printable(drawn.caption, _CAPTION), width)
+    drawn.figure.text(0.01, -0.01, caption, fontsize=8, verticalalignment="top")
     path = folder / f"{drawn.name}.png"
     for kind in ("png", "pdf"):
         with atomic_file(path.with_suffix(f".{kind}")) as temporary:
@@ -80,9 +90,48 @@ def as_svg(drawn: Drawn, prefix: str) -> str:
     stand on one page.
     """
     text = io.StringIO()
+    _tidy(drawn.figure)
     drawn.figure.savefig(text, format="svg", bbox_inches="tight", transparent=True, metadata=_NOTHING)
     plt.close(drawn.figure)
     found = text.getvalue()
     svg = found[found.index("<svg") + len("<svg") :].replace(INK, "currentColor")
-    label = html.escape(f"{drawn.title}. {drawn.caption}")
+    label = html.escape(printable(f"{drawn.title}. {drawn.caption}", _CAPTION))
     return f'<svg role="img" aria-label="{label}"' + re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+
+
+class PlainPowers(LogFormatterSciNotation):
+    """Labels of a logarithmic axis as plain letters, 10⁻³: `apply_style` turns off what the default ones are written in."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        words = super().__call__(x, pos).strip("$").removeprefix(r"\mathdefault{").removesuffix("}")
+        return re.sub(r"\^\{([^}]*)\}", lambda power: power[1].translate(_RAISED), words).replace(r"\times", "\u00d7")
+
+
+def plain_powers(axis: Axis) -> None:
+    """Label a logarithmic axis with `PlainPowers`, before its figure is laid out; other axes stay as they are."""
+    for found, place in _formatters(axis):
+        if isinstance(found, LogFormatterSciNotation):
+            place(PlainPowers(labelOnlyBase=found.labelOnlyBase))
+
+
+def _tidy(figure: Figure) -> None:
+    """Spell out and cut every text of a figure, so that no name breaks its drawing."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(printable(text.get_text(), _LETTERS, lines=True))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        plain_powers(axis)
+        for found, place in _formatters(axis):
+            if not isinstance(found, LogFormatter | NullFormatter | ScalarFormatter):  # a name stands at a tick
+                place(FuncFormatter(partial(_named_tick, found)))
+
+
+def _named_tick(found: Formatter, value: float, at: int | None) -> str:
+    return printable(found(value, at), _LETTERS)
+
+
+def _formatters(axis: Axis) -> list[tuple[Formatter, Callable[[Formatter], None]]]:
+    return [
+        (axis.get_major_formatter(), axis.set_major_formatter),
+        (axis.get_minor_formatter(), axis.set_minor_formatter),
+    ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 
-from analysis.drawing.style import Drawn, apply_style, colours
+from analysis.drawing.style import Drawn, apply_style, colours, plain_powers
 from analysis.measures.trajectories import Trajectory, by_method
 
 PAIR = 2  # rows that recast keeps
@@ -75,6 +75,7 @@ def corners_figure(runs: Sequence[Trajectory]) -> Drawn | str:
         fontsize=8,
     )
     axis.set(xscale="log", xlabel="actor tokens an optimiser step")
+    plain_powers(axis.xaxis)
     axis.set_xlim(min(values) / 2, max(values) * 8)
     axis.invert_yaxis()
     words = (

@@ -8,6 +8,7 @@ import polars as pl
 
 from analysis.measures.budget_curves import Curves
 from recast_sim.runs import RunError
+from recast_sim.runs.table_files import read_table
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Comparison:
     def read(cls, folder: Path) -> "Comparison":
         """Raises RunError where a table is missing: the comparison was not finished."""
         try:
-            return cls(*(pl.read_parquet(folder / f"{name}.parquet") for name in ("worlds", "rates", "runs")))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise RunError(f"{folder}: no finished comparison ({str(error).splitlines()[0]}); go on with --resume") from error
+            return cls(*(read_table(folder / f"{name}.parquet", RunError) for name in ("worlds", "rates", "runs")))
+        except RunError as error:
+            raise RunError(f"{folder}: no finished comparison ({error}); go on with --resume") from error
 
     @cached_property
     def settings(self) -> list[str]:

@@ -16,6 +16,7 @@ from scipy.stats import t as student_t
 from analysis.measures.budget_curves import Curves, budget_ratio
 from analysis.measures.real_learning import learning_changes, of_seeds
 from recast_sim.runs import RunError
+from recast_sim.runs.table_files import read_table
 
 START = "start"
 METRICS = ("pass_at_1_sampled", "pass_at_1_greedy", "pass@10", "ndcg@10", "hr@10")
@@ -38,9 +39,9 @@ class StudyTables:
     def read(cls, root: Path) -> "StudyTables":
         """Raises RunError where a table is missing: the study was not finished."""
         try:
-            return cls(*(pl.read_parquet(root / f"{name}.parquet") for name in ("starts", "rates", "evals", "users")))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise RunError(f"{root}: no finished study ({str(error).splitlines()[0]}); go on with --resume") from error
+            return cls(*(read_table(root / f"{name}.parquet", RunError) for name in ("starts", "rates", "evals", "users")))
+        except RunError as error:
+            raise RunError(f"{root}: no finished study ({error}); go on with --resume") from error
 
     @property
     def settings(self) -> list[str]:
@@ -91,7 +92,7 @@ class Resampled:
 def measure_study(root: Path) -> dict[str, Any]:
     """Every figure of a real study, JSON-ready. Raises RunError: the study is not finished."""
     found, file = StudyTables.read(root), root / "learning.parquet"
-    told = pl.read_parquet(file) if file.exists() else None  # not asked for in every study
+    told = read_table(file, RunError) if file.exists() else None  # not asked for in every study
     models = (START, *found.methods)
 
     def learning(label: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Report of `recast-sim gradients` from its folder alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours
+from analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours, plain_powers
 from analysis.reports.pieces.updates import NOTE, parts_table, updates_figure, updates_table
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
+from recast_sim.runs.bounded import read_json_file
 
 _LEVEL_COLOURS = ("#004488", "#bb5566", "#ddaa33", "#66ccee", "#aa3377", "#999999")
 _MARKERS = "osD^vP*X<>dph"
@@ -35,7 +35,7 @@ def report(root: Path) -> Report:
     file = root / "gradients.json"
     if not file.exists():
         raise RunError(f"{root}: gradients.json is missing; `recast-sim gradients` writes it")
-    result = json.loads(file.read_text(encoding="utf-8"))
+    result = read_json_file(file, RunError)
     rows = _at(result, result["group_size"])
     tables = (
         updates_table(rows, f"(a) what an update does, {_size(result)}: cools, and gains by cooling / by learning"),
@@ -63,6 +63,7 @@ def _figure(result: dict[str, Any]) -> Drawn:
     palette = colours(names)
     _draw_curves(axes[0, 0], result, names, palette, "variance")
     axes[0, 0].set(yscale="log", ylabel="relative variance of one group", title="(a) variance")
+    plain_powers(axes[0, 0].yaxis)
     _draw_curves(axes[0, 1], result, names, palette, "cosine")
     axes[0, 1].set(ylabel="cosine to the exact gradient", title="(b) bias")
     _draw_shares(axes[1, 0], rows, "by_regime", "projection", dict(REGIME_COLOURS))

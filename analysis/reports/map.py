@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from analysis.drawing.words import gain_text
 from analysis.measures.budget_curves import Curves, gain
@@ -20,7 +19,8 @@ from analysis.measures.metric_names import GREEDY, RECALL
 from analysis.measures.statistics import false_discovery
 from analysis.reports.pieces.map_figures import by_cell, map_figures
 from analysis.reports.report import Report, Table
-from recast_sim.runs import read_run
+from recast_sim.runs import RunError, read_run
+from recast_sim.runs.table_files import read_table
 
 BASE = "base"  # the policy before training, as the other side of a pair
 LEVELS = "_levels"  # of a metric at both sides' own numbers for the levels, which no such number buys
@@ -49,7 +49,7 @@ def report(root: Path) -> Report:
 def _summary(root: Path) -> dict[str, Any]:
     """One row for each cell, metric and pair. Cells whose setting could not be calibrated are listed as `missing`."""
     found, config = Comparison.read(root / "methods"), read_run(root).manifest["config"]
-    cells = pl.read_parquet(root / "cells.parquet").to_dicts()
+    cells = read_table(root / "cells.parquet", RunError).to_dicts()
     kinds = [
         {"metric": metric + ending, "tuned_for": tuned_for}
         for tuned_for in found.metrics
@@ -73,7 +73,7 @@ def _summary(root: Path) -> dict[str, Any]:
         "settings": len(found.settings),
         "pooled": [kind | pair | {"gain": _gain(found, found.settings, **kind, **pair)} for kind in kinds for pair in pairs],
         "cells": [{**cell, **worlds[cell["setting"]], **row} for cell in cells for row in gains.get(cell["setting"], ())],
-        "choices": pl.read_parquet(choices).to_dicts() if choices.exists() else [],
+        "choices": read_table(choices, RunError).to_dicts() if choices.exists() else [],
         "missing": sorted({cell["setting"] for cell in cells} - set(found.settings)),
         "run": str(root),
     }

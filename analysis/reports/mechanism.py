@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.drawing.panels import draw_band, same_curves, seeds_text, stacked
-from analysis.drawing.style import Drawn, apply_style, colours
+from analysis.drawing.style import Drawn, apply_style, colours, plain_powers
 from analysis.measures.trajectories import Trajectory, by_method, by_setting
 
 _SMOOTH = 10  # steps at most in a running mean
@@ -130,6 +130,7 @@ def _draw_panel(
     axis.set(xlabel="generated rollouts (thousands)" if mechanism.over_rollouts else "step", ylabel=quantity.label)
     if quantity.log and any((values_SE > 0).any() for _, values_SE in lines.values()):
         axis.set_yscale("log", nonpositive="mask")
+        plain_powers(axis.yaxis)
     else:
         axis.set_ylim(0, None)
 

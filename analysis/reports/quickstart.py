@@ -20,6 +20,7 @@ from analysis.measures.metric_names import GREEDY
 from analysis.reports.pieces.learning_tables import learning_tables
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
+from recast_sim.runs.table_files import read_table
 
 _SHARES = ("all_zero", "single_hit", "multi_hit", "all_hit", "learnable")
 _BASELINE, _GOAL = "grpo", "heldout soft_greedy"
@@ -42,7 +43,7 @@ def report(root: Path) -> Report:
     file = root / "gradients.parquet"
     if not file.exists():
         raise RunError(f"{root}: gradients.parquet is missing; go on with --resume")
-    summary = _summary(root, found, pl.read_parquet(file))
+    summary = _summary(root, found, read_table(file, RunError))
     note = _NOTE.format(base=summary["base"][GREEDY], best=summary["base"]["best_possible"])
     tables = (_regimes(summary), _constructors(summary), note, *learning_tables(summary["learning"]), summary["meaning"])
     return Report(summary, tables, lambda: [_figure(found, summary)])

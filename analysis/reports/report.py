@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from analysis.drawing.style import Drawn, save_figure
+from recast_sim.printable import printable
+
+_NOTE = 4000  # letters of a note
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text.
+    """A table as text; names come from anywhere, so what a terminal would obey is spelled out and what is endless is cut.
 
     Attributes:
         header: a name for each column.
@@ -32,6 +35,15 @@ class Table:
     note: str = ""
 
     def __post_init__(self) -> None:
+        shown = {
+            "title": printable(self.title),
+            "header": [printable(name) for name in self.header],
+            "rows": [[printable(cell) for cell in row] for row in self.rows],
+            "words": self.words and [printable(name) for name in self.words],
+            "note": printable(self.note, _NOTE),
+        }
+        for name, value in shown.items():
+            object.__setattr__(self, name, value)
         for row in self.rows:
             if len(row) != len(self.header):
                 raise ValueError(f"rows: {list(row)} of {self.title!r} has {len(row)} cells for {len(self.header)} columns")

@@ -1,12 +1,10 @@
 """Report of a real run (`recast-train run`) from its folder alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import polars as pl
 from matplotlib.axes import Axes
 
 from analysis.drawing.style import INK, Drawn, apply_style, colours
@@ -15,12 +13,19 @@ from analysis.measures.real_learning import learning_changes, of_users
 from analysis.reports.pieces.real_learning_table import learning_table
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError, read_run
+from recast_sim.runs.bounded import read_json_file
 from recast_sim.runs.reader import read_manifest
+from recast_sim.runs.table_files import read_table
 
 _RANKING = ("hr@1", "hr@10", "ndcg@10")
 _COMPARED = ("hr@10", "ndcg@10", "pass_at_1_sampled", "pass_at_1_greedy")
 _BUDGET = ("rollouts", "actor_rows", "actor_tokens", "optimiser_steps")
-_STARTS = {"supervised": "start (supervised)", "checkpoint": "start (the checkpoint)", "untrained": "start (not trained)", "given": "start (given)"}
+_STARTS = {
+    "supervised": "start (supervised)",
+    "checkpoint": "start (the checkpoint)",
+    "untrained": "start (not trained)",
+    "given": "start (given)",
+}
 _SMOOTH = 10  # steps at most in a running mean of the all-zero share
 
 
@@ -49,8 +54,8 @@ def read_results(root: Path) -> dict[str, Any]:
     """results.json of a finished real run. Raises RunError where it is missing or damaged."""
     file = root / "results.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        return read_json_file(file, RunError)
+    except (OSError, RunError) as error:
         raise RunError(f"{file}: not readable ({error}); finish the run with --resume") from error
 
 
@@ -58,10 +63,10 @@ def _versus_start(root: Path) -> dict[str, dict[str, Any]]:
     """Paired differences of each method to the start, from the scores of each test prompt."""
     file = root / "scores.parquet"
     try:
-        scores = pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
+        scores = read_table(file, RunError)
+    except RunError as error:
         words = f"delete {root / 'manifest.json'} if the run is complete, then --resume makes it anew"
-        raise RunError(f"{file}: not readable ({str(error).splitlines()[0]}); {words}") from error
+        raise RunError(f"{error}; {words}") from error
     seed = read_manifest(root)["seed"]
     rows = {name: scores.filter(model=name).drop("model") for name in scores["model"].unique(maintain_order=True)}
     metrics = {name: {c: own[c].to_numpy() for c in own.columns if c != "user"} for name, own in rows.items()}
@@ -75,9 +80,9 @@ def _learning(root: Path, results: dict[str, Any]) -> list[Table]:
         return []
     file = root / "learning.parquet"
     try:
-        rows = learning_changes(of_users(pl.read_parquet(file), results["learning"]))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{file}: not readable ({str(error).splitlines()[0]}); finish the run with --resume") from error
+        rows = learning_changes(of_users(read_table(file, RunError), results["learning"]))
+    except RunError as error:
+        raise RunError(f"{error}; finish the run with --resume") from error
     results["learning"] = rows
     return [learning_table(rows, "one seed", "users")]
 

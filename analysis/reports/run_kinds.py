@@ -9,7 +9,7 @@ from analysis.reports import map as heat_map
 from analysis.reports.report import Report
 from analysis.show import one_run
 from recast_sim.runs import RunError
-from recast_sim.runs.reader import read_manifest
+from recast_sim.runs.reader import fits_its_kind, read_manifest
 
 REPORTS: dict[str, Callable[[Path], Report]] = {
     "quickstart": quickstart.report,
@@ -35,7 +35,8 @@ def run_report(root: Path) -> Report:
     kind = read_manifest(root)["kind"]
     if kind not in REPORTS:
         raise RunError(f"{root}: a run of kind {kind!r} has no tables; kinds that have: {', '.join(REPORTS)}")
-    return REPORTS[kind](root)
+    with fits_its_kind(root):
+        return REPORTS[kind](root)
 
 
 def find_report(root: Path) -> Report | str:

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from analysis.drawing.panels import same_curves
-from analysis.drawing.style import INK, Drawn, apply_style, colours
+from analysis.drawing.style import INK, Drawn, apply_style, colours, plain_powers
 from analysis.reports.report import Report, Table
 from recast_sim.runs import RunError, read_run
+from recast_sim.runs.table_files import read_table
 
 _PAPER_GROUP = 32
 _KINDS = {"homogeneous": (INK, "-"), "beta": ("#cc3311", "--")}
@@ -43,7 +44,7 @@ def _figure(root: Path, config: dict[str, Any], summary: dict[str, Any]) -> Draw
     file = root / "curves.parquet"
     if not file.exists():
         raise RunError(f"{root}: holds no curves.parquet; run `recast-sim theory` again")
-    curves = pl.read_parquet(file)
+    curves = read_table(file, RunError)
     apply_style()
     figure, axes = plt.subplots(1, 3, figsize=(16, 6.6), layout="constrained", width_ratios=(1.3, 1, 1))
     per = {name: row["per"] for name, row in summary["weights"].items()}
@@ -104,6 +105,8 @@ def _draw_weights(axis: Axes, curves: pl.DataFrame, config: dict[str, Any], per:
         axis.plot(*lines[names[0]], color=colour, linestyle=style, linewidth=width, label=", ".join(names))
     axis.axvline(config["hit_rate"], color="#999999", linewidth=0.8, zorder=0, label=f"p = {config['hit_rate']:.3g}")
     axis.set(xscale="log", yscale="log", xlabel="hit rate p", ylabel="weight w(p), expected gradient = w(p) grad p")
+    for one in (axis.xaxis, axis.yaxis):
+        plain_powers(one)
     axis.set_title(f"(a) gradient weights at G = {config['group_size']} (dashed: per group, dash-dot: per kept rollout)")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, fontsize=8, handlelength=3)
 

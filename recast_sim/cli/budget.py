@@ -4,12 +4,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from pydantic import PositiveFloat
+
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Point, named_settings
 from recast_sim.experiments.protocol import Protocol, run_protocol
 from recast_sim.experiments.world_setting import Setting
+from recast_sim.field_types import Several
 from recast_sim.runs import RunWriter
 from recast_sim.runs.sweep import open_sweep
 
@@ -37,7 +40,7 @@ class BudgetConfig(Checked):
     setting: Setting = field(default_factory=Setting)
     points: tuple[Point, ...] = ()
     protocol: Protocol = field(default_factory=Protocol)
-    control_rates: tuple[float, ...] = ()
+    control_rates: Several[PositiveFloat] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

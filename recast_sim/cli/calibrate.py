@@ -2,10 +2,9 @@
 
 from dataclasses import asdict, dataclass, field
 
-from pydantic import PositiveInt
-
 from recast_sim.cli.shared import finish
 from recast_sim.commandline import Common
+from recast_sim.field_types import Convergence, GroupSize, Regime
 from recast_sim.runs import write_json
 from recast_sim.world.calibration import calibrate
 from recast_sim.world.environment import EnvironmentConfig
@@ -22,9 +21,9 @@ class Calibrate(Common):
         convergence: of the base policy.
     """
 
-    regime: tuple[float, float, float] = (0.85, 0.13, 0.02)
-    group_size: PositiveInt = 32
-    convergence: float = 1.0
+    regime: Regime = (0.85, 0.13, 0.02)
+    group_size: GroupSize = 32
+    convergence: Convergence = 1.0
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 

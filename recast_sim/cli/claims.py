@@ -4,10 +4,10 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
@@ -15,6 +15,7 @@ from recast_sim.configio import Checked
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
 from recast_sim.experiments.world_setting import Setting, calibrate_setting, environment_config, load_world
+from recast_sim.field_types import Convergence, Several
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import Job, Submit, open_sweep
 from recast_sim.world.policy import PolicyConfig
@@ -36,10 +37,10 @@ class ClaimsConfig(Checked):
     """
 
     setting: Setting = field(default_factory=Setting)
-    weak: float = 0.5
-    strong: float = 1.0
-    ladder: tuple[PolicyConfig, ...] = ()
-    passes: tuple[PositiveFloat, ...] = ()
+    weak: Convergence = 0.5
+    strong: Convergence = 1.0
+    ladder: Several[PolicyConfig] = ()
+    passes: Several[Annotated[float, Field(gt=0, le=1000)]] = ()
     passes_prompts: PositiveInt = 2048
     protocol: Protocol = field(default_factory=Protocol)
 

@@ -10,8 +10,9 @@ from pydantic import Field, PositiveInt
 
 from recast_sim.cli.shared import finish, folder
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
-from recast_sim.configio import AtLeastOne, Checked
+from recast_sim.configio import Checked
 from recast_sim.exact.instrument import BATCHES, GradientReport, gradient_reports
+from recast_sim.field_types import Convergence, Distinct, GroupSize, Regime, Several
 from recast_sim.runs import RunWriter, atomic_file, write_json
 from recast_sim.signal import get_constructor
 from recast_sim.training.training_config import TrainingConfig, TrainingError
@@ -54,11 +55,11 @@ class GradientsConfig(Checked, error=TrainingError):
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    convergence: float = 1.0
+    convergence: Convergence = 1.0
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    regime: tuple[float, float, float] = (0.85, 0.13, 0.02)
-    constructors: AtLeastOne[str] = COMPARED
-    group_sizes: tuple[int, ...] = (2, 8, 32)
+    regime: Regime = (0.85, 0.13, 0.02)
+    constructors: Distinct[str] = COMPARED
+    group_sizes: Several[GroupSize] = (2, 8, 32)
     prompts: PositiveInt = 8192
     groups_per_prompt: Annotated[int, Field(gt=0, multiple_of=BATCHES)] = 64
     sampler: Sampler | None = None

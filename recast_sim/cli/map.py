@@ -7,10 +7,11 @@ import polars as pl
 
 from recast_sim.cli.shared import RECIPES, finish, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
-from recast_sim.configio import AtLeastOne, Checked
+from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Axis, map_cells
 from recast_sim.experiments.protocol import Protocol, run_protocol
 from recast_sim.experiments.world_setting import Setting
+from recast_sim.field_types import Distinct, Several
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import open_sweep
 from recast_sim.training.training_config import TrainingError
@@ -31,9 +32,9 @@ class MapConfig(Checked, error=TrainingError):
 
     setting: Setting = field(default_factory=Setting)
     axes: tuple[Axis, ...] = ()
-    grids: tuple[tuple[str, str], ...] = ()
+    grids: Several[tuple[str, str]] = ()
     protocol: Protocol = field(default_factory=Protocol)
-    pairs: AtLeastOne[tuple[str, str]] = (("recast", "grpo"), ("recast", "sft"), ("grpo", "sft"), ("sft", "base"))
+    pairs: Distinct[tuple[str, str]] = (("recast", "grpo"), ("recast", "sft"), ("grpo", "sft"), ("sft", "base"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,6 +8,7 @@ from pydantic import PositiveFloat
 from recast_sim.cli.shared import finish
 from recast_sim.commandline import Common, Positional
 from recast_sim.runs import RunError
+from recast_sim.runs.reader import fits_its_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,9 @@ def plan(command: Plan) -> None:
 
     if command.run is None:
         raise RunError("run: missing; give the folder of a finished pilot, for example of recast-sim quickstart")
-    try:
-        found = plan_report(command.run, command.effect, command.against)
-    except ValueError as error:
-        raise RunError(str(error)) from error
+    with fits_its_kind(command.run):
+        try:
+            found = plan_report(command.run, command.effect, command.against)
+        except ValueError as error:
+            raise RunError(str(error)) from error
     finish(command, found.summary, found)

@@ -13,6 +13,7 @@ from recast_sim.commandline import WORKERS, Common, Flag, progress
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
 from recast_sim.experiments.world_setting import Setting, load_world
+from recast_sim.field_types import Convergence, GroupSize, Workers, Worlds
 from recast_sim.runs import RunWriter, atomic_file
 from recast_sim.runs.sweep import Job, open_sweep
 from recast_sim.training.training_config import TrainingConfig
@@ -36,11 +37,11 @@ class Quickstart(Common):
         resume: go on with the study in --out.
     """
 
-    seeds: PositiveInt = 5
+    seeds: Worlds = 5
     steps: PositiveInt = 60
-    convergence: float = 1.0
-    group_size: PositiveInt = 32
-    workers: PositiveInt = WORKERS
+    convergence: Convergence = 1.0
+    group_size: GroupSize = 32
+    workers: Workers = WORKERS
     resume: Flag = False
 
 

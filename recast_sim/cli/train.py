@@ -8,6 +8,7 @@ import torch
 from recast_sim.cli.shared import finish, folder
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.configio import Checked
+from recast_sim.field_types import Convergence
 from recast_sim.runs import RunWriter, read_run
 from recast_sim.training.loop import train
 from recast_sim.training.training_config import TrainingConfig
@@ -23,7 +24,7 @@ class RunConfig(Checked):
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    convergence: float = 1.0
+    convergence: Convergence = 1.0
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 

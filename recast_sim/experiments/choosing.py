@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_rel
 
-from recast_sim.configio import AtLeastOne, Checked
+from recast_sim.configio import Checked
+from recast_sim.field_types import Distinct
 from recast_sim.training.training_config import TrainingError
 
 LEVEL = 0.05  # chance that chance alone leaves the fallback, in a setting where no candidate is better
@@ -25,7 +26,7 @@ class Choice(Checked, error=TrainingError):
 
     name: str
     fallback: str
-    candidates: AtLeastOne[str]
+    candidates: Distinct[str]
 
 
 def choose(choice: Choice, scores: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:

@@ -15,13 +15,14 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
 from recast_sim.comparing import Method, comparison_seeds, parse_method, rate_rows
-from recast_sim.configio import AtLeastOne, Checked
+from recast_sim.configio import Checked
 from recast_sim.experiments.choosing import Choice, choose
 from recast_sim.experiments.tuning import Scores, Trial, Tuned, tune
 from recast_sim.experiments.world_setting import Setting, calibrate_setting, draw_world, load_world
+from recast_sim.field_types import Distinct, Worlds
 from recast_sim.runs import RunError, atomic_file
 from recast_sim.runs.sweep import Job, Submit
 from recast_sim.training.loop import train
@@ -60,11 +61,11 @@ class Protocol(Checked, error=TrainingError):
         choices: methods beside these, whose numbers are chosen in each setting by the first metric on the tuning worlds.
     """
 
-    methods: AtLeastOne[str] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
-    learning_rates: AtLeastOne[PositiveFloat] = (0.001, 0.003, 0.01, 0.03, 0.1)
-    seeds: PositiveInt = 20
-    tuning_seeds: PositiveInt = 4
-    metrics: AtLeastOne[Metric] = METRICS
+    methods: Distinct[str] = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative")
+    learning_rates: Distinct[PositiveFloat] = (0.001, 0.003, 0.01, 0.03, 0.1)
+    seeds: Worlds = 20
+    tuning_seeds: Worlds = 4
+    metrics: Distinct[Metric] = METRICS
     choices: tuple[Choice, ...] = ()
 
     def __post_init__(self) -> None:

@@ -5,15 +5,14 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field, PositiveInt
-from safetensors.torch import load_file
+from typing import Any
 
 from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
 from recast_sim.configio import Checked
-from recast_sim.runs import atomic_directory, write_json
-from recast_sim.runs.model_state import save_tensors
+from recast_sim.field_types import Convergence, GroupSize, OptionalRegime, Share
+from recast_sim.runs import RunError, atomic_directory, write_json
+from recast_sim.runs.bounded import read_json_file
+from recast_sim.runs.model_state import load_tensors, save_tensors
 from recast_sim.training.near_misses import hardest_miss_levels
 from recast_sim.training.training_config import TrainingConfig, TrainingError
 from recast_sim.world.calibration import calibrate, calibrate_hit_rate, hit_rates
@@ -40,10 +39,10 @@ class Setting(Checked, error=TrainingError):
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    convergence: float = 1.0
-    regime: tuple[float, ...] = (0.85, 0.13, 0.02)
-    regime_group_size: PositiveInt = 32
-    hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    convergence: Convergence = 1.0
+    regime: OptionalRegime = (0.85, 0.13, 0.02)
+    regime_group_size: GroupSize = 32
+    hit_rate: Share = 0.0
     calibrate_each: bool = False
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -118,12 +117,20 @@ def draw_world(folder: Path, setting: Setting, knobs: dict[str, Any], seed: int)
 
 @lru_cache(maxsize=2)
 def load_world(folder: Path, config: PolicyConfig, seed: int) -> World:
-    """A world that was saved below `folder`."""
+    """A world that was saved below `folder`.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     place = folder / f"seed-{seed}"
-    info = json.loads((place / "world.json").read_text(encoding="utf-8"))
-    environment = make_environment(environment_config(info["environment"]), seed)
-    base = TreePolicy(environment.catalog, environment.config.dim, config, torch_generator(seed, "policy initialisation"))
-    base.load_state_dict(load_file(place / "base.safetensors"))
+    try:
+        info = read_json_file(place / "world.json", RunError)
+        environment = make_environment(environment_config(info["environment"]), seed)
+        base = TreePolicy(environment.catalog, environment.config.dim, config, torch_generator(seed, "policy initialisation"))
+        base.load_state_dict(load_tensors(place / "base.safetensors", place))
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{place}: the world does not load ({reason}); start a new run in another folder") from error
     return World(environment, base, info)
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_NUMBER = re.compile(r"os error (\d+)")  # how Rust's libraries end what the system said
 
 
 class RunError(ValueError):
@@ -18,17 +20,28 @@ class RunError(ValueError):
 
 @contextmanager
 def full_disk(path: Path) -> Iterator[None]:
-    """Say which file a full disk keeps from being written, and what to do; the system's own error does not.
+    """Say which file cannot be written, why, and what to do; the errors of the system, polars and safetensors do not.
 
     Raises:
-        RunError: no space, no quota, a file beyond the size that is allowed, or a failing disk. Other errors pass.
+        RunError: no space, no quota, a file beyond the size that is allowed, a failing disk, or an error of the system that
+            names no file. Other errors pass.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in _DISK and (error.filename or error.errno is None):
             raise
-        raise RunError(f"{path}: cannot be written: {error.strerror}; free space there, then go on with --resume") from error
+        raise _unwritten(path, error.errno or 0) from error
+    except Exception as error:
+        told = _NUMBER.search(str(error))
+        if told is None or isinstance(error, RunError):
+            raise
+        raise _unwritten(path, int(told[1])) from error
+
+
+def _unwritten(path: Path, number: int) -> RunError:
+    mend = "free space there, then go on with --resume" if number in _DISK else "mend that, then go on with --resume"
+    return RunError(f"{path}: cannot be written: {os.strerror(number)}; {mend}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,14 +51,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON by rename; NaN is refused, since no other reader would take it."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
+    """Write JSON by rename. Raises RunError for NaN and infinities, which no other reader would take."""
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False, default=str)
+    except ValueError as error:
+        raise RunError(f"{path}: a result is not finite, so it is no JSON ({error}); lower the learning rate") from error
+    write_text(path, text + "\n")
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; renamed to it on success, removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Yield a temporary path beside `path`; renamed to it on success, removed on failure.
+
+    It is absolute: polars takes a leading `~` for the home folder.
+    """
+    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with full_disk(path):
             yield temporary
@@ -57,7 +77,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it takes the place of `path` on success, and is removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with full_disk(path):

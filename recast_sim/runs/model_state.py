@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from recast_sim.runs.bounded import open_ordinary, read_json_file
 from recast_sim.runs.reader import RunError
 from recast_sim.runs.writer import latest_step
 
@@ -79,8 +80,9 @@ def read_tensors(
 def load_tensors(file: Path, delete: Path) -> dict[str, Tensor]:
     """One safetensors file, on the CPU. Raises RunError where it is missing or damaged."""
     try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
+        with open_ordinary(file, RunError):
+            return load_file(file)
+    except (OSError, RunError, SafetensorError) as error:
         raise damaged(file, delete, _reason(error)) from error
 
 
@@ -91,7 +93,7 @@ def damaged(file: Path, delete: Path, reason: str) -> RunError:
 
 def _read_meta(file: Path, delete: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        meta = read_json_file(file, RunError)
     except (OSError, ValueError) as error:
         raise damaged(file, delete, _reason(error)) from error
     if not isinstance(meta, dict):

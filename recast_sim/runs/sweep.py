@@ -4,13 +4,13 @@ Each job is seeded by its own arguments: neither the engine nor the number of wo
 """
 
 import importlib.util
-import json
 import multiprocessing
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +19,21 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Literal
 
-from recast_sim.runs import write_json
+from recast_sim.runs import RunError, write_json
+from recast_sim.runs.bounded import read_json_file
 
 Engine = Literal["local", "ray"]
 Report = Callable[[str, int, int], None]
 
 
+_KILLED = (
+    "workers: one was killed, most likely for want of memory; the results so far are kept: "
+    "go on with --resume, and with fewer --workers"
+)
+
+
 class SweepError(RuntimeError):
-    """An engine that is not there, or no workers."""
+    """An engine that is not there, no workers, or one that was killed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lamb
 
     Raises:
         SweepError: no workers, or Ray is asked for and not installed. A job's own error comes through, with a note that names
-            the job; the results so far are kept.
+            the job; the results so far are kept. So they are where a worker was killed, which is a SweepError too.
     """
     if workers < 1:
         raise SweepError(f"workers: {workers} must be at least 1")
@@ -68,9 +75,19 @@ def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lamb
             report(label, done := total - len(missing), total)
             for _ in run_all([partial(_run_job, job, file) for file, job in missing.items()]):
                 report(label, done := done + 1, total)
-            return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+            return [_result(file) for file in files]
 
         yield submit
+
+
+def _result(file: Path) -> dict[str, Any]:
+    try:
+        found = read_json_file(file, RunError)
+    except (OSError, RunError) as error:
+        raise RunError(f"{error}; delete {file}, then --resume makes it anew") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{file}: holds no JSON object; delete it, then --resume makes it anew")
+    return found
 
 
 RunAll = Callable[[Sequence[Callable[[], None]]], Iterator[None]]
@@ -85,6 +102,8 @@ def _local_pool(workers: int) -> Iterator[RunAll]:
             try:
                 for future in as_completed(futures):
                     yield future.result()
+            except BrokenProcessPool as error:
+                raise SweepError(_KILLED) from error
             finally:
                 for future in futures:
                     future.cancel()
@@ -109,6 +128,7 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
     if importlib.util.find_spec("ray") is None:
         raise SweepError("engine: 'ray' is not installed; pip install 'recast-rl[sweep]', or take --engine local")
     import ray
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
     started = not ray.is_initialized()  # a cluster that the caller is connected to is used, and left running
     if started:
@@ -120,7 +140,10 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
         waiting = [remote.remote(call) for call in calls]
         while waiting:
             ready, waiting = ray.wait(waiting)
-            yield ray.get(ready[0])
+            try:
+                yield ray.get(ready[0])
+            except (NodeDiedError, OutOfMemoryError, WorkerCrashedError) as error:
+                raise SweepError(_KILLED) from error
 
     try:
         yield run_all

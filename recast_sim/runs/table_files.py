@@ -1,7 +1,7 @@
-"""Text, CSV and parquet files that others wrote: every fault becomes one error that names file, line or row, and the fix.
+"""Text, CSV and parquet files, others' and our own: every fault becomes one error that names file, line or row, and the fix.
 
-Each function takes the class of that error, a ValueError of the caller's. Compressed text (.xz, .gz) is unpacked. A file that
-is cut off inside its last cell cannot be told from a whole one.
+Each function takes the class of that error, a ValueError of the caller's. A path is a literal path, whatever its letters mean
+to a shell. Compressed text (.xz, .gz) is unpacked. A file that is cut off inside its last cell cannot be told from a whole one.
 """
 
 import csv
@@ -11,13 +11,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, BinaryIO
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
+from recast_sim.runs.bounded import MEGABYTE, open_ordinary
+
 MAGIC = b"PAR1"  # a parquet file begins and ends with it
-_OPENERS = {".xz": lzma.open, ".gz": gzip.open}
-_CELL = 1 << 27  # characters that a cell may have
+_ROWS = 100_000_000  # of a table that is read whole
+_LINE = 32 * MEGABYTE  # of a line of text, and so of a cell
+_TEXT = 16 * 1024 * MEGABYTE  # of a text file, unpacked
 _UNREADABLE = (PolarsError, PanicException, OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError)
 
 
@@ -27,12 +31,17 @@ def file_faults(path: Path, error: type[ValueError]) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as fault:
-        first = (str(fault).splitlines() or [type(fault).__name__])[0]
-        raise error(f"{path}: cannot be read ({first}); is it damaged or cut off? fetch it again") from fault
+        raise error(f"{path}: cannot be read ({_first(fault)}); is it damaged or cut off? fetch it again") from fault
+
+
+def _first(fault: BaseException) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0]
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file begins as parquet does."""
+    """Whether a file begins as parquet does; a pipe or a device does not."""
+    if path.exists() and not path.is_file():
+        return False
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
@@ -43,31 +52,64 @@ def scan_parquet(path: Path, error: type[ValueError]) -> pl.LazyFrame:
     Raises `error` for a file that is cut off, damaged or no parquet, or has no rows.
     """
     with file_faults(path, error):
-        with path.open("rb") as file:
+        with open_ordinary(path, error) as file:
             start, size = file.read(len(MAGIC)), file.seek(0, 2)
             file.seek(max(0, size - len(MAGIC)))
             end = file.read()
         if start != MAGIC or end != MAGIC:
             found = "the file is empty" if not size else f"begins with {start!r} and ends with {end!r}"
             raise error(f"{path}: not a whole parquet file ({found}); is it cut off? fetch it again")
-        frame = pl.scan_parquet(path, glob=False)
+        frame = literal_scan(path)
         if not frame.select(pl.len()).collect().item():
             raise error(f"{path}: row 0: missing, the file has no rows; write it again")
         return frame
 
 
+def literal_scan(path: Path) -> pl.LazyFrame:
+    """A parquet file of exactly this path: polars by itself takes `[`, `*` and `?` for patterns and `~` for the home folder."""
+    return pl.scan_parquet(path.absolute(), glob=False, hive_partitioning=False)
+
+
+def read_table(path: Path, error: type[ValueError]) -> pl.DataFrame:
+    """A whole parquet file of a run; it may have no rows.
+
+    Raises `error` where it is missing, damaged, no parquet or no file at all, or claims more than 100 million rows.
+    """
+    try:
+        with open_ordinary(path, error):
+            frame = literal_scan(path)
+            if (rows := frame.select(pl.len()).collect().item()) > _ROWS:
+                raise error(f"{path}: has {rows} rows, over {_ROWS}; no run writes that")
+            return frame.collect()
+    except OSError as fault:
+        raise error(f"{path}: not readable ({fault.strerror or fault})") from fault
+    except _UNREADABLE as fault:
+        raise error(f"{path}: not a readable parquet file: {_first(fault)}") from fault
+
+
 def text_lines(path: Path, error: type[ValueError]) -> Iterator[tuple[int, str]]:
     """Lines of a UTF-8 file with their line ends, numbered from 1, without a byte order mark.
 
-    Raises `error` with file and line for a file that cannot be opened or unpacked, bytes that are not UTF-8, and a NUL.
+    Raises `error` with file and line for a file that cannot be opened or unpacked, bytes that are not UTF-8, a NUL, a line of
+    over 32 MB, and unpacked text of over 16 GB.
     """
-    number = 0
+    number, left = 0, _TEXT
     try:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as file:
-            for number, raw in enumerate(file, 1):
+        with open_ordinary(path, error) as packed, _unpacked(path, packed) as file:
+            while raw := file.readline(_LINE + 1):
+                number, left = number + 1, left - len(raw)
+                if len(raw) > _LINE or left < 0:
+                    what = "the line" if left >= 0 else "the text, unpacked,"
+                    most = _LINE if left >= 0 else _TEXT
+                    raise error(f"{path}: line {number}: {what} has over {most // MEGABYTE} MB, the most that is read; cut it")
                 yield number, decoded(path, number, raw, error)
     except _UNREADABLE as fault:
         raise error(f"{path}: line {number + 1}: cannot be read ({fault}); is it cut off? fetch it again") from fault
+
+
+def _unpacked(path: Path, file: BinaryIO) -> IO[bytes]:
+    opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix)
+    return opener(file, "rb") if opener else file
 
 
 def decoded(path: Path, number: int, raw: bytes, error: type[ValueError]) -> str:
@@ -87,7 +129,7 @@ def csv_rows(path: Path, error: type[ValueError]) -> Iterator[tuple[int, list[st
     By the standard library's strict reader: polars takes a quote that does not close for text. Raises `error` with file and
     line for what `text_lines` refuses, quotes that do not close, and a header without rows.
     """
-    csv.field_size_limit(_CELL)
+    csv.field_size_limit(_LINE)
     rows = csv.reader((line for _, line in text_lines(path, error)), strict=True)
     filled = 0
     try:

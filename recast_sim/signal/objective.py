@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal.plan import UpdatePlan
-from recast_sim.signal.signal_config import SignalError
+from recast_sim.signal.signal_config import Real, SignalError, check_numbers
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,12 @@ class ObjectiveConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    kl: float = 0.0
+    clip_low: Real = 0.2
+    clip_high: Real = 0.28
+    kl: Real = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("clip_low", "clip_high", "kl"):
             if not getattr(self, name) >= 0:
                 raise SignalError(f"ObjectiveConfig.{name}: {getattr(self, name)} must be 0 or more")

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import Strict
 
 TieRule = Literal["first", "random", "highest_logprob"]
 AnchorChoice = Literal["first", "random", "most_likely"]
@@ -47,6 +49,10 @@ _NOT_NEGATIVE = (
     "listwise_weight",
     "mixture_gamma",
 )
+Real = Annotated[float, Strict()]  # from a file too: no text, no True
+Whole = Annotated[int, Strict()]
+_NUMBERS: dict[Any, tuple[type, ...]] = {Real: (int, float), Whole: (int,)}
+_SMALLEST, _LARGEST = 1e-20, 1e7
 _WHOLE = {"pass_k": 1, "care_negatives": 1, "sdpo_negatives": 1, "pods_width": 2}
 
 
@@ -99,56 +105,53 @@ class SignalConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    hit_above: float = 0.0
-    anchor_reward: float = 1.0
-    std_eps: float = 1e-6
-    std_ddof: int = 1
+    hit_above: Real = 0.0
+    anchor_reward: Real = 1.0
+    std_eps: Real = 1e-6
+    std_ddof: Whole = 1
     singleton: Singleton = "zero"
-    mean_eps: float = 1e-6
-    whiten_eps: float = 1e-8
-    gpg_norm: float = 1.0
-    bnpo_max_weight: float = 1e6
-    pass_k: int = 4
-    positive_weight: float = 0.1
-    virtual_reward: float = 1.0
-    rank_weight: float = 1.0
-    window_low: float = 0.0
-    window_span: float = 0.5
-    care_negatives: int = 4
-    care_scale: float = 0.5
-    care_delta: float = 0.1
-    sdpo_negatives: int = 3
-    sdpo_beta: float = 1.0
-    pods_width: int = 8
-    w_plus: float = 1.0
-    w_minus: float = 1.0
-    w_anchor: float = 0.3
-    anchor_power: float = 1.0
-    sibling_eps: float = 1e-4
-    sibling_weight: float = 1.0
-    lens_alpha: float = 0.25
-    zvp_alpha: float = 0.1
-    reward_temperature: float = 0.5
-    chord_mu: float = 0.1
-    nll_weight: float = 0.1
-    ada_tau: float = 0.5
-    mixture_gamma: float = 5e-4
-    listwise_weight: float = 1.0
-    hit_share: float = 0.0
+    mean_eps: Real = 1e-6
+    whiten_eps: Real = 1e-8
+    gpg_norm: Real = 1.0
+    bnpo_max_weight: Real = 1e6
+    pass_k: Whole = 4
+    positive_weight: Real = 0.1
+    virtual_reward: Real = 1.0
+    rank_weight: Real = 1.0
+    window_low: Real = 0.0
+    window_span: Real = 0.5
+    care_negatives: Whole = 4
+    care_scale: Real = 0.5
+    care_delta: Real = 0.1
+    sdpo_negatives: Whole = 3
+    sdpo_beta: Real = 1.0
+    pods_width: Whole = 8
+    w_plus: Real = 1.0
+    w_minus: Real = 1.0
+    w_anchor: Real = 0.3
+    anchor_power: Real = 1.0
+    sibling_eps: Real = 1e-4
+    sibling_weight: Real = 1.0
+    lens_alpha: Real = 0.25
+    zvp_alpha: Real = 0.1
+    reward_temperature: Real = 0.5
+    chord_mu: Real = 0.1
+    nll_weight: Real = 0.1
+    ada_tau: Real = 0.5
+    mixture_gamma: Real = 5e-4
+    listwise_weight: Real = 1.0
+    hit_share: Real = 0.0
     tie_rule: TieRule = "first"
     anchor_choice: AnchorChoice = "first"
     anchor_weighting: AnchorWeighting = "ratio_one"
-    anchor_floor: float = 0.1
-    luffy_gamma: float = 0.1
+    anchor_floor: Real = 0.1
+    luffy_gamma: Real = 0.1
     normaliser: Normaliser = "active_rows"
 
     def __post_init__(self) -> None:
         for name, values in _CHOICES.items():
             _require(getattr(self, name) in values, name, getattr(self, name), f"must be one of {', '.join(values)}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float):
-                _require(math.isfinite(value), field.name, value, "must be finite")
+        check_numbers(self)
         _require(self.anchor_reward > self.hit_above, "anchor_reward", self.anchor_reward, "must be above hit_above")
         for name in _POSITIVE:
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
@@ -165,9 +168,26 @@ class SignalConfig:
         _require(0 < self.anchor_floor <= 1, "anchor_floor", self.anchor_floor, "must lie in (0, 1]")
 
 
-def _require(ok: bool, field: str, value: object, fix: str) -> None:
+def check_numbers(config: Any) -> None:
+    """Raise SignalError unless every number of a config is a plain one of its field's type, which float32 can reckon with.
+
+    Sums over a batch of products of a few of them must not overflow.
+    """
+    for field in fields(config):
+        value, wanted = getattr(config, field.name), _NUMBERS.get(field.type)
+        if wanted is not None:
+            plain = isinstance(value, wanted) and not isinstance(value, bool)
+            _require(
+                plain, field.name, repr(value), "must be a number" if float in wanted else "must be a whole number", config
+            )
+            _require(math.isfinite(value), field.name, value, "must be finite", config)
+            sane = value == 0 or _SMALLEST <= abs(value) <= _LARGEST
+            _require(sane, field.name, value, f"must be 0 or of a size from {_SMALLEST:g} to {_LARGEST:g}", config)
+
+
+def _require(ok: bool, field: str, value: object, fix: str, config: Any = None) -> None:
     if not ok:
-        raise SignalError(f"SignalConfig.{field}: {value} {fix}")
+        raise SignalError(f"{'SignalConfig' if config is None else type(config).__name__}.{field}: {value} {fix}")
 
 
 class SignalError(ValueError):

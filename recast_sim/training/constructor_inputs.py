@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from recast_sim.runs.model_state import save_tensors
+from recast_sim.runs.model_state import load_tensors, save_tensors
 from recast_sim.signal import Constructor
 from recast_sim.signal.groups import ScoredGroups, level_codes
 from recast_sim.world.environment import Environment
@@ -56,7 +55,7 @@ class ConstructorInputs:
     def load(self, folder: Path | None) -> None:
         """Read what `save` wrote; nothing where there is no checkpoint."""
         if folder is not None and "baseline_P" in self.names:
-            table = load_file(folder / "baseline.safetensors")
+            table = load_tensors(folder / "baseline.safetensors", folder)
             self.reward_N, self.count_N = table["reward"], table["count"]
 
 

@@ -1,7 +1,8 @@
 """The policy-gradient loop over the environment: sample, construct the signal, update on the kept rows."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from recast_sim.runs.model_state import latest_checkpoint, load_state, save_stat
 from recast_sim.signal import Signal, behind_hints, get_constructor
 from recast_sim.signal.groups import ScoredGroups, group_rows, signal_of, signal_row
 from recast_sim.training.constructor_inputs import ConstructorInputs
-from recast_sim.training.plan_update import plan_gradient_norm, update
+from recast_sim.training.plan_update import UpdateError, plan_gradient_norm, update
 from recast_sim.training.rl_prompts import groups_of_prompt, prompts_of_step, rl_environment
 from recast_sim.training.training_config import TrainingConfig
 from recast_sim.training.world_groups import draw_groups, roll_out
@@ -58,7 +59,8 @@ def train(
         learning: whether to compute `learning_figures` at all; they cost as much as some tens of steps.
 
     Raises:
-        UpdateError: the loss is not finite; the last checkpoint is kept.
+        UpdateError: the loss, its gradient or an evaluation is not finite; the last checkpoint is kept, and the message names
+            it.
     """
     optimiser = _optimiser(policy, config)
     constructor = behind_hints(get_constructor(config.constructor), config.hint_levels)
@@ -71,19 +73,21 @@ def train(
     for step in range(done + 1, steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * (min(1.0, step / config.warm_up) if config.warm_up else 1.0)
-        groups, signal = _groups_of_step(policy, environment, config, inputs, seed, step)
-        log = update(
-            policy,
-            reference,
-            environment,
-            groups,
-            signal,
-            optimiser,
-            config.objective,
-            config.updates_per_batch,
-            config.mini_batches,
-            _borrowed_norm(policy, environment, groups, config, derive_seed(seed, "signal", step)),
-        )
+        with _guarded(writer, step):
+            groups, signal = _groups_of_step(policy, environment, config, inputs, seed, step)
+            log = update(
+                policy,
+                reference,
+                environment,
+                groups,
+                signal,
+                optimiser,
+                config.objective,
+                config.updates_per_batch,
+                config.mini_batches,
+                _borrowed_norm(policy, environment, groups, config, derive_seed(seed, "signal", step)),
+            )
+            _check_finite(log)
         inputs.learn(groups)
         totals["rollouts"] += groups.drawn
         totals["actor_rows"] += len(signal.plan.rows_N) * config.updates_per_batch
@@ -93,13 +97,32 @@ def train(
         writer.groups(group_rows(step, groups.prompt_P, signal))
         if step % config.evaluate_every == 0 or step == steps:
             figures = learning_figures(policy, start) if learning and step == steps else {}
-            gaps = dict.fromkeys(start.figures) if learning else {}
-            writer.evaluation({"step": step, **totals, **evaluate(policy, environment), **gaps, **figures})
+            gaps, found = dict.fromkeys(start.figures) if learning else {}, evaluate(policy, environment)
+            with _guarded(writer, step):
+                _check_finite(found | figures)
+            writer.evaluation({"step": step, **totals, **found, **gaps, **figures})
         if config.checkpoint_every and step % config.checkpoint_every == 0:
             with writer.checkpoint(step) as folder:
                 save_state(folder, policy, optimiser, totals=totals)
                 inputs.save(folder)
         on_step(step)
+
+
+@contextmanager
+def _guarded(writer: TrainingLog, step: int) -> Iterator[None]:
+    """Where training breaks off: say at which step, and which checkpoint is kept."""
+    try:
+        yield
+    except UpdateError as error:
+        last = None if writer.path is None else latest_checkpoint(writer.path)
+        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+        raise UpdateError(f"step {step}: {error}" + ("" if writer.path is None else f"; {kept}")) from error
+
+
+def _check_finite(figures: Mapping[str, Any]) -> None:
+    for name, value in figures.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UpdateError(f"{name}: {value}, the policy diverged; lower learning_rate")
 
 
 def _groups_of_step(

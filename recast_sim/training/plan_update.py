@@ -1,5 +1,6 @@
 """Optimiser steps on the kept rows of a batch; the other rows reach no policy. Axes: P prompts, N kept rows, L levels."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from recast_sim.world.policy import TreePolicy
 
 
 class UpdateError(ValueError):
-    """A loss that is not finite."""
+    """A loss, its gradient or what came of them that is not finite; the policy is left as it was before."""
 
 
 def update(
@@ -38,7 +39,7 @@ def update(
         gradient_norm: rescale each gradient to this norm (`plan_gradient_norm` of another constructor gives one).
 
     Raises:
-        UpdateError: the loss is not finite.
+        UpdateError: the loss or its gradient is not finite.
     """
     log = {"loss": 0.0, "gradient_norm": 0.0, "kl": 0.0, "clip_share": 0.0, "optimiser_steps": 0.0}
     if len(signal.plan.rows_N) == 0:
@@ -51,15 +52,16 @@ def update(
     for part, old_NL, reference_NL in [*zip(parts, old, references, strict=True)] * updates:
         new_NL = part.rows.logprobs(policy)
         result = plan_objective(part.plan, new_NL, new_NL.detach() if old_NL is None else old_NL, reference_NL, objective)
-        if not bool(torch.isfinite(result.loss)):
-            raise UpdateError(f"loss: {result.loss.item()} with constructor {signal.constructor}; lower learning_rate")
         optimiser.zero_grad()
         result.loss.backward()
-        norm = _gradient_norm(policy)
+        loss, norm = float(result.loss.detach()), _gradient_norm(policy)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = f"gradient norm: {norm}" if math.isfinite(loss) else f"loss: {loss}"
+            raise UpdateError(f"{what} with constructor {signal.constructor}; lower learning_rate")
         if gradient_norm is not None:
             _scale_gradient(policy, gradient_norm / norm if norm else 0.0)
         optimiser.step()
-        log = {"loss": float(result.loss.detach()), "gradient_norm": norm, "kl": result.kl, "clip_share": result.clip_share}
+        log = {"loss": loss, "gradient_norm": norm, "kl": result.kl, "clip_share": result.clip_share}
     return log | {"optimiser_steps": float(updates * len(parts))}
 
 

@@ -1,11 +1,12 @@
 """The knobs of one run of the loop."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from recast_sim.configio import Checked
+from recast_sim.field_types import GroupSize, Part, Passes, Share
 from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor
 from recast_sim.training.world_groups import AnchorSource
 from recast_sim.world.sampling import Sampler
@@ -44,14 +45,14 @@ class TrainingConfig(Checked, error=TrainingError):
     constructor: str = "recast"
     signal: SignalConfig = field(default_factory=SignalConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    group_size: PositiveInt = 32
+    group_size: GroupSize = 32
     prompts_per_step: PositiveInt = 64
     steps: PositiveInt = 100
-    passes: NonNegativeFloat = 0.0
-    fresh_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    passes: Passes = 0.0
+    fresh_share: Part = 0.0
     every_target: bool = False
     anchor_source: AnchorSource = "log"
-    near_miss_reward: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    near_miss_reward: Share = 0.0
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: PositiveFloat = 0.003
     warm_up: NonNegativeInt = 0

@@ -5,16 +5,18 @@ Every quantity is a parameter. Axes: I items, D context dimensions, N prompts, T
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import prod
 from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn.functional import pad
 
 from recast_sim.catalog import Catalog, synthetic_codes, zipf_popularity
 from recast_sim.configio import Checked
+from recast_sim.field_types import Exponent, Part, Width
 from recast_sim.runs import derive_seed
 
 
@@ -46,25 +48,27 @@ class EnvironmentConfig(Checked, error=WorldError):
         fresh_prompts: train prompts that the base policy is not trained on.
     """
 
-    items: PositiveInt = 450
-    sizes: tuple[int, ...] = (16, 16, 16)
-    dim: PositiveInt = 16
-    alpha: float = 0.0
-    beta: NonNegativeFloat = 1.0
-    rho: Annotated[float, Field(ge=0, le=1)] = 0.7
+    items: Annotated[int, Field(ge=2, le=200_000)] = 450
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=32)] = (16, 16, 16)
+    dim: Width = 16
+    alpha: Exponent = 0.0
+    beta: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    rho: Part = 0.7
     targets: PositiveInt = 1
     train_prompts: PositiveInt = 8192
     heldout_prompts: PositiveInt = 2048
     validation_prompts: PositiveInt = 1024
-    blur: NonNegativeFloat = 0.0
-    exposure: NonNegativeFloat = 0.0
-    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    reward_knows: Annotated[float, Field(ge=0, le=1)] = 0.0
+    blur: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    exposure: Annotated[float, Field(ge=0, le=10)] = 0.0
+    label_noise: Part = 0.0
+    reward_knows: Part = 0.0
     reward_items: PositiveInt = 4
     fresh_prompts: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.items > (room := prod(self.sizes)):
+            raise WorldError(f"EnvironmentConfig.items: {self.items} must be at most {room}, the leaves of sizes {self.sizes}")
         for name in ("targets", "reward_items"):
             if (number := getattr(self, name)) > self.items:
                 raise WorldError(f"EnvironmentConfig.{name}: {number} must be at most {self.items} (items)")

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, embedding_bag, pad
 
 from recast_sim.catalog import Catalog
 from recast_sim.configio import Checked
+from recast_sim.field_types import Width
 
 _SMALL_TREE = 4096  # nodes up to which tables over all levels at once are kept
 _FEW = 2**18  # logits so few that scoring nodes nobody asked for costs less than the calls that pick out the others
@@ -31,7 +31,7 @@ class PolicyConfig(Checked, error=PolicyError):
     """Capacity of a policy. `width` is the rank of "low_rank" and the hidden width of "mlp"; "linear" ignores it."""
 
     kind: Literal["linear", "low_rank", "mlp"] = "linear"
-    width: PositiveInt = 32
+    width: Width = 32
 
 
 class TreePolicy(nn.Module):

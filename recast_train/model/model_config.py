@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field
 
 from recast_sim.configio import Checked, Share
+from recast_sim.field_types import Width
 
 Size = Literal["custom", "tiny", "small", "base", "qwen3-0.6b", "qwen3-1.7b", "qwen3-8b"]
 SLOT, CHAT = "{history}", "{chat}"
@@ -86,11 +87,11 @@ class ModelConfig(Checked, error=TrainError):
 
     size: Size = "custom"
     checkpoint: Path | None = None
-    hidden: PositiveInt = 128
-    layers: PositiveInt = 3
-    heads: PositiveInt = 4
-    kv_heads: PositiveInt | None = None
-    feed_forward: PositiveInt = 384
+    hidden: Width = 128
+    layers: Annotated[int, Field(ge=1, le=512)] = 3
+    heads: Width = 4
+    kv_heads: Width | None = None
+    feed_forward: Annotated[int, Field(ge=1, le=65_536)] = 384
     vocabulary: Literal["sid", "text"] = "sid"
     tokenizer: Path | None = None
     prompt: str = "Items that the user chose, the oldest first: {history}\nWhich item comes next?"

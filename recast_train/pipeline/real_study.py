@@ -20,6 +20,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from recast_sim.comparing import Method, best_rates, comparison_seeds, rate_rows
 from recast_sim.configio import AtLeastOne, Checked, override
+from recast_sim.field_types import Distinct, Worlds
 from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
@@ -53,10 +54,10 @@ class StudyConfig(Checked, error=TrainError):
 
     setting: Recipe = field(default_factory=Recipe)
     points: tuple[Point, ...] = ()
-    methods: AtLeastOne[str] = ("grpo", "recast", "sft")
+    methods: Distinct[str] = ("grpo", "recast", "sft")
     learning_rates: AtLeastOne[PositiveFloat] = (3e-5, 1e-4, 3e-4, 1e-3)
-    seeds: PositiveInt = 5
-    tuning_seeds: PositiveInt = 1
+    seeds: Worlds = 5
+    tuning_seeds: Worlds = 1
     tuning_prompts: PositiveInt = 2000
 
     def __post_init__(self) -> None:

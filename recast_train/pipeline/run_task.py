@@ -1,6 +1,5 @@
 """What the stages of a real run share: the data, its prompts by split, the catalog, and the clock."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import numpy as np
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import RunError, atomic_directory, write_json
+from recast_sim.runs.bounded import read_json_file
 from recast_train.data import Dataset, Prompts, Source, sample_prompts
 from recast_train.engine import Engine
 from recast_train.engine.sinks import SinkName
@@ -86,8 +86,8 @@ def _table(config: SidConfig, source: Source, seed: int, report: Report) -> SidT
 def read_json(file: Path, delete: Path | None = None) -> dict[str, Any]:
     """A JSON object of a run's folder. Raises RunError where it is damaged, which says what to `delete` (default the file)."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = read_json_file(file, RunError)
+    except (OSError, RunError) as error:
         raise RunError(f"{file}: not readable: {error}; delete {delete or file}, then --resume makes it anew") from error
     if not isinstance(found, dict):
         raise RunError(f"{file}: holds no JSON object; delete {delete or file}, then --resume makes it anew")

@@ -1,6 +1,5 @@
 """Stages that leave their result in a folder: supervised start, RL, evaluation. Done ones are read, killed ones go on."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +13,10 @@ from safetensors.numpy import load_file
 
 from recast_sim.comparing import Method
 from recast_sim.runs import RunError, RunWriter, atomic_directory, derive_seed, write_json
+from recast_sim.runs.bounded import read_json_file
 from recast_sim.runs.model_state import load_state, read_tensors, save_tensors
 from recast_sim.runs.reader import read_manifest
-from recast_sim.runs.writer import latest_step, same_config
+from recast_sim.runs.writer import latest_step, lost_tables, same_config
 from recast_train.data import sample_prompts
 from recast_train.engine import Recorder, State
 from recast_train.engine.sinks import Sink, open_sink
@@ -166,7 +166,7 @@ def read_learning(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, floa
     if not (where / "learning.json").exists():
         return None
     try:
-        return load_file(where / "learning.safetensors"), json.loads((where / "learning.json").read_text(encoding="utf-8"))
+        return load_file(where / "learning.safetensors"), read_json_file(where / "learning.json", RunError)
     except (OSError, SafetensorError, ValueError) as error:
         raise RunError(f"{where}: not readable: {error}; delete {where}, then --resume makes it anew") from error
 
@@ -176,7 +176,7 @@ def read_evaluation(folder: Path) -> tuple[PromptScores, dict[str, float]]:
     where = folder / "evaluation"
     try:
         found: dict[str, Any] = load_file(where / "scores.safetensors")
-        return PromptScores(**found), json.loads((where / "shares.json").read_text(encoding="utf-8"))
+        return PromptScores(**found), read_json_file(where / "shares.json", RunError)
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise RunError(f"{where}: not readable: {error}; delete {where}, then --resume makes it anew") from error
 
@@ -201,7 +201,7 @@ def _evaluate(task: Task, name: str, model: SidModel, config: EvaluationConfig) 
 
 
 def open_stage(path: Path, kind: str, config: dict[str, Any], seed: int, resume: bool) -> RunWriter | None:
-    """A writer for a new or unfinished run, None for a complete one of the same config."""
+    """A writer for a new or unfinished run, or one whose tables are gone; None for a complete one of the same config."""
     if not (path / "manifest.json").exists():
         return RunWriter.create(path, kind, config, seed)
     manifest = read_manifest(path)
@@ -209,7 +209,7 @@ def open_stage(path: Path, kind: str, config: dict[str, Any], seed: int, resume:
         raise RunError(f"{path}: holds a run already; choose another --out or add --resume")
     if MADE_FROM in config:
         refuse_stale(path, manifest["config"].get(MADE_FROM), config[MADE_FROM])
-    if manifest["status"] != "complete":
+    if manifest["status"] != "complete" or lost_tables(path, manifest):
         return RunWriter.resume(path, config, seed)
     same_config(path, manifest, config, seed)
     return None

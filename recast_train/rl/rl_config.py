@@ -34,7 +34,7 @@ class RlConfig(Checked, error=TrainError):
     signal: SignalConfig = field(default_factory=SignalConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    group_size: Annotated[int, Field(ge=2)] = 32
+    group_size: Annotated[int, Field(ge=2, le=4096)] = 32
     prompts_per_step: PositiveInt = 32
     steps: PositiveInt = 200
     learning_rate: PositiveFloat = 2e-4
@@ -43,7 +43,7 @@ class RlConfig(Checked, error=TrainError):
     max_norm: NonNegativeFloat = 0.0
     updates_per_batch: PositiveInt = 1
     mini_batches: PositiveInt = 1
-    micro_batch_tokens: NonNegativeInt = 0
+    micro_batch_tokens: Annotated[int, Field(ge=0, le=10**9)] = 0
     max_draws: PositiveInt = 10
     evaluate_every: PositiveInt = 50
     validation_prompts: PositiveInt = 500

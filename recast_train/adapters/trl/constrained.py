@@ -14,11 +14,21 @@ from recast_train.model import PromptTokens, SidModel, require
 from recast_train.model.pretrained import check_logits
 from recast_train.rollout import Part, RolloutConfig, sample_rollouts
 
+_SHAPED = "would shape TRL's own sampling, which this is not: draws follow the model at `temperature`; leave it out"
 _REFUSED = {
     "mask_truncated_completions": (False, "would mask every SID, since none has an end token; set it to False"),
     "use_vllm": (False, "would have TRL correct for vLLM's sampling, which this is not; set it to False"),
     "off_policy_mask_threshold": (None, "would compare log-probabilities over legal tokens with those over all; leave it out"),
 }
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {  # settings of GRPOConfig, and the values at which they do nothing
+    "top_k": (None, 0, -1),
+    "top_p": (None, 1.0),
+    "min_p": (None, 0.0),
+    "repetition_penalty": (None, 1.0),
+    "generation_kwargs": (None, {}),
+}
+_SHAPED = "would shape TRL's own sampling, which this is not: draws follow the model at `temperature`; leave it out"
 
 
 def constrained_rollout(sids: SidTokens) -> Callable[[list[Any], Any], dict[str, list[Any]]]:
@@ -44,7 +54,7 @@ class _Rollout:
         if any(prompt != prompts[row - row % group] for row, prompt in enumerate(prompts)) or len(prompts) % group:
             group = 1  # evaluation may cut a group in two
         ids = [[*row, *self._sids.begin] for row in trainer._tokenize_prompts(prompts[::group])[0]]
-        _check(trainer)
+        _check(trainer, self._sids)
         accelerator, lm = trainer.accelerator, trainer.accelerator.unwrap_model(trainer.model)
         seed = derive_seed(trainer.args.seed, "rollout", trainer.state.global_step, self._calls)
         part = Part(accelerator.process_index * len(ids), accelerator.num_processes * len(ids))
@@ -71,10 +81,15 @@ class _Rollout:
         return self._model
 
 
-def _check(trainer: Any) -> None:
+def _check(trainer: Any, sids: SidTokens) -> None:
     for name, (allowed, mend) in _REFUSED.items():
         value = getattr(trainer, name)
         require(value == allowed, name, value, mend)
+    for name, neutral in _NEUTRAL.items():
+        value = getattr(trainer.args, name, None)
+        require(value in neutral, name, value, _SHAPED)
+    levels, most = sids.catalog.levels, trainer.max_completion_length
+    require(most is None or most >= levels, "max_completion_length", most, f"is shorter than a semantic ID; set it to {levels}")
     kind = str(getattr(trainer.accelerator.distributed_type, "value", trainer.accelerator.distributed_type))
     mend = "shards the weights, which constrained_rollout reads whole; use data-parallel processes"
     require(kind == "NO" or kind.startswith("MULTI_"), "accelerate.distributed_type", kind, mend)

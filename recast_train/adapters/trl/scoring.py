@@ -14,9 +14,11 @@ from trl.trainer.utils import pad
 
 from recast_sim.runs import derive_seed
 from recast_sim.signal import Signal, construct
+from recast_train.adapters.trl.batch_checks import bad_row, checked_anchor
 from recast_train.adapters.trl.contract import Generated
 from recast_train.adapters.trl.process_rows import Tokens
 from recast_train.adapters.trl.signal_settings import Example, SignalSettings
+from recast_train.adapters.trl.unscored import scored_groups, signal_of_scored
 from recast_train.model import require
 
 
@@ -31,10 +33,10 @@ def group_signal(
     """The constructor's signal.
 
     `examples`, `generated` and `anchors` (one a group) are this process's, `rewards` those of all processes.
-    A row that no reward function scores is not valid.
+    A row that no reward function scores is not valid; a group without a valid one, or with an infinite reward, is left out.
 
     Raises:
-        SignalError: a group without a scored row, or an input that the constructor refuses.
+        SignalError: an input that the constructor refuses.
     """
     rule, G = settings.constructor, trainer.num_generations
     structural, logprob = torch.zeros(2, len(examples))
@@ -55,31 +57,47 @@ def group_signal(
     structural, logprob, has_anchor = every_PGC[..., :3].unbind(2)
     anchor_logprob_PL = every_PGC[:, 0, 3:]
     by_level = _codes(settings, examples, generated, G) if settings.reads_levels else {}
-    return construct(
-        rule,
-        (rewards * trainer.reward_weights.to(rewards.device)).nansum(1).cpu().view(-1, G),
-        structural if rule.structural else None,
-        valid_PG=~rewards.isnan().all(1).cpu().view(-1, G),
-        has_anchor_P=has_anchor[:, 0] > 0,
-        logprob_PG=logprob if settings.reads_logprobs and generated.logprobs is not None else None,
-        anchor_logprob_P=anchor_logprob_PL.sum(1) if settings.reads_anchor_logprobs else None,
-        anchor_logprob_PL=anchor_logprob_PL if settings.reads_anchor_logprobs and settings.reads_levels else None,
+    total_PG = (rewards * trainer.reward_weights.to(rewards.device)).nansum(1).cpu().view(-1, G)
+    valid_PG, scored_P = ~rewards.isnan().all(1).cpu().view(-1, G), scored_groups(rewards.cpu(), G)
+    if not scored_P.any():  # the first group stands in for all, and is left out as well
+        total_PG, valid_PG = torch.zeros_like(total_PG), torch.ones_like(valid_PG)
+    given = {
+        "valid_PG": valid_PG,
+        "has_anchor_P": has_anchor[:, 0] > 0,
+        "logprob_PG": logprob if settings.reads_logprobs and generated.logprobs is not None else None,
+        "anchor_logprob_P": anchor_logprob_PL.sum(1) if settings.reads_anchor_logprobs else None,
+        "anchor_logprob_PL": anchor_logprob_PL if settings.reads_anchor_logprobs and settings.reads_levels else None,
         **by_level,
-        config=settings.config,
-        generator=torch.Generator().manual_seed(derive_seed(trainer.args.seed, "ties", trainer._step)),
-    )
+    }
+
+    def build(at_K: Tensor) -> Signal:
+        return construct(
+            rule,
+            total_PG[at_K],
+            structural[at_K] if rule.structural else None,
+            **{name: None if table is None else table[at_K] for name, table in given.items()},
+            config=settings.config,
+            generator=torch.Generator().manual_seed(derive_seed(trainer.args.seed, "ties", trainer._step)),
+        )
+
+    trainer._metrics["train"]["recast/unscored"].append(float((~scored_P).sum()))
+    return signal_of_scored(scored_P, build)
 
 
-def anchor_tokens(trainer: Any, settings: SignalSettings, example: Example) -> Tokens | None:
-    """Token ids of an example's anchor, None where it has none."""
-    anchor = settings.anchor
+def anchor_tokens(trainer: Any, settings: SignalSettings, example: Example, row: int) -> Tokens | None:
+    """Token ids of an example's anchor, None where it has none. Raises TrainError, naming the row, for what is no anchor."""
+    anchor, prompt = settings.anchor, example.get("prompt")
     known = not isinstance(anchor, str) or anchor in example
     require(known, "anchor", repr(anchor), f"is no column of the data set, which has {', '.join(example)}")
     found = example[anchor] if isinstance(anchor, str) else anchor and anchor(example)
-    if isinstance(found, str):
-        found = trainer.processing_class(text=found, add_special_tokens=False)["input_ids"]
-    require(found is None or len(found) > 0, "anchor", repr(found), "is empty; give None where a prompt has no ground truth")
-    return None if found is None else [int(token) for token in found]
+    if found is None:
+        return None
+    tokens = checked_anchor(trainer, found, row, prompt)
+    targets = settings.first_sid_and_targets(tokens, example)
+    if targets is not None and targets[0] not in targets[1]:
+        mend = f"is {targets[0] or 'no semantic ID'}, none of the row's targets {targets[1]}; give the target's own tokens"
+        raise bad_row("anchor", row, prompt, tokens, mend)
+    return tokens
 
 
 def _codes(settings: SignalSettings, examples: list[Example], generated: Generated, G: int) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recast_sim.signal import Constructor, SignalConfig
-from recast_train.adapters.trl.token_sids import LevelRows
+from recast_train.adapters.trl.token_sids import LevelRows, SidLevels, SidScores, targets_of
 from recast_train.model import require
 
 Example = dict[str, Any]
@@ -56,6 +56,20 @@ class SignalSettings:
     @property
     def reads_levels(self) -> bool:
         return any(name in _BY_LEVEL for name in self.constructor.needs)
+
+    def first_sid_and_targets(self, tokens: Sequence[int], example: Example) -> tuple[list[int], list[list[int]]] | None:
+        """The first semantic ID of a completion ([] where there is none) and the example's targets, where what is given reads
+        both; else None."""
+        scores = getattr(self.structural, "__self__", None)
+        if isinstance(scores, SidScores):
+            parse, column = scores.parse, scores.targets
+        elif isinstance(self.levels, SidLevels):
+            parse, column = self.levels.tokens.parse, self.levels.targets
+        else:
+            return None
+        (targets,) = targets_of([example], column)
+        found = [list(sid) for sid in parse(tokens)]
+        return (found[0] if found else []), targets
 
     def check(self, trainer: Any) -> None:
         """Raise TrainError naming the first setting of a trainer that does not go with this signal."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_sim.signal import exact_hit, structural_score
+from recast_train.adapters.trl.batch_checks import bad_row, checked_targets
 from recast_train.model import Vocabulary, require
 from recast_train.model.vocabulary import in_a_row
 
@@ -38,6 +39,11 @@ class SidTokens:
         ranges = sorted(zip(given, self.catalog.sizes, strict=True))
         apart = all(start + size <= after for (start, size), (after, _) in pairwise(ranges))
         require(apart, "SidTokens.offset", given, f"overlap: the levels have {self.catalog.sizes} codes; number them apart")
+
+    def has_codes(self, sid: Sid) -> bool:
+        """Whether each code is one of its level."""
+        sizes = self.catalog.sizes
+        return len(sid) == len(sizes) and all(0 <= code < size for code, size in zip(sid, sizes, strict=True))
 
     def encode(self, sid: Sid) -> list[int]:
         """Token ids of an SID's codes."""
@@ -77,18 +83,21 @@ class SidScores:
 
     def reward(self, completion_ids: list[list[int]], **columns: Any) -> list[float]:
         """A reward function for TRL: 1 where a completion's first SID is one of the prompt's targets, else 0."""
-        sids_RSL, there_RS, targets_RTL, real_RT = self._tables(completion_ids, columns[self.targets])
+        require(self.targets in columns, "targets", repr(self.targets), "is no column of the data set")
+        prompts = columns.get("prompts", columns[self.targets])
+        targets = checked_targets(columns[self.targets], prompts, self.targets)
+        sids_RSL, there_RS, targets_RTL, real_RT = self._tables(completion_ids, targets)
         first = exact_hit(sids_RSL[:, :1], targets_RTL, real_RT)[:, 0]
         return (first * there_RS[:, 0]).tolist()
 
     def structural(self, completion_ids: list[list[int]], examples: list[dict[str, Any]]) -> list[float]:
         """Structural scores of completions (arXiv 2604.22169), 0 for one without an SID."""
-        targets = [example[self.targets] for example in examples]
+        targets = targets_of(examples, self.targets)
         sids_RSL, there_RS, targets_RTL, real_RT = self._tables(completion_ids, targets)
         score_R1 = structural_score(sids_RSL[:, None], targets_RTL, sid_mask_PGS=there_RS[:, None], target_mask_PT=real_RT)
         return score_R1[:, 0].tolist()
 
-    def _tables(self, completion_ids: list[list[int]], targets: list[Sequence[Sid]]) -> tuple[Tensor, ...]:
+    def _tables(self, completion_ids: list[list[int]], targets: Sequence[Sequence[Sid]]) -> tuple[Tensor, ...]:
         levels = max((len(sid) for sids in targets for sid in sids), default=1)
         return (*_table([self.parse(ids) for ids in completion_ids], levels), *_table(targets, levels))
 
@@ -103,7 +112,12 @@ class SidLevels:
     def __call__(self, completion_ids: Sequence[Sequence[int]], examples: Sequence[dict[str, Any]]) -> "LevelRows":
         """Of each completion, which belongs to an example."""
         firsts = [self.tokens.first(ids) for ids in completion_ids]
-        targets = [[list(sid) for sid in example[self.targets]] for example in examples]
+        targets = targets_of(examples, self.targets)
+        for row, sids in enumerate(targets):
+            for sid in sids:
+                if not self.tokens.has_codes(sid):
+                    mend = f"must have a code below {self.tokens.catalog.sizes}, one for each level"
+                    raise bad_row(self.targets, row, examples[row].get("prompt"), sid, mend)
         return LevelRows([codes for codes, _ in firsts], [at for _, at in firsts], targets)
 
 
@@ -114,6 +128,14 @@ class LevelRows:
     sids: list[list[int]]
     first: list[int]
     targets: list[list[list[int]]]
+
+
+def targets_of(examples: Sequence[dict[str, Any]], column: str) -> list[list[list[int]]]:
+    """The targets of examples. Raises TrainError where they have none, or none of that form (`checked_targets`)."""
+    for example in examples:
+        require(column in example, "targets", repr(column), f"is no column of the data set, which has {', '.join(example)}")
+    prompts = [example.get("prompt") for example in examples]
+    return checked_targets([example[column] for example in examples], prompts, column)
 
 
 def _table(rows: Sequence[Sequence[Sid]], levels: int) -> tuple[Tensor, Tensor]:

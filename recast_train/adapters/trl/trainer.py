@@ -121,7 +121,7 @@ class RecastGRPOTrainer(GRPOTrainer):
             for row, example in enumerate(examples):
                 example[name] = values[row] if isinstance(values, list) else values
         rewards = super()._calculate_rewards(examples, prompts, generated.completions, generated.completion_ids)
-        anchors = [anchor_tokens(self, self.signal_settings, example) for example in examples[::G]]
+        anchors = [anchor_tokens(self, self.signal_settings, examples[row], row) for row in range(0, len(examples), G)]
         signal = group_signal(self, self.signal_settings, examples, generated, anchors, rewards)
         split = Split(
             rank=self.accelerator.process_index,

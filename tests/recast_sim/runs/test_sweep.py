@@ -1,6 +1,7 @@
 """Sweeps: local processes and a real local Ray, resumed, the same numbers for any worker count."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from recast_sim.runs import derive_seed
+from recast_sim.runs import RunError, derive_seed
 from recast_sim.runs.sweep import Job, SweepError, open_sweep
 
 
@@ -97,6 +98,31 @@ def test_workers_die_with_a_killed_sweep(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"worker {pid} outlived its sweep")
+
+
+def killed_once(folder: str) -> dict[str, Any]:
+    if not (mark := Path(folder) / "killed").exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory ends
+    return {"done": True}
+
+
+def test_a_killed_worker_is_one_line_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    tasks = [Job(("task", seed), fail_on_two, (str(tmp_path), seed)) for seed in range(2)]
+    tasks.append(Job(("killed",), killed_once, (str(tmp_path),)))
+    said = "workers: one was killed, .* the results so far are kept: go on with --resume"
+    with pytest.raises(SweepError, match=said), open_sweep(tmp_path / "jobs", "local", 1) as submit:
+        submit("tasks", tasks)
+    with open_sweep(tmp_path / "jobs", "local", 1) as submit:
+        assert submit("tasks", tasks)[-1] == {"done": True}
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b'{"a": NaN}', b"[" * 5000])
+def test_a_damaged_result_says_what_to_delete(tmp_path: Path, content: bytes) -> None:
+    task = Job(("killed",), killed_once, (str(tmp_path),))
+    (tmp_path / task.file_name).write_bytes(content)
+    with pytest.raises(RunError, match=r"delete .*, then --resume makes it anew"), open_sweep(tmp_path, "local", 1) as submit:
+        submit("tasks", [task])
 
 
 def test_file_names_are_safe_and_differ() -> None:
