@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
 T = TypeVar("T")
-WHOLE, LARGE, SMALL = 1_000_000, 1e6, 1e-12  # the largest whole number and float of a config, and the smallest float but 0
+WHOLE, LARGE, SMALL = 1_000_000, 1e20, 1e-12  # the largest whole number and float of a config, and the smallest float but 0
 
 AtLeastOne = Annotated[tuple[T, ...], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]

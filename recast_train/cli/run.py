@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
+from recast_sim.runs.writer import must_exist
 from recast_train.pipeline.recipe import RealConfig
 
 
@@ -30,6 +31,8 @@ def run(command: RunRecipe) -> None:
 
     name = command.file.stem if command.file else "default"
     root = command.out or Path("runs") / f"real-{name}-{command.seed}"
+    if command.resume:
+        must_exist(root)
     with progress() as report:
         run_real(command.config, command.seed, root, command.resume, report)
     if int(os.environ.get("RANK", "0")):  # of several processes one prints and draws

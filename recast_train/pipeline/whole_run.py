@@ -17,7 +17,6 @@ import polars as pl
 from recast_sim.comparing import Method
 from recast_sim.runs import atomic_file, write_json
 from recast_sim.runs.reader import read_manifest
-from recast_sim.runs.writer import must_exist
 from recast_train.data import load_source
 from recast_train.data.references import Policy, choose_neighbours, references, shared_sids
 from recast_train.engine import Engine
@@ -45,8 +44,6 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
         DataError, SemanticIdError, TrainError: see the stages; a sink that is not installed, before anything else.
     """
     check_sink(config.sink)
-    if resume:
-        must_exist(root)
     source = load_source(config.data)  # data that cannot be read leaves no folder behind
     with Engine(config.engine, config.device) as engine:
         writer, kept = None, {key: value for key, value in asdict(config).items() if key != "sink"}

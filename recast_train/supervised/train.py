@@ -125,7 +125,7 @@ class _TrainStep:
         total, norm = engine.step(self.model, loss, self.optimiser, config.max_norm)
         self.model.eval()
         seconds = time.perf_counter() - started
-        filled = sum(int((part >= 0).sum()) for part in parts) / sum(part.size for part in parts)
+        filled = items / sum(part.size for part in layouts(every))  # as one process lays them out
         row = {"loss": total, "gradient_norm": norm, "learning_rate": rate, "seconds": seconds}
         return row | {"tokens": float(items * self.catalog.levels), "filled": filled}
 

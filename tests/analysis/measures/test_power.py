@@ -85,7 +85,7 @@ def test_a_pilot_of_an_older_version_says_so(tmp_path: Path) -> None:
     [
         ([], "run: missing"),
         (["{folder}", "--against", "sft"], "against: 'sft' is not among the methods"),
-        (["{folder}", "--effect", "0"], "--effect: 0 must be above 0"),
+        (["{folder}", "--effect", "0"], "--effect: 0.0 must be above 0"),
         (["nowhere"], "nowhere"),
     ],
 )

@@ -346,13 +346,13 @@ def test_the_command_shows_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--hit-rate", "0"], "--hit-rate: 0 must be above 0"),
-        (["--hit-rate", "nan"], "--hit-rate: 'nan' must be finite"),
+        (["--hit-rate", "0"], "--hit-rate: 0.0 must be above 0"),
+        (["--hit-rate", "nan"], "--hit-rate: nan must be finite"),
         (["--group", "1"], "--group: 1 must be at least 2"),
         (["--beta", "-1", "2"], "beta: a: -1.0"),
         (["--constructors", "magic"], "constructors: 'magic'"),
-        (["--prompt-cost", "-1"], "--prompt-cost: -1 must be at least 0"),
-        (["--beta", "1e-300", "1"], "never yields a kept group"),
+        (["--prompt-cost", "-1"], "--prompt-cost: -1.0 must be at least 0"),
+        (["--beta", "1e-300", "1"], "--beta: 1e-300 must be 0 or at least 1e-12 in size"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

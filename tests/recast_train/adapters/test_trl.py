@@ -159,7 +159,12 @@ def test_dft_in_trl_reads_the_anchors_codes(folder: Path) -> None:
 def test_anchors_of_several_lengths_are_weighed_by_their_probability(folder: Path) -> None:
     """tempered_anchor's only row of a group is the anchor times pi(anchor), here at temperature 0.5; one prompt has none."""
     anchors = [None, [3, 4], [5], [6, 7, 8]]
-    given = {"anchor": lambda example: anchors[world.PROMPTS.index(example["prompt"])]}
+    given = {
+        "anchor": lambda example: anchors[world.PROMPTS.index(example["prompt"])],
+        "structural": None,
+        "train_dataset": world.examples().remove_columns(["targets", "anchor"]),
+        "reward_funcs": lambda completions, **_: [0.0] * len(completions),
+    }
     run = world.trainer(folder, constructor="tempered_anchor", temperature=0.5, **given)
     model, expected = AutoModelForCausalLM.from_pretrained(folder / "model"), []
     for prompt, anchor in list(zip(world.PROMPTS, anchors, strict=False))[1:]:

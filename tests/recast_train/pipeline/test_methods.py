@@ -60,7 +60,7 @@ def test_bad_values_name_line_and_field(line: str, error: type[Exception], words
         parse_one(line)
 
 
-@given(st.floats(min_value=0, max_value=1e9), st.sampled_from(["random", "first"]))
+@given(st.floats(min_value=1e-20, max_value=1e7), st.sampled_from(["random", "first"]))
 def test_a_folder_is_one_plain_name(w_minus: float, rule: str) -> None:
     method = parse_one(f"recast w_minus={w_minus} tie_rule={rule}")
     assert method.folder == f"recast-w_minus={w_minus}-tie_rule={rule}"
