@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_close(found: Any, expected: Any, at: str = "") -> None:
-    """Equal, floats to 1e-5."""
+    """Equal, floats to 1e-4: ranks add gradients in another order."""
     assert type(found) is type(expected), at
     if isinstance(expected, dict):
         assert list(found) == list(expected), at
@@ -42,7 +42,7 @@ def assert_close(found: Any, expected: Any, at: str = "") -> None:
         for row, pair in enumerate(zip(found, expected, strict=True)):
             assert_close(*pair, f"{at}[{row}]")
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-5, abs=1e-5), at
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4), at
     else:
         assert found == expected, at
 
@@ -60,7 +60,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
             assert_close(rows, other, f"{stage} {table}")
         assert ours.groups.equals(theirs.groups)
         weights, other = (read_tensors(root / stage / "model", optimiser=False)[0] for root in (found, expected))
-        assert all(np.allclose(weights[name], other[name], rtol=1e-5, atol=1e-5) for name in other)
+        assert all(np.allclose(weights[name], other[name], rtol=1e-4, atol=1e-4) for name in other)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
