@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recast_sim.runs import derive_seed
 from recast_train.data.data_config import PROMPT_FORMATS
-from recast_train.data.interactions import Prompts
+from recast_train.data.interactions import Prompts, sample_prompts
 from recast_train.data.references import choose_neighbours, policy_of, references, repeats, shared_sids
 from recast_train.data.source import SPLITS, Source
 
@@ -54,7 +53,10 @@ def popularity(count_I: NDArray[np.integer]) -> dict[str, float]:
 def _references(source: Source, count: int, seed: int) -> dict[str, Any] | None:
     if not len(source.test) or not len(source.train):
         return None
-    test, validation = (_some(source.split(split), count, seed, f"{split} prompts") for split in ("test", "validation"))
+    test, validation = (
+        sample_prompts(prompts, count, seed, name)
+        for prompts, name in ((source.test, "test prompts"), (source.validation, "validation prompts"))
+    )
     sid_I = shared_sids(source.codes_IL)
     neighbours = choose_neighbours(source.dataset, validation, sid_I) if len(validation) else None
     rows = references(source.dataset, test, neighbours, sid_I=sid_I)
@@ -69,10 +71,6 @@ def _shared(source: Source) -> float | None:
         return None
     count = np.unique(source.codes_IL, axis=0, return_counts=True)[1]
     return float(count[count > 1].sum() / len(source.items))
-
-
-def _some(prompts: Prompts, count: int, seed: int, name: str) -> Prompts:
-    return prompts.take(np.sort(np.random.default_rng(derive_seed(seed, name)).permutation(len(prompts))[:count]))
 
 
 def _interactions(source: Source) -> NDArray[np.int64]:

@@ -25,11 +25,11 @@ from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
 from recast_train.data import load_source, sample_prompts
-from recast_train.data.references import choose_neighbours, references, shared_sids
 from recast_train.engine import Engine
 from recast_train.evaluate import score_prompts
 from recast_train.model import SidModel, TrainError, require
 from recast_train.pipeline.recipe import Recipe, parse_methods
+from recast_train.pipeline.reference_metrics import reference_metrics
 from recast_train.pipeline.run_task import Task, prepare
 from recast_train.pipeline.stages import evaluated, read_evaluation, read_learning, reinforced, supervised
 
@@ -141,8 +141,7 @@ def user_rows(folder: Path, setting: str, seed: int, method: str) -> pl.DataFram
 def _start(root: Path, setting: Recipe, seed: int) -> dict[str, Any]:
     with _task(root, setting, seed) as task:
         evaluated(task, START, root / "sft", supervised(task))
-        sid_I = shared_sids(task.catalog.codes_IL)
-        known = references(task.dataset, task.test, choose_neighbours(task.dataset, task.validation, sid_I), sid_I=sid_I)
+        _, known = reference_metrics(task)
     scores, shares = read_evaluation(root / "sft")
     reference = {f"{name} hr@10": row[scores.policy]["hr@10"] for name, row in known.items()}
     seen = {"targets_seen_before": float(scores.repeats_N.mean())}

@@ -18,14 +18,14 @@ from recast_sim.comparing import Method
 from recast_sim.runs import atomic_file, write_json
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import load_source
-from recast_train.data.references import Policy, choose_neighbours, references, shared_sids
+from recast_train.data.references import Policy
 from recast_train.engine import Engine
 from recast_train.engine.sinks import check_sink
 from recast_train.pipeline.made_from import MADE_FROM, digest, of_data, of_prompts, refuse_stale
 from recast_train.pipeline.recipe import RealConfig, parse_methods
+from recast_train.pipeline.reference_metrics import reference_metrics
 from recast_train.pipeline.run_task import Report, Task, prepare, read_json, timed
 from recast_train.pipeline.stages import evaluated, open_stage, read_evaluation, read_learning, reinforced, supervised
-from recast_train.sasrec import train_sasrec
 from recast_train.semantic_id import load_sids
 
 PAPER_ALL_ZERO = 0.85  # share of all-zero groups at G = 32 in the paper (arXiv 2604.22169)
@@ -81,19 +81,12 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
 
 
 def _references(task: Task) -> None:
-    file, config = task.root / "references.json", task.config.sasrec
-    now = task.made_from | {"test prompts": of_prompts(task.test), "sasrec": digest(asdict(config))}
+    file = task.root / "references.json"
+    now = task.made_from | {"test prompts": of_prompts(task.test), "sasrec": digest(asdict(task.config.sasrec))}
     if file.exists():
         refuse_stale(file, read_json(file).get(MADE_FROM), now)
     else:
-        sid_I, more = shared_sids(task.catalog.codes_IL), {}
-        neighbours = choose_neighbours(task.dataset, task.validation, sid_I)
-        if config.epochs:
-            model, _ = train_sasrec(
-                task.dataset, task.validation, config, task.seed, lambda done: task.report("SASRec", done, config.epochs)
-            )
-            more = {"sasrec": model.scores}
-        metrics = references(task.dataset, task.test, neighbours, sid_I=sid_I, more=more)
+        neighbours, metrics = reference_metrics(task)
         write_json(file, {"neighbours": neighbours, "metrics": metrics, MADE_FROM: now})
 
 

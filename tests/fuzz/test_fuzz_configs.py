@@ -7,7 +7,7 @@ from typing import Any
 
 import fuzzing
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recast_sim.cli.budget import Budget, BudgetConfig
@@ -119,14 +119,7 @@ def refused(done: fuzzing.Done) -> None:
 OPTIONS = ((), ("--seed", "-1"), ("--seed", "nan"), ("--seed", "1" * 5000), ("--seed", "True"), ("--seed", "3"), ("--out", ""))
 
 
-@settings(
-    max_examples=fuzzing.EXAMPLES or 60,
-    deadline=None,
-    derandomize=not fuzzing.EXAMPLES,
-    database=None,
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-)
+@fuzzing.tries(60)
 @given(data=st.data())
 def test_a_config_from_anywhere(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     work = tmp_path_factory.getbasetemp() / "fuzz-configs"

@@ -7,7 +7,7 @@ from pathlib import Path
 import fuzzing
 import pytest
 from comparisons import write_comparison
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from study_tables import user_table, write_study
 
@@ -58,14 +58,7 @@ def told() -> Iterator[None]:
 COMMANDS = ("show", "tables", "html", "figures", "claims") if fuzzing.EXAMPLES else ("show", "show", "tables")
 
 
-@settings(
-    max_examples=fuzzing.EXAMPLES or 40,
-    deadline=None,
-    derandomize=not fuzzing.EXAMPLES,
-    database=None,
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-)
+@fuzzing.tries(40)
 @given(data=st.data())
 def test_a_folder_from_anywhere(
     data: st.DataObject, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import polars as pl
 from commands import Done, called
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("FUZZ", "0"))  # of `make fuzz`; 0 is the short version
@@ -208,3 +209,15 @@ def tell_what_was_tried() -> None:
             "\n".join([f"\n{total} tried", *(f"{count:6} {kind}" for kind, count in sorted(TRIED.items()))]),
             file=sys.__stderr__,
         )
+
+
+def tries(short: int) -> settings:
+    """Hypothesis settings: EXAMPLES of them with own seeds, or the same `short` number in the tests."""
+    return settings(
+        max_examples=EXAMPLES or short,
+        deadline=None,
+        derandomize=not EXAMPLES,
+        database=None,
+        phases=(Phase.explicit, Phase.generate),
+        suppress_health_check=list(HealthCheck),
+    )
