@@ -8,7 +8,7 @@ from recast_train.sasrec import train_sasrec
 
 
 def reference_metrics(task: Task) -> tuple[int | None, dict[str, Any]]:
-    """The neighbours of item-kNN (None: all), chosen on validation prompts, and `references`, SASRec among them where asked for."""
+    """The neighbours of item-kNN (None: all), chosen on validation prompts, and `references`, with SASRec where asked for."""
     sid_I, config, more = shared_sids(task.catalog.codes_IL), task.config.sasrec, {}
     neighbours = choose_neighbours(task.dataset, task.validation, sid_I)
     if config.epochs:
