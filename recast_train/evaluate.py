@@ -18,19 +18,19 @@ from torch import Tensor
 
 from recast_sim.catalog import Catalog
 from recast_sim.configio import Checked
-from recast_sim.field_types import GroupSize
+from recast_sim.field_types import Distinct, GroupSize
 from recast_sim.runs import derive_seed
 from recast_sim.signal import regime_shares
 from recast_train.data import Prompts
-from recast_train.data.references import Policy, best_target, metrics_from_rank, policy_of, repeats
+from recast_train.data.references import CUTS, Policy, best_target, metrics_from_rank, policy_of, repeats
 from recast_train.engine import Engine
-from recast_train.model import PromptTokens, SidModel, TrainError
+from recast_train.model import PromptTokens, SidModel, TrainError, require
 from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout import sample_rollouts
 from recast_train.rollout.frontier import Children, Frontier
 from recast_train.rollout.targets import path_logprobs, target_leaves
 
-K = 10
+K = 10  # of the metrics that methods are compared on
 Floats = NDArray[np.float64]
 
 
@@ -45,6 +45,7 @@ class EvaluationConfig(Checked, error=TrainError):
         width: nodes of a level that a search keeps at first. Changes the time, not the result.
         learning_prompts: test prompts, and as many validation prompts, on which learning is told from sharpening; 0 does not.
         batch: prompts searched at once.
+        cuts: the k of the ranking metrics; ranks are exact down to the largest. Methods are compared at 10, so it is one of them.
     """
 
     prompts: NonNegativeInt = 0
@@ -53,6 +54,14 @@ class EvaluationConfig(Checked, error=TrainError):
     width: PositiveInt = 48
     batch: PositiveInt = 128
     learning_prompts: NonNegativeInt = 256
+    cuts: Distinct[PositiveInt] = CUTS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(K in self.cuts, "EvaluationConfig.cuts", self.cuts, f"must have {K} among them: methods are compared there")
+
+
+QUICK = EvaluationConfig(cuts=(1, K))  # during training
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,8 @@ class PromptScores:
 
     Attributes:
         rank_seen_filtered_N, rank_unfiltered_N: of the best target, among unseen and among all items; other targets are no
-            rivals (`target_rank`). A rank up to K is exact.
-        bound_seen_filtered_N, bound_unfiltered_N: 1 where a rank beyond K is a lower bound, since the search did not look at
+            rivals (`target_rank`). A rank up to the largest of `EvaluationConfig.cuts` is exact.
+        bound_seen_filtered_N, bound_unfiltered_N: 1 where a rank beyond it is a lower bound, since the search did not look at
             all better items; 0 where it is exact.
         repeats_N: share of the prompt's targets that the user had seen before.
         probability_N: that one draw is any of the targets.
@@ -103,9 +112,9 @@ class PromptScores:
         """Each reported metric."""
         return {name: float(row.mean()) for name, row in self.metric_rows().items()}
 
-    def summary(self) -> dict[str, Any]:
-        """The reported metrics, hr@1, the ranking metrics under the name of each policy, the one that counts, and why."""
-        ranks = {name: metrics_from_rank(getattr(self, f"rank_{name}_N"), K) for name in get_args(Policy)}
+    def summary(self, cuts: tuple[int, ...] = CUTS) -> dict[str, Any]:
+        """The reported metrics, those of each cut under the name of each policy, the policy that counts, and why."""
+        ranks = {name: metrics_from_rank(getattr(self, f"rank_{name}_N"), cuts) for name in get_args(Policy)}
         why = {"policy": self.policy, "targets_seen_before": float(self.repeats_N.mean())}
         return {**ranks[self.policy], **self.means(), **ranks, **why}
 
@@ -127,7 +136,7 @@ def score_prompts(
     parts = []
     for start in range(0, len(prompts), config.batch):
         rows = np.arange(start, min(start + config.batch, len(prompts)))
-        parts.append(_exact(model, catalog, prompts.take(rows), config.width, temperatures))
+        parts.append(_exact(model, catalog, prompts.take(rows), max(config.cuts), config.width, temperatures))
         on_batch(len(rows))
     columns = {name: np.concatenate([part.columns()[name] for part in parts]) for name in parts[0].columns()}
     return PromptScores(**columns, wider=sum(part.wider for part in parts))
@@ -208,9 +217,9 @@ def sampled_regimes(
 
 
 def _exact(
-    model: SidModel, catalog: Catalog, prompts: Prompts, width: int, temperatures: tuple[float, ...] = ()
+    model: SidModel, catalog: Catalog, prompts: Prompts, depth: int, width: int, temperatures: tuple[float, ...] = ()
 ) -> PromptScores:
-    """Scores of some prompts; those whose bound fails are searched again, four times as wide."""
+    """Scores of some prompts, ranks exact to `depth`; those whose bound fails are searched again, four times as wide."""
     target_PT = target_leaves(catalog, prompts).to(model.device)
     tokens = model.vocabulary.encode(prompts.history_NH, chat_P=prompts.chat_N).to(model.device)
     logprob_PY, pruned, greedy = search(model, tokens, target_PT, width, temperatures)
@@ -234,11 +243,11 @@ def _exact(
         probability_N=np.minimum(np.exp(own_PT).sum(1), 1.0),  # a sum of rounded terms may pass 1
         greedy_N=(greedy[:, None] == target_PT).any(1).double().cpu().numpy(),
     )
-    proven = (~open_filtered_P | (filtered_P > K)) & (~open_unfiltered_P | (unfiltered_P > K))
+    proven = (~open_filtered_P | (filtered_P > depth)) & (~open_unfiltered_P | (unfiltered_P > depth))
     open_rows = np.flatnonzero(~proven)
     if not len(open_rows):
         return found
-    again = _exact(model, catalog, prompts.take(open_rows), width * 4, temperatures)
+    again = _exact(model, catalog, prompts.take(open_rows), depth, width * 4, temperatures)
     for name in ("rank_seen_filtered_N", "rank_unfiltered_N", "bound_seen_filtered_N", "bound_unfiltered_N"):
         getattr(found, name)[open_rows] = getattr(again, name)
     return replace(found, wider=len(open_rows))

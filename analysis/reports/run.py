@@ -46,7 +46,8 @@ def report(root: Path) -> Report:
         f"run: {root}",
         f"figure: {root / 'figure.png'}",
     )
-    tables = [_scores(results), _differences(results), *_learning(root, results), _costs(results)]
+    ranking = [_ranking(results, policy) for policy in ("seen_filtered", "unfiltered")]
+    tables = [_scores(results), *ranking, _differences(results), *_learning(root, results), _costs(results)]
     return Report(results, (*tables, *notes), lambda: [_figure(root, results)])
 
 
@@ -151,6 +152,16 @@ def _scores(results: dict[str, Any]) -> Table:
     note = f"hr, ndcg: {filtered}. all-zero: share of groups of {results['group_size']} rollouts without a hit,"
     note += f" sampled on train prompts; the paper has {results['paper_all_zero']:.2f} at G = 32."
     return Table(title, header, rows, note=note)
+
+
+def _ranking(results: dict[str, Any], policy: str) -> Table:
+    """Every ranking metric of a policy, whichever cuts the run had."""
+    names = [name for name in results["sft"][policy] if "@" in name]
+    rows = []
+    for name, row in _models(results).items():
+        shown = _STARTS[_start(results)] if name == "start" else name
+        rows.append((shown, *(_number(row[policy].get(metric)) for metric in names)))
+    return Table(f"ranking of the whole catalog, {policy.replace('_', ' ')}", ("", *names), rows)
 
 
 def _differences(results: dict[str, Any]) -> Table:

@@ -13,7 +13,7 @@ of every item that has it.
 Axis letters: N prompts, I items, S distinct semantic IDs, U users, H history positions, T targets.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -26,24 +26,26 @@ Policy = Literal["seen_filtered", "unfiltered"]
 ScoreFn = Callable[[Prompts], NDArray[np.floating]]  # n prompts to scores (n, I)
 
 CHUNK = 1024  # prompts scored at once
+CUTS = (1, 5, 10, 20, 50)  # ranks down to which hits count
 KNN_DECAY = 0.7
 REPEATS = 0.05  # of targets seen before; the data sets of the field have next to none, or a quarter and more
 NEIGHBOURS = (10, 20, 50, 100, 200, None)  # grid for the textbook item-kNN; None is all
 SEQUENTIAL_DECAY, SEQUENTIAL_WINDOW = 0.9, 50
 
 
-def metrics_from_rank(rank_N: ArrayLike, k: int = 10) -> dict[str, float]:
-    """hr@1, hr@k and ndcg@k from the rank of each prompt's best target: 1 is best, infinity is not recommended.
+def metrics_from_rank(rank_N: ArrayLike, cuts: Sequence[int] = CUTS) -> dict[str, float]:
+    """hr@k of each cut, ndcg@k of those above 1, and mrr@k of the last, from the rank of each prompt's best target.
 
-    ndcg@k is the mean of 1 / log2(1 + rank) where rank <= k, else 0: of the best target alone, so the ideal is 1. Raises
-    ValueError for no ranks, a rank below 1, or NaN.
+    Rank 1 is best, infinity is not recommended. ndcg@k is the mean of 1 / log2(1 + rank) where rank <= k, else 0: of the best
+    target alone, so the ideal is 1; mrr@k that of 1 / rank. Raises ValueError for no ranks, a rank below 1, or NaN.
     """
     rank_N = np.asarray(rank_N, dtype=np.float64)
     if rank_N.ndim != 1 or not rank_N.size or not (rank_N >= 1).all():
         raise ValueError(f"ranks: shape {rank_N.shape}, or a value that is not 1 or more; give one rank per prompt")
-    gain_N = np.where(rank_N <= k, 1.0 / np.log2(1.0 + rank_N), 0.0)
-    hits = {f"hr@{cut}": float((rank_N <= cut).mean()) for cut in (1, k)}
-    return hits | {f"ndcg@{k}": float(gain_N.mean())}
+    gain_N, last = 1.0 / np.log2(1.0 + rank_N), max(cuts)
+    hits = {f"hr@{k}": float((rank_N <= k).mean()) for k in cuts}
+    gains = {f"ndcg@{k}": float(gain_N[rank_N <= k].sum() / rank_N.size) for k in cuts if k > 1}
+    return hits | gains | {f"mrr@{last}": float((1.0 / rank_N[rank_N <= last]).sum() / rank_N.size)}
 
 
 def target_rank(
@@ -117,12 +119,16 @@ def policy_of(repeats_N: NDArray[np.float64]) -> Policy:
 
 
 def rank_metrics(
-    score_fn: ScoreFn, prompts: Prompts, seen_filter: bool, k: int = 10, sid_I: NDArray[np.int64] | None = None
+    score_fn: ScoreFn,
+    prompts: Prompts,
+    seen_filter: bool,
+    cuts: Sequence[int] = CUTS,
+    sid_I: NDArray[np.int64] | None = None,
 ) -> dict[str, float]:
     """metrics_from_rank of a scorer over the whole catalog, some prompts at a time."""
     chunks = [prompts.take(slice(start, start + CHUNK)) for start in range(0, len(prompts), CHUNK)]
     ranks = [target_rank(score_fn(chunk), chunk, seen_filter, sid_I) for chunk in chunks]
-    return metrics_from_rank(np.concatenate(ranks) if ranks else [], k)
+    return metrics_from_rank(np.concatenate(ranks) if ranks else [], cuts)
 
 
 def popularity_scores(train_matrix: sparse.csr_array) -> NDArray[np.float64]:
@@ -195,7 +201,7 @@ def references(
     dataset: Dataset,
     prompts: Prompts,
     neighbours: int | None,
-    k: int = 10,
+    cuts: Sequence[int] = CUTS,
     sid_I: NDArray[np.int64] | None = None,
     more: Mapping[str, ScoreFn] | None = None,
 ) -> dict[str, Any]:
@@ -217,7 +223,7 @@ def references(
     }
     filters = {"seen_filtered": True, "unfiltered": False}
     return {
-        name: {policy: rank_metrics(scorer, prompts, seen, k, sid_I) for policy, seen in filters.items()}
+        name: {policy: rank_metrics(scorer, prompts, seen, cuts, sid_I) for policy, seen in filters.items()}
         for name, scorer in scorers.items()
     }
 

@@ -16,4 +16,4 @@ def reference_metrics(task: Task) -> tuple[int | None, dict[str, Any]]:
             task.dataset, task.validation, config, task.seed, lambda done: task.report("SASRec", done, config.epochs)
         )
         more = {"sasrec": model.scores}
-    return neighbours, references(task.dataset, task.test, neighbours, sid_I=sid_I, more=more)
+    return neighbours, references(task.dataset, task.test, neighbours, task.config.evaluation.cuts, sid_I, more)

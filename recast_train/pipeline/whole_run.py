@@ -83,6 +83,7 @@ def run_real(config: RealConfig, seed: int, root: Path, resume: bool, report: Re
 def _references(task: Task) -> None:
     file = task.root / "references.json"
     now = task.made_from | {"test prompts": of_prompts(task.test), "sasrec": digest(asdict(task.config.sasrec))}
+    now |= {"evaluation.cuts": digest(task.config.evaluation.cuts)}
     if file.exists():
         refuse_stale(file, read_json(file).get(MADE_FROM), now)
     else:
@@ -98,14 +99,14 @@ def rl_folder(task: Task, method: Method) -> Path:
 def _results(task: Task, config: RealConfig) -> dict[str, Any]:
     started, seconds = read_evaluation(task.root / "sft"), read_json(task.root / "seconds.json")
     known, supervised = read_json(task.root / "references.json"), read_manifest(task.root / "sft")["summary"]
-    entries, scored = {}, {"start": started[0]}
+    entries, scored, cuts = {}, {"start": started[0]}, config.evaluation.cuts
     learning = {"start": read_learning(task.root / "sft")}
     for method in parse_methods(config.methods):
         folder = rl_folder(task, method)
         scored[method.name], shares = read_evaluation(folder)
         learning[method.name] = read_learning(folder)
         budget = read_manifest(folder)["summary"]
-        entries[method.name] = {**scored[method.name].summary(), **shares, **budget, "folder": folder.name}
+        entries[method.name] = {**scored[method.name].summary(cuts), **shares, **budget, "folder": folder.name}
     _write_rows(task.root / "scores.parquet", {n: {"user": own.user_N, **own.metric_rows()} for n, own in scored.items()})
     told = {name: found for name, found in learning.items() if found is not None}
     if told:
@@ -114,7 +115,7 @@ def _results(task: Task, config: RealConfig) -> dict[str, Any]:
         "references": {name: _reference(row, started[0].policy) for name, row in known["metrics"].items()},
         "item_knn_neighbours": known["neighbours"],
         "sids": {"sizes": list(task.catalog.sizes), **load_sids(task.root / "sids").report},
-        "sft": {**started[0].summary(), **started[1], **supervised},
+        "sft": {**started[0].summary(cuts), **started[1], **supervised},
         "methods": entries,
         "notes": list(task.notes),
         "learning": {name: means for name, (_, means) in told.items()},

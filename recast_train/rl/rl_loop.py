@@ -14,7 +14,7 @@ from recast_sim.catalog import Catalog
 from recast_sim.signal import behind_hints, get_constructor
 from recast_train.data import Prompts, sample_prompts
 from recast_train.engine import Engine, Recorder, State
-from recast_train.evaluate import EvaluationConfig, expected_all_zero, score_over_ranks
+from recast_train.evaluate import QUICK, expected_all_zero, score_over_ranks
 from recast_train.model import SidModel, Vocabulary, require
 from recast_train.rl.rl_config import RlConfig
 from recast_train.rl.rollout_groups import TrainPrompts
@@ -82,5 +82,5 @@ def train_prompts(prompts: Prompts, catalog: Catalog, vocabulary: Vocabulary, th
 
 
 def _figures(engine: Engine, model: nn.Module, catalog: Catalog, part: Prompts, group_size: int) -> dict[str, float]:
-    scores = score_over_ranks(engine, engine.replica(model), catalog, part, EvaluationConfig())
+    scores = score_over_ranks(engine, engine.replica(model), catalog, part, QUICK)
     return {**scores.means(), "all_zero_expected": expected_all_zero(scores.probability_N, group_size)}

@@ -19,7 +19,7 @@ from recast_sim.runs import derive_seed
 from recast_sim.runs.model_state import load_tensors, save_tensors
 from recast_train.data import Dataset, Prompts, sample_prompts
 from recast_train.engine import Engine, Recorder, State
-from recast_train.evaluate import EvaluationConfig, score_over_ranks, target_logprobs_over_ranks
+from recast_train.evaluate import QUICK, score_over_ranks, target_logprobs_over_ranks
 from recast_train.model import CHAT, SidModel, require
 from recast_train.supervised.sft_config import SftConfig
 from recast_train.supervised.window_loss import window_loss
@@ -144,7 +144,7 @@ def _validate(
         replica = engine.replica(model)
         logprob = target_logprobs_over_ranks(engine, replica, catalog, part)
         if config.choose_by != "nll":
-            found = score_over_ranks(engine, replica, catalog, part, EvaluationConfig()).summary()["unfiltered"]
+            found = score_over_ranks(engine, replica, catalog, part, QUICK).summary(QUICK.cuts)["unfiltered"]
             ranking = {f"{name}_unfiltered": value for name, value in found.items()}
     nll, sampled = float(-logprob.mean()), float(np.exp(logprob).mean())
     seconds = time.perf_counter() - started

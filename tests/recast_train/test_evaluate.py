@@ -35,7 +35,7 @@ def test_a_search_of_any_width_equals_full_enumeration(width: int, monkeypatch: 
     catalog = tiny_catalog(ITEMS, SIZES)
     model, ask = tiny_model(catalog), questions(catalog, 10)
     exact = enumerated_scores(model, catalog, ask)
-    found = score_prompts(model, catalog, ask, EvaluationConfig(width=width, batch=4))
+    found = score_prompts(model, catalog, ask, EvaluationConfig(width=width, batch=4, cuts=(1, 4)))
     for seen, rank in ((True, found.rank_seen_filtered_N), (False, found.rank_unfiltered_N)):
         expected = target_rank(exact, ask, seen)
         assert np.where(rank <= 4, rank, np.inf).tolist() == np.where(expected <= 4, expected, np.inf).tolist()
@@ -132,7 +132,7 @@ def test_a_hit_of_a_shared_sid_is_a_hit_of_all_its_items(width: int, targets: in
     wanted = np.stack([rng.permutation(catalog.items)[:targets] for _ in range(40)])
     ask = replace(ask, targets_NT=wanted)
     exact = enumerated_scores(model, catalog, ask)
-    found = score_prompts(model, catalog, ask, EvaluationConfig(width=width, batch=16))
+    found = score_prompts(model, catalog, ask, EvaluationConfig(width=width, batch=16, cuts=(5,)))
     sid_I = catalog.leaf_of_item_I
     for row, scores in enumerate(exact):
         seen = ask.seen_item[ask.seen_offset[row] : ask.seen_offset[row + 1]].tolist()
@@ -182,3 +182,5 @@ def test_bad_settings_are_refused() -> None:
         EvaluationConfig(width=0)
     with pytest.raises(TrainError, match=r"EvaluationConfig\.prompts: -1 must"):
         EvaluationConfig(prompts=-1)
+    with pytest.raises(TrainError, match=r"EvaluationConfig\.cuts: \(1, 5\) must have 10 among them"):
+        EvaluationConfig(cuts=(1, 5))

@@ -47,8 +47,9 @@ def test_metrics_by_hand() -> None:
     assert found["hr@1"] == pytest.approx(1 / 5)
     assert found["hr@10"] == pytest.approx(3 / 5)
     assert found["ndcg@10"] == pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(11)) / 5)
-    assert set(metrics_from_rank([3], k=2)) == {"hr@1", "hr@2", "ndcg@2"}
-    assert metrics_from_rank([3], k=2)["ndcg@2"] == 0.0
+    assert found["mrr@50"] == pytest.approx((1 + 1 / 2 + 1 / 10 + 1 / 11) / 5)
+    assert found["hr@20"] == found["hr@50"] == pytest.approx(4 / 5)
+    assert metrics_from_rank([3, 1], cuts=(1, 2)) == {"hr@1": 0.5, "hr@2": 0.5, "ndcg@2": 0.5, "mrr@2": 0.5}
 
 
 @pytest.mark.parametrize("ranks", [[], [0], [1, np.nan], [[1, 2]]])
@@ -105,8 +106,9 @@ def test_a_perfect_scorer_is_perfect_and_a_constant_one_is_last() -> None:
     ask = questions([0, 1], [[2], [2]])
     perfect = rank_metrics(lambda chunk: np.eye(20)[chunk.target_N], ask, seen_filter=True)
     constant = rank_metrics(lambda chunk: np.ones((len(chunk), 20)), ask, seen_filter=True)
-    assert perfect == {"hr@1": 1.0, "hr@10": 1.0, "ndcg@10": 1.0}
-    assert constant == {"hr@1": 0.0, "hr@10": 0.0, "ndcg@10": 0.0}
+    assert set(perfect) == {*(f"hr@{k}" for k in module.CUTS), *(f"ndcg@{k}" for k in module.CUTS[1:]), "mrr@50"}
+    assert set(perfect.values()) == {1.0}
+    assert [constant[f"hr@{k}"] for k in module.CUTS] == [0.0, 0.0, 0.0, 1.0, 1.0]  # last of 20, or of 19
     with pytest.raises(ValueError, match="one rank per prompt"):
         rank_metrics(lambda chunk: np.ones((len(chunk), 20)), ask.take(slice(0, 0)), seen_filter=True)
 

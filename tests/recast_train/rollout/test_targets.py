@@ -56,7 +56,7 @@ def test_a_search_of_any_width_equals_plain_loops(width: int, monkeypatch: pytes
     model, ask = tiny_model(catalog, scale=6.0), asked(catalog, 60)
     steps = enumerated(model, tokenise_histories(ask.history_NH, catalog))
     scores_NI = steps.sum(2)[:, catalog.leaf_of_item_I]
-    found = score_prompts(model, catalog, ask, EvaluationConfig(width=width, batch=16))
+    found = score_prompts(model, catalog, ask, EvaluationConfig(width=width, batch=16, cuts=(6,)))
     assert (found.wider > 0) == (width < 1000)
     for row, scores_I in enumerate(scores_NI):
         targets = real_targets(ask, row)
@@ -83,7 +83,7 @@ def test_a_likely_target_seen_before_proves_nothing_of_the_others(monkeypatch: p
     targets_NT = np.stack([scores_NI.argmax(1), np.argsort(scores_NI, 1)[:, 40]], 1)
     seen = targets_NT[:, 0]
     ask = Prompts(ask.history_NH, targets_NT, ask.user_N, np.arange(61), seen)
-    found = score_prompts(model, catalog, ask, EvaluationConfig(width=2))
+    found = score_prompts(model, catalog, ask, EvaluationConfig(width=2, cuts=(20,)))
     expected = [best_rank(scores_NI[row], real_targets(ask, row), [int(seen[row])]) for row in range(60)]
     assert found.rank_seen_filtered_N.tolist() == expected == [19] * 60
     assert found.rank_unfiltered_N.tolist() == [1] * 60
