@@ -45,7 +45,7 @@ class EvaluationConfig(Checked, error=TrainError):
         width: nodes of a level that a search keeps at first. Changes the time, not the result.
         learning_prompts: test prompts, and as many validation prompts, on which learning is told from sharpening; 0 does not.
         batch: prompts searched at once.
-        cuts: the k of the ranking metrics; ranks are exact down to the largest. Methods are compared at 10, so it is one of them.
+        cuts: the k of the ranking metrics; ranks are exact down to the largest. 10 is one of them: methods are compared there.
     """
 
     prompts: NonNegativeInt = 0

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recast_train.data import Dataset, train_matrix
-from recast_train.semantic_id.embedding_files import order_of_rows, read_embeddings
-from recast_train.semantic_id.embeddings import svd_embeddings, text_embeddings
+from recast_train.semantic_id.embeddings import order_of_rows, read_embeddings, svd_embeddings, text_embeddings
 from recast_train.semantic_id.given_table import table_of_file
 from recast_train.semantic_id.sid_config import SidConfig
 from recast_train.semantic_id.sid_error import SemanticIdError

