@@ -70,6 +70,8 @@ def print_table(table: SidTable, out: Path, console: Console) -> None:
     else:
         words += "they keep it, and a hit of one is a hit of all" if "kept" in report else "the last level tells them apart"
     order = [report["order_of_rows"]] if "order_of_rows" in report else []
+    if unknown := report.get("items_without_embedding"):
+        order.append(f"{unknown} items are in no train sequence, or have a row of zeros: they lie between drawn known ones")
     for line in (_RELIED_ON, _ERROR, words, *order, f"sha256: {table.hash}", f"files: {out / CODES_FILE}, {out / HEADER_FILE}"):
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -149,21 +149,29 @@ def item_similarity(train_matrix: sparse.csr_array, k: int | None = None) -> spa
 
 
 def transition_similarity(dataset: Dataset, window: int = SEQUENTIAL_WINDOW) -> sparse.csr_array:
-    """How often item j followed item i in the train sequences (I, I), at distance d up to `window` with weight 1 / d.
+    """`transitions`, scaled by the square root of both items' counts, as a cosine is."""
+    count_I = np.bincount(_train_items(dataset)[0], minlength=dataset.n_items)
+    return _normalised(transitions(dataset, window), count_I)
 
-    Scaled by the square root of both items' counts, as a cosine is.
-    """
-    length = np.diff(dataset.offset_U1)
-    place = np.arange(len(dataset.item_M)) - np.repeat(dataset.offset_U1[:-1], length)
-    kept = place < np.repeat(dataset.train_end_U, length)
-    item, user = dataset.item_M[kept], np.repeat(np.arange(dataset.n_users), length)[kept]
+
+def transitions(dataset: Dataset, window: int = SEQUENTIAL_WINDOW) -> sparse.csr_array:
+    """How often item j followed item i in the train sequences (I, I), at distance d up to `window` with weight 1 / d."""
+    item, user = _train_items(dataset)
     shape = (dataset.n_items, dataset.n_items)
     total_II = sparse.csr_array(shape)
     for step in range(1, min(window, len(item) - 1) + 1):
         same = user[step:] == user[:-step]
         pairs = (item[:-step][same], item[step:][same])
         total_II = total_II + sparse.csr_array((np.full(same.sum(), 1.0 / step), pairs), shape=shape)
-    return _normalised(total_II, np.bincount(item, minlength=dataset.n_items))
+    return total_II
+
+
+def _train_items(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The train items of all users in order, and the user of each."""
+    length = np.diff(dataset.offset_U1)
+    place = np.arange(len(dataset.item_M)) - np.repeat(dataset.offset_U1[:-1], length)
+    kept = place < np.repeat(dataset.train_end_U, length)
+    return dataset.item_M[kept], np.repeat(np.arange(dataset.n_users), length)[kept]
 
 
 def history_scores(similarity_II: sparse.csr_array, history_NH: NDArray[np.int64], decay: float) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Semantic IDs: item embeddings (collaborative, textual or given), residual k-means or RQ-VAE, collisions, report, files."""
 
 from recast_train.semantic_id.collisions import move_to_free, number_inside
-from recast_train.semantic_id.embeddings import read_embeddings, svd_embeddings, text_embeddings
+from recast_train.semantic_id.embeddings import read_embeddings, sequence_embeddings, svd_embeddings, text_embeddings
 from recast_train.semantic_id.given_table import given_table, read_sid_file
 from recast_train.semantic_id.make import embed_items, make_sids
 from recast_train.semantic_id.quantised import Quantised
@@ -30,6 +30,7 @@ __all__ = [
     "read_sid_file",
     "residual_kmeans",
     "save_sids",
+    "sequence_embeddings",
     "svd_embeddings",
     "text_embeddings",
     "tokenize_items",

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recast_train.data import Dataset, train_matrix
-from recast_train.semantic_id.embeddings import order_of_rows, read_embeddings, svd_embeddings, text_embeddings
+from recast_train.semantic_id.embeddings import (
+    order_of_rows,
+    read_embeddings,
+    sequence_embeddings,
+    spread_unknown,
+    svd_embeddings,
+    text_embeddings,
+)
 from recast_train.semantic_id.given_table import table_of_file
 from recast_train.semantic_id.sid_config import SidConfig
 from recast_train.semantic_id.sid_error import SemanticIdError
@@ -30,8 +37,9 @@ def make_sids(
         table = table_of_file(config.path, dataset.items, config.collisions or "keep")
         report = agreements(table.codes_IL, train_UI, heldout_matrix(dataset))
         return replace(table, report=table.report | report)
+    embeddings_ID, unknown = spread_unknown(embed_items(config, dataset, train_UI, seed), seed)
     table = tokenize_items(
-        embed_items(config, dataset, train_UI, seed),
+        embeddings_ID,
         config.sizes,
         seed,
         train_UI,
@@ -42,7 +50,7 @@ def make_sids(
         on_epoch=on_epoch,
     )
     said = None if config.embeddings_file is None else order_of_rows(config.embeddings_file)
-    report = table.report | ({"order_of_rows": said} if said else {})
+    report = table.report | ({"order_of_rows": said} if said else {}) | {"items_without_embedding": unknown}
     return replace(table, report=report, items=tuple(dataset.items))
 
 
@@ -56,6 +64,8 @@ def embed_items(config: SidConfig, dataset: Dataset, train_UI: sparse.csr_array,
         return read_embeddings(config.embeddings_file, dataset.items)
     if config.embeddings == "svd":
         return svd_embeddings(train_UI, config.dim, seed)
+    if config.embeddings == "sequence":
+        return sequence_embeddings(dataset, config.dim, seed)
     if not dataset.titles:
         raise SemanticIdError("sids.embeddings: 'text' needs titles, and the data has none; use 'svd' or 'file'")
     return text_embeddings(dataset.titles, config.text_model)

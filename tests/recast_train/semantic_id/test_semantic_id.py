@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from recast_train.data import Dataset
 from recast_train.semantic_id import (
     SemanticIdError,
     SidConfig,
@@ -21,11 +22,13 @@ from recast_train.semantic_id import (
     load_sids,
     prefix_agreement,
     save_sids,
+    sequence_embeddings,
     svd_embeddings,
     text_embeddings,
     tokenize_items,
 )
-from recast_train.semantic_id.embeddings import text
+from recast_train.semantic_id.embeddings import spread_unknown, text
+from recast_train.semantic_id.embeddings.collaborative import unit_rows
 from recast_train.semantic_id.sid_table import CODES_FILE, HEADER_FILE
 
 
@@ -74,6 +77,71 @@ def test_an_item_unseen_in_train_has_a_row_of_zeros() -> None:
 def test_svd_refuses_a_dimension_out_of_range(dim: int) -> None:
     with pytest.raises(SemanticIdError, match=rf"dim: {dim} is out of 1 \.\. 19 for 30 users, 20 items"):
         svd_embeddings(interactions(0), dim, seed=0)
+
+
+def chains(seed: int = 0, users: int = 200) -> Dataset:
+    """Three rings of eight items, each user walking along one; item 24 is never taken in train."""
+    rng = np.random.default_rng(seed)
+    walks = [8 * ring + (start + np.arange(6)) % 8 for ring, start in rng.integers((0, 0), (3, 8), (users, 2))]
+    sequences = [np.append(walk, 24) for walk in walks]
+    offset = np.arange(users + 1) * 7
+    names = [f"i{item}" for item in range(25)], [f"u{user}" for user in range(users)]
+    return Dataset(*names, [], np.concatenate(sequences), offset, np.full(users, 6), np.full(users, 6))
+
+
+def test_items_that_follow_each_other_lie_together() -> None:
+    dataset = chains()
+    found = sequence_embeddings(dataset, 9, seed=0)
+    cosine = found @ found.T
+    ring = np.arange(24) // 8
+    same, other = cosine[:24, :24][ring[:, None] == ring], cosine[:24, :24][ring[:, None] != ring]
+    assert same.min() > 0.1 > np.abs(other).max()
+    next_to = [cosine[item, 8 * (item // 8) + (item + 1) % 8] for item in range(24)]
+    across = [cosine[item, 8 * (item // 8) + (item + 4) % 8] for item in range(24)]
+    assert min(next_to) > max(across)
+    assert np.allclose(np.linalg.norm(found[:24], axis=1), 1.0)
+    assert (found[24] == 0).all()
+    again = [sequence_embeddings(dataset, 9, seed=seed) for seed in range(1, 4)]
+    assert all(np.allclose(cosine, other @ other.T, atol=1e-6) for other in again)
+    with pytest.raises(SemanticIdError, match=r"dim: 25 is out of 1 \.\. 24 for 25 items"):
+        sequence_embeddings(dataset, 25, seed=0)
+
+
+@given(st.integers(0, 50))
+def test_the_near_matrix_is_that_of_a_loop(seed: int) -> None:
+    dataset = chains(seed, users=60)
+    np.random.default_rng(seed).shuffle(dataset.item_M)  # one component, so that no eigenvalue is there twice
+    near = np.zeros((25, 25))
+    for user in range(60):
+        walk = dataset.sequence(user)[:6]
+        for i in range(6):
+            for j in range(i):
+                near[walk[i], walk[j]] += 1 / (i - j)
+                near[walk[j], walk[i]] += 1 / (i - j)
+    total = np.maximum(near.sum(0), 1e-300)
+    strength, vector = np.linalg.eigh(near / np.sqrt(total)[:, None] / np.sqrt(total))
+    wanted = unit_rows((vector * np.sqrt(strength.clip(0)))[:, -6:])
+    found = sequence_embeddings(dataset, 6, seed=0)
+    assert np.allclose(found @ found.T, wanted @ wanted.T, atol=1e-6)
+
+
+def test_new_items_lie_where_the_known_ones_do() -> None:
+    rng = np.random.default_rng(0)
+    known = unit_rows(rng.standard_normal((80, 5)))
+    rows = np.concatenate([known, np.zeros((40, 5))])
+    found, count = spread_unknown(rows, seed=1)
+    assert count == 40
+    assert np.array_equal(found[:80], known)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1.0)
+    assert len(np.unique(found.round(9), axis=0)) == 120
+    assert np.array_equal(found, spread_unknown(rows, seed=1)[0])
+    assert not np.array_equal(found, spread_unknown(rows, seed=2)[0])
+    table = tokenize_items(found, (4, 4), 0)
+    shared = np.unique(table.codes_IL[80:, :2], axis=0, return_counts=True)[1].max()
+    before = np.unique(tokenize_items(rows, (4, 4), 0).codes_IL[80:, :2], axis=0, return_counts=True)[1].max()
+    assert before == 40 > 3 * shared
+    nothing = np.zeros((3, 2))
+    assert spread_unknown(nothing, 0)[0] is nothing
 
 
 WORDS = ["toy", "story", "gold", "##en", "eye", "babe", "heat"]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from recast_sim.runs.table_files import literal_scan
 from recast_train.semantic_id.sid_error import SemanticIdError
 
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
@@ -110,7 +111,7 @@ def _read_safetensors(path: Path) -> tuple[list[str] | None, NDArray[np.generic]
 
 def _read_parquet(path: Path) -> tuple[list[str], NDArray[np.generic]]:
     try:
-        frame = pl.read_parquet(path)
+        frame = literal_scan(path).collect()
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _unreadable(path, "a parquet table", error) from error
     for name in ("item", "embedding"):
