@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.claims import simulated as claims
-from analysis.reports import budget, gradients, quickstart, run, study, theory
+from analysis.reports import budget, gradients, quickstart, run, search, study, theory
 from analysis.reports import map as heat_map
 from analysis.reports.report import Report
 from analysis.show import one_run
@@ -18,6 +18,7 @@ REPORTS: dict[str, Callable[[Path], Report]] = {
     "claims": claims.report,
     "gradients": gradients.report,
     "theory": theory.report,
+    "real-search": search.report,
     "real-study": study.report,
     "real": run.report,
     "simulation": one_run,

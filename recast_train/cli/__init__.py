@@ -11,6 +11,7 @@ from recast_train.cli.data import Data, data
 from recast_train.cli.export import Export, export
 from recast_train.cli.fetch import Fetch, fetch
 from recast_train.cli.run import RunRecipe, run
+from recast_train.cli.search import Search, search
 from recast_train.cli.study import Study, study
 from recast_train.cli.tokenize import Tokenize, tokenize
 from recast_train.data import DataError
@@ -23,6 +24,7 @@ _COMMANDS = {
     "export": (Export, export),
     "fetch": (Fetch, fetch),
     "run": (RunRecipe, run),
+    "search": (Search, search),
     "study": (Study, study),
     "tokenize": (Tokenize, tokenize),
 }

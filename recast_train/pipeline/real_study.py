@@ -7,9 +7,7 @@ that was killed loses little.
     manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl}/  starts, rates, evals and users.parquet
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,24 +17,22 @@ import polars as pl
 from pydantic import PositiveFloat, PositiveInt
 
 from recast_sim.comparing import Method, best_rates, comparison_seeds, rate_rows
-from recast_sim.configio import AtLeastOne, Checked, override
+from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.field_types import Distinct, Worlds
 from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
-from recast_train.data import load_source, sample_prompts
-from recast_train.engine import Engine
+from recast_train.data import sample_prompts
 from recast_train.evaluate import score_prompts
 from recast_train.model import SidModel, TrainError, require
-from recast_train.pipeline.recipe import Recipe, parse_methods
+from recast_train.pipeline.recipe import Point, Recipe, named_recipes, parse_methods
 from recast_train.pipeline.reference_metrics import reference_metrics
-from recast_train.pipeline.run_task import Task, prepare
+from recast_train.pipeline.run_task import Task, opened_task
 from recast_train.pipeline.stages import evaluated, read_evaluation, read_learning, reinforced, supervised
 
 TUNED = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation
 START = "start"
 _NO_HIT = 1e-12
-Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,15 +69,7 @@ class StudyConfig(Checked, error=TrainError):
 
     def settings(self) -> dict[str, Recipe]:
         """The setting of each point by label, "base" where there are no points."""
-        named = {
-            str(point.get("label", "")): override(self.setting, {k: v for k, v in point.items() if k != "label"})
-            for point in self.points
-        }
-        labels = [point.get("label", "") for point in self.points]
-        require(all(labels) and len(named) == len(labels), "StudyConfig.points", labels, "must each have a label of their own")
-        bad = [label for label in named if not re.fullmatch(r"\w[\w .,=+-]*", label)]
-        require(not bad, "StudyConfig.points", bad, "must have labels of letters, digits and ' .,=+-', since they name folders")
-        return named or {"base": self.setting}
+        return named_recipes(self.setting, self.points, "StudyConfig.points") or {"base": self.setting}
 
 
 def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> None:
@@ -139,7 +127,7 @@ def user_rows(folder: Path, setting: str, seed: int, method: str) -> pl.DataFram
 
 
 def _start(root: Path, setting: Recipe, seed: int) -> dict[str, Any]:
-    with _task(root, setting, seed) as task:
+    with opened_task(root, setting, seed) as task:
         evaluated(task, START, root / "sft", supervised(task))
         _, known = reference_metrics(task)
     scores, shares = read_evaluation(root / "sft")
@@ -158,7 +146,7 @@ def _start(root: Path, setting: Recipe, seed: int) -> dict[str, Any]:
 def _tune(root: Path, setting: Recipe, seed: int, method: Method, rate: float, prompts: int) -> dict[str, Any]:
     folder = root / "tune" / f"{method.folder}-{rate:g}"
     try:
-        with _task(root, setting, seed) as task:
+        with opened_task(root, setting, seed) as task:
             model = _trained(task, method, rate, folder)
             asked = sample_prompts(task.validation, prompts, derive_seed(seed, "tuning"), "tuning prompts")
             return {"metrics": score_prompts(model, task.catalog, asked, setting.evaluation).means()}
@@ -168,7 +156,7 @@ def _tune(root: Path, setting: Recipe, seed: int, method: Method, rate: float, p
 
 def _final(root: Path, setting: Recipe, seed: int, method: Method, rate: float) -> dict[str, Any]:
     folder = root / "rl" / method.folder
-    with _task(root, setting, seed) as task:
+    with opened_task(root, setting, seed) as task:
         evaluated(task, method.name, folder, _trained(task, method, rate, folder))
     return {"evals": read_run(folder).evals.to_dicts(), **_learning(folder)}
 
@@ -180,13 +168,6 @@ def _learning(folder: Path) -> dict[str, Any]:
 
 
 _JOBS = {"start": _start, "tune": _tune, "final": _final}
-
-
-@contextmanager
-def _task(root: Path, setting: Recipe, seed: int) -> Iterator[Task]:
-    root.mkdir(parents=True, exist_ok=True)
-    with Engine(setting.engine, setting.device) as engine:
-        yield prepare(setting, load_source(setting.data), seed, root, lambda *_: None, engine)
 
 
 def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:

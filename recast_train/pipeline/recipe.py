@@ -1,12 +1,13 @@
 """The keys of a recipe: what a real run is made of."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from recast_sim.comparing import Method, parse_method
-from recast_sim.configio import Checked
+from recast_sim.configio import Checked, override
 from recast_train.data.data_config import DataConfig
 from recast_train.engine import EngineConfig
 from recast_train.engine.sinks import SinkName
@@ -17,6 +18,7 @@ from recast_train.sasrec import SasRecConfig
 from recast_train.semantic_id import SidConfig
 from recast_train.supervised import SftConfig
 
+Point = dict[str, Any]  # changes to a recipe by dotted key, and a label
 METHODS = ("grpo", "recast", "sft", "sft_hard_negative")
 
 
@@ -71,3 +73,21 @@ def parse_methods(lines: Sequence[str], field_name: str = "methods") -> list[Met
     names = [method.name for method in methods]
     require(len(set(names)) == len(names), field_name, tuple(lines), "must not repeat a name")
     return methods
+
+
+def named_recipes(setting: Recipe, points: Sequence[Point], field_name: str) -> dict[str, Recipe]:
+    """The setting with each point's changes, by the point's `label`, which names a folder.
+
+    Raises:
+        ConfigError: a point changes what is no key of a recipe.
+        TrainError: a label is missing, is there twice, or has letters that a folder's name should not have.
+    """
+    labels = [point.get("label", "") for point in points]
+    own = all(labels) and len(set(labels)) == len(labels)
+    require(own, field_name, labels, "must each have a label of their own")
+    bad = [label for label in labels if not re.fullmatch(r"\w[\w .,=+-]*", str(label))]
+    require(not bad, field_name, bad, "must have labels of letters, digits and ' .,=+-', since they name folders")
+    return {
+        str(point["label"]): override(setting, {key: value for key, value in point.items() if key != "label"})
+        for point in points
+    }

@@ -12,7 +12,7 @@ import numpy as np
 from recast_sim.catalog import Catalog
 from recast_sim.runs import RunError, atomic_directory, write_json
 from recast_sim.runs.bounded import read_json_file
-from recast_train.data import Dataset, Prompts, Source, sample_prompts
+from recast_train.data import Dataset, Prompts, Source, load_source, sample_prompts
 from recast_train.engine import Engine
 from recast_train.engine.sinks import SinkName
 from recast_train.pipeline import made_from
@@ -73,6 +73,14 @@ def prepare(config: Recipe, source: Source, seed: int, root: Path, report: Repor
     parts = (source.dataset, catalog, source.train, source.validation, test)
     hashes = {"data": of_source, "semantic IDs": found["hash"]}
     return Task(root, config, seed, report, engine, *parts, hashes, source.notes)
+
+
+@contextmanager
+def opened_task(root: Path, config: Recipe, seed: int) -> Iterator[Task]:
+    """A task in a folder that is made where it is missing, on an engine of its own, silent: what a job of a sweep works on."""
+    root.mkdir(parents=True, exist_ok=True)
+    with Engine(config.engine, config.device) as engine:
+        yield prepare(config, load_source(config.data), seed, root, lambda *_: None, engine)
 
 
 def _table(config: SidConfig, source: Source, seed: int, report: Report) -> SidTable:

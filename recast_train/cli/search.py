@@ -1,0 +1,45 @@
+"""`recast-train search`."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from recast_sim.commandline import OptionalFile, Sweeping, progress
+from recast_sim.runs import RunWriter
+from recast_sim.runs.sweep import open_sweep
+from recast_train.data import load_source
+from recast_train.pipeline.start_search import SearchConfig, run_search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Sweeping):
+    """Supervised starts: candidates trained from one recipe, judged on validation prompts, in a table that keeps them all.
+
+    Attributes:
+        file: TOML recipe with the keys of the options; options override it.
+    """
+
+    file: OptionalFile = None
+    config: SearchConfig
+
+
+def search(command: Search) -> None:
+    from analysis.reports.search import report as search_report
+    from analysis.terminal import print_report
+
+    begun = time.perf_counter()
+    name = command.file.stem if command.file else "search"
+    root = command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for recipe in command.config.recipes().values():
+        load_source(recipe.data)  # bad data fails here, before there is a folder
+    writer = RunWriter.open(root, "real-search", asdict(command.config), command.seed, command.resume)
+    with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
+        run_search(command.config, command.seed, root, submit)
+    found = search_report(root)
+    writer.close(summary=found.summary | {"seconds": round(time.perf_counter() - begun, 1)})
+    if command.json:
+        print(json.dumps(found.summary, allow_nan=False))
+    else:
+        print_report(found)
