@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 MEGABYTE = 1 << 20
 JSON_BYTES = 256 * MEGABYTE  # of one JSON file: the largest that a run writes has a few
+TENSOR_BYTES = 64 * 1024 * MEGABYTE  # of one file of tensors, read whole
 JSON_DEPTH = 100  # of lists and objects in each other: a run's have under ten
 
 
@@ -30,11 +31,14 @@ def open_ordinary(path: Path, error: type[ValueError]) -> Iterator[BinaryIO]:
 
 
 def read_bounded(path: Path, limit: int, error: type[ValueError]) -> bytes:
-    """The bytes of an ordinary file. Raises `error` where it is larger than `limit` bytes, or no ordinary file."""
+    """The bytes of an ordinary file. Raises `error` where it is larger than `limit` bytes, grows, or is no ordinary file."""
     with open_ordinary(path, error) as file:
-        found = file.read(limit + 1)
-    if len(found) > limit:
-        raise error(f"{path}: has over {limit / MEGABYTE:.6g} MB, the most that is read of it; give a smaller file")
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise error(f"{path}: has over {limit / MEGABYTE:.6g} MB, the most that is read of it; give a smaller file")
+        found = file.read(size + 1)
+    if len(found) > size:
+        raise error(f"{path}: grows while it is read; give a file that is finished")
     return found
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from recast_sim.runs import RunError
+from recast_sim.runs.bounded import TENSOR_BYTES, read_bounded
 from recast_sim.runs.model_state import latest_checkpoint
 from recast_train.data import Source
 from recast_train.pipeline import made_from
@@ -45,4 +46,4 @@ def sids_of(start: Path | None, config: SidConfig, source: Source) -> SidConfig:
 
 def start_hash(start: Path) -> str:
     """Hash of a start's weights."""
-    return made_from.digest((start_weights(start) / MODEL).read_bytes())
+    return made_from.digest(read_bounded(start_weights(start) / MODEL, TENSOR_BYTES, RunError))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from recast_sim.runs import RunError
+from recast_sim.runs.bounded import TENSOR_BYTES, read_bounded
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import Prompts, Source
 from recast_train.data.source import SPLITS
@@ -37,7 +38,7 @@ def of_prompts(prompts: Prompts) -> str:
 def of_sids(config: SidConfig) -> str:
     """Hash of the settings of semantic IDs, and of the file that they name."""
     files = [file for path in (config.path, config.embeddings_file) if path for file in _files(path)]
-    return digest(asdict(config), *(file.read_bytes() for file in files))
+    return digest(asdict(config), *(read_bounded(file, TENSOR_BYTES, RunError) for file in files))
 
 
 def of_run(folder: Path) -> str:

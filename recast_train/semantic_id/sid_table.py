@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from recast_sim.runs import atomic_file, write_text
+from recast_sim.runs.bounded import TENSOR_BYTES, read_bounded, read_json_file
 from recast_train.semantic_id.sid_error import SemanticIdError
 
 VERSION = 2  # of the two files
@@ -88,9 +89,9 @@ def save_sids(table: SidTable, folder: Path) -> None:
 def load_sids(folder: Path) -> SidTable:
     """The table of `save_sids`. Raises SemanticIdError for a missing, cut off or edited file, or another version."""
     try:
-        header = json.loads((folder / HEADER_FILE).read_bytes())
+        header = read_json_file(folder / HEADER_FILE, SemanticIdError)
         version = header.get("version")
-        codes = load((folder / CODES_FILE).read_bytes())
+        codes = load(read_bounded(folder / CODES_FILE, TENSOR_BYTES, SemanticIdError))
     except _UNREADABLE as error:
         raise _unreadable(folder, error) from error
     if version != VERSION:

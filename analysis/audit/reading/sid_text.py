@@ -17,9 +17,11 @@ import polars as pl
 
 from analysis.audit.audit_error import AuditError
 from analysis.audit.reading.files import wide_text
+from recast_sim.runs.bounded import MEGABYTE, read_bounded
 
 _TOKEN = r"<(?:s_)?[a-z]_[0-9]+>"
 _THOUGHT = r"(?s)^.*</think>"
+_ITEM_BYTES = 1024 * MEGABYTE  # of a list of items
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -91,7 +93,7 @@ def _formed(levels: int) -> str:
 def _read_items(path: Path) -> list[str]:
     """SIDs from a JSON object of item to SID (a string, or a list of its tokens: MiniOneRec's index.json), or one a line."""
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, _ITEM_BYTES, AuditError)
         if wide := wide_text(content):
             raise AuditError(f"{path}: text in {wide}; save it as UTF-8")
         text = content.decode("utf-8-sig")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from recast_sim.runs.bounded import TENSOR_BYTES, read_bounded
 from recast_sim.runs.table_files import literal_scan
 from recast_train.semantic_id.sid_error import SemanticIdError
 
@@ -95,7 +96,7 @@ def _read_npy(path: Path) -> tuple[None, NDArray[np.generic]]:
 
 def _read_safetensors(path: Path) -> tuple[list[str] | None, NDArray[np.generic]]:
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, TENSOR_BYTES, SemanticIdError)
         tensors = load(content)
         length = int.from_bytes(content[:_HEADER_BYTES], "little")
         header = json.loads(content[_HEADER_BYTES : _HEADER_BYTES + length])

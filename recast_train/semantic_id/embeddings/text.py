@@ -1,6 +1,5 @@
 """Item embeddings by a text model on titles. Axis letters: I items, D embedding dimensions, N texts, T tokens."""
 
-import json
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from recast_sim.runs.bounded import read_json_file
 from recast_train.semantic_id.embeddings.collaborative import unit_rows
 from recast_train.semantic_id.sid_error import SemanticIdError
 
@@ -74,7 +74,9 @@ def _pooling(folder: Path) -> "Callable[[torch.Tensor, torch.Tensor], torch.Tens
     if not file.exists():
         return _masked_mean
     try:
-        chosen = [key for key, on in json.loads(file.read_bytes()).items() if key.startswith("pooling_mode_") and on is True]
+        chosen = [
+            key for key, on in read_json_file(file, SemanticIdError).items() if key.startswith("pooling_mode_") and on is True
+        ]
     except (OSError, ValueError, AttributeError) as error:
         raise SemanticIdError(f"{file}: not readable ({error}); give another text_model") from error
     known = {"pooling_mode_mean_tokens": _masked_mean, "pooling_mode_cls_token": _first_token}

@@ -39,6 +39,7 @@ seeds = 2
 tuning_seeds = 1
 metrics = ["pass_at_1_greedy", "pass_at_1_sampled"]
 """
+FEW = TINY.replace(', "sft_hard_negative"', "").replace("[0.01, 0.1]", "[0.1]")
 
 
 def call(tmp_path: Path, command: str, text: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -84,7 +85,7 @@ points = [{ convergence = 0.5 }, { convergence = 0.8 }]
 name = "w-"
 points = [{ "training.signal.w_minus" = 0.3 }]
 """
-    done = call(tmp_path, "map", 'grids = [["c", "w-"]]\n' + TINY + axes)
+    done = call(tmp_path, "map", 'grids = [["c", "w-"]]\n' + FEW + axes)
     assert done.returncode == 0, done.stderr
     assert "c 0.5, w- 0.3" in done.stdout
     assert "recast vs sft" in done.stdout
@@ -96,7 +97,7 @@ points = [{ "training.signal.w_minus" = 0.3 }]
 @pytest.mark.slow
 def test_claims_are_a_list_of_objects_with_verdicts(tmp_path: Path) -> None:
     ladder = '[[ladder]]\nkind = "low_rank"\nwidth = 2\n[[ladder]]\nkind = "linear"\n'
-    done = call(tmp_path, "claims", "passes = [1, 2]\npasses_prompts = 256\n" + TINY + ladder, "--json")
+    done = call(tmp_path, "claims", "passes = [1, 2]\npasses_prompts = 256\n" + FEW + ladder, "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert {row["claim"] for row in rows} == {1, 2, 3, 4, 9, 10, 11, 12}

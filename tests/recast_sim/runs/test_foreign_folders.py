@@ -44,6 +44,20 @@ def test_parquet_is_read_by_the_helpers_alone() -> None:
     assert found == set()
 
 
+def test_whole_files_are_read_by_the_helpers_alone() -> None:
+    """A device or a pipe never ends."""
+    found = set()
+    for file in (file for package in ("recast_sim", "recast_train", "analysis") for file in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("read_text", "read_bytes")
+            ):
+                found |= {(str(file.relative_to(ROOT)), ast.unparse(node.func))}
+    assert found == {("analysis/glossary.py", "FILE.read_text")}  # a file of the package
+
+
 def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
     def apply(root: Path) -> None:
         file = root / "manifest.json"
