@@ -30,6 +30,7 @@ from recast_train.data.readers.recognition import recognise
 from recast_train.data.readers.sequences import read_sequences
 from recast_train.data.source import Source, load_source, read_dataset, read_source
 from recast_train.data.splits import SplitConfig
+from recast_train.data.yoochoose import fetch_yoochoose
 
 __all__ = [
     "PAD",
@@ -53,6 +54,7 @@ __all__ = [
     "cached_ml100k",
     "drop_rare",
     "fetch_ml100k",
+    "fetch_yoochoose",
     "load_ml100k",
     "load_source",
     "message_text",

@@ -12,8 +12,9 @@ from recast_train.data.data_error import DataError
 from recast_train.data.readers.column_names import TableColumns
 from recast_train.data.splits import SplitConfig
 
-Format = Literal["ml-100k", "atomic", "sequences", "minionerec", "openonerec", "table"]
+Format = Literal["ml-100k", "yoochoose-100k", "atomic", "sequences", "minionerec", "openonerec", "table"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+FETCHED = ("ml-100k", "yoochoose-100k")  # by name, into the cache
 TITLED = ("atomic", "sequences", "table", "minionerec")  # take titles from a table of their own
 Cores = Annotated[
     tuple[PositiveInt, ...],
@@ -28,9 +29,9 @@ class DataConfig(Checked, error=DataError):
     """Where the data comes from.
 
     Attributes:
-        format: "ml-100k" is fetched; "atomic" is a RecBole `.inter` file; "sequences" has one user a line; "minionerec" is
-            a folder with an index and a CSV a split; "openonerec" is a folder of parquet files; "table" is parquet or text.
-        path: the file or folder, for all formats but "ml-100k".
+        format: "ml-100k" and "yoochoose-100k" are fetched; "atomic" is a RecBole `.inter` file; "sequences" has one user a
+            line; "minionerec" is a folder with an index and a CSV a split; "openonerec" is a folder of parquet files; "table" is parquet or text.
+        path: the file or folder, for all formats but those that are fetched.
         wheel: the recbole wheel, for machines without pip or network.
         columns: names of the columns of an atomic file, a table, and the table of titles.
         titles: a table of item and title: RecBole's .item, text with a header, .parquet, or MiniOneRec's .item.json.
@@ -55,10 +56,10 @@ class DataConfig(Checked, error=DataError):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.format == "ml-100k" and self.path is not None:
-            others = ", ".join(FORMATS[1:])
-            raise DataError(f"DataConfig.path: 'ml-100k' is fetched, so {str(self.path)!r} needs a format of {others}")
-        if self.format != "ml-100k" and self.path is None:
+        if self.format in FETCHED and self.path is not None:
+            others = ", ".join(name for name in FORMATS if name not in FETCHED)
+            raise DataError(f"DataConfig.path: {self.format!r} is fetched, so {str(self.path)!r} needs a format of {others}")
+        if self.format not in FETCHED and self.path is None:
             raise DataError(f"DataConfig.path: format {self.format!r} needs the path of its file or folder; give one")
         if self.columns != TableColumns() and self.format not in ("atomic", "table") and self.titles is None:
             raise DataError(f"DataConfig.columns: {self.columns} have no effect on {self.format!r}; leave them out")

@@ -1,21 +1,18 @@
 """Fetch ML-100K, file by file and hash by hash, from the example data inside the recbole wheel on PyPI.
 
 GroupLens's licence forbids passing the data on, so nothing of it lies in this repository: it is fetched by name. The
-wheel is read as a zip; recbole itself is neither installed nor imported. Nothing enters the cache before its sha256
-has been checked, and a folder enters it whole, by one rename.
+wheel is read as a zip; recbole itself is neither installed nor imported.
 """
 
-import hashlib
-import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 import zlib
 from importlib import metadata
 from pathlib import Path
 
 from recast_sim.runs.bounded import MEGABYTE, open_ordinary, read_bounded
+from recast_train.data.cache import LARGEST, cache_folder, checked, fetched
 from recast_train.data.data_error import DataError
 
 WHEEL = "recbole==1.2.1"
@@ -26,7 +23,7 @@ SHA256 = {
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
     "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
 }
-_LARGEST = 16 * MEGABYTE  # of a file of ML-100K; the largest has 2
+NAME = "ml-100k"
 PIP_SECONDS = 300  # the wheel has 2 MB; a pip that takes longer than this hangs
 
 
@@ -38,38 +35,12 @@ def fetch_ml100k(cache_dir: Path | None = None, wheel: Path | None = None) -> Pa
     to finish places the folder and the others use it. Raises DataError, with the mend, for a file of a wrong hash (in
     the cache as in the source), for a file that cannot be read or written, and when pip fails.
     """
-    folder = _folder(cache_dir)
-    try:
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _fill(folder, wheel)
-        _verify(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read or written ({error}); set RECAST_CACHE to another folder") from error
-    return folder
+    return fetched(cache_folder(NAME, cache_dir), SHA256, lambda scratch: _contents(wheel, scratch))
 
 
 def cached_ml100k(cache_dir: Path | None = None) -> Path | None:
     """The folder if it is in the cache, else None; nothing is fetched. Raises DataError for a file of a wrong hash."""
-    return fetch_ml100k(cache_dir) if _folder(cache_dir).exists() else None
-
-
-def _folder(cache_dir: Path | None) -> Path:
-    return (cache_dir or Path(os.environ.get("RECAST_CACHE") or Path.home() / ".cache" / "recast")) / "ml-100k"
-
-
-def _fill(folder: Path, wheel: Path | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="ml-100k-", dir=folder.parent) as scratch:
-        contents = _contents(wheel, Path(scratch))
-        ready = Path(scratch) / folder.name
-        ready.mkdir()
-        for name, content in contents.items():
-            (ready / name).write_bytes(content)
-        try:
-            os.rename(ready, folder)
-        except OSError:
-            if not folder.exists():  # else another process was first, and its files are verified next
-                raise
+    return fetch_ml100k(cache_dir) if cache_folder(NAME, cache_dir).exists() else None
 
 
 def _contents(wheel: Path | None, scratch: Path) -> dict[str, bytes]:
@@ -87,7 +58,7 @@ def _from_installed() -> dict[str, bytes] | None:
     paths = {name: located.get(f"{MEMBERS}/{name}") for name in SHA256}
     mend = f"reinstall recbole or give its 1.2.1 wheel (--wheel PATH, from `pip download --no-deps {WHEEL}`)"
     contents = {
-        name: _checked(read_bounded(path, _LARGEST, DataError), path.parent, name, mend)
+        name: checked(read_bounded(path, LARGEST, DataError), path.parent, name, SHA256[name], mend)
         for name, path in paths.items()
         if path and path.is_file()
     }
@@ -101,15 +72,15 @@ def _from_wheel(wheel: Path) -> dict[str, bytes]:
             found = {name: _member(archive, wheel, f"{MEMBERS}/{name}") for name in SHA256}
     except (OSError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{wheel}: not a recbole wheel with ML-100K ({error}); {mend}") from error
-    return {name: _checked(content, wheel, name, mend) for name, content in found.items()}
+    return {name: checked(content, wheel, name, SHA256[name], mend) for name, content in found.items()}
 
 
 def _member(archive: zipfile.ZipFile, wheel: Path, name: str) -> bytes:
     """A file of the wheel, unpacked no further than its largest real one goes."""
     with archive.open(name) as file:
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise DataError(f"{wheel}: {name} unpacks to over {_LARGEST // MEGABYTE} MB; that is no ML-100K, give the real wheel")
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise DataError(f"{wheel}: {name} unpacks to over {LARGEST // MEGABYTE} MB; that is no ML-100K, give the real wheel")
     return content
 
 
@@ -128,18 +99,3 @@ def _download(scratch: Path) -> Path:
         said = (done.stderr.strip() or f"{len(wheels)} wheels came").splitlines()[-1]
         raise DataError(f"{WHEEL}: pip download failed ({said}); {mend}")
     return wheels[0]
-
-
-def _verify(folder: Path) -> None:
-    for name in SHA256:
-        path = folder / name
-        if not path.is_file():
-            raise DataError(f"{path}: not in the cache; delete {folder} and fetch again")
-        _checked(read_bounded(path, _LARGEST, DataError), folder, name, f"delete {folder} and fetch again")
-
-
-def _checked(content: bytes, place: object, name: str, mend: str) -> bytes:
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256[name]:
-        raise DataError(f"{place}: {name} has sha256 {found}, expected {SHA256[name]}; {mend}")
-    return content

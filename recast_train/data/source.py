@@ -23,6 +23,7 @@ from recast_train.data.interactions import (
     split_by_time,
 )
 from recast_train.data.ml100k import fetch_ml100k
+from recast_train.data.readers.column_names import TableColumns
 from recast_train.data.readers.folder_layout import csv_files, index_file, split_files
 from recast_train.data.readers.given_sids import GivenSids
 from recast_train.data.readers.item_text import read_titles
@@ -32,6 +33,7 @@ from recast_train.data.readers.prompt_table import PromptTable, to_prompts, wind
 from recast_train.data.readers.recbole import read_atomic
 from recast_train.data.readers.recif import BadRows, read_openonerec
 from recast_train.data.readers.sequences import read_sequences
+from recast_train.data.yoochoose import FILE, fetch_yoochoose
 
 NOTHING = Dropped()
 _ORDER = "no times: each user's rows are taken in the order of the file"
@@ -122,6 +124,8 @@ def _interactions(config: DataConfig) -> tuple[pl.DataFrame, dict[str, str] | No
     if config.format == "ml-100k":
         folder = fetch_ml100k(wheel=config.wheel)
         return read_atomic(folder / "ml-100k.inter"), read_titles(folder / "ml-100k.item")
+    if config.format == "yoochoose-100k":
+        return read_table(fetch_yoochoose() / FILE, TableColumns()), None
     path = _path(config)
     titles = None if config.titles is None else read_titles(config.titles, config.columns)
     if config.format == "atomic":
