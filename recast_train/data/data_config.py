@@ -30,7 +30,8 @@ class DataConfig(Checked, error=DataError):
 
     Attributes:
         format: "ml-100k" and "yoochoose-100k" are fetched; "atomic" is a RecBole `.inter` file; "sequences" has one user a
-            line; "minionerec" is a folder with an index and a CSV a split; "openonerec" is a folder of parquet files; "table" is parquet or text.
+            line; "minionerec" is a folder with an index and a CSV a split; "openonerec" is a folder of parquet files; "table"
+            is parquet or text.
         path: the file or folder, for all formats but those that are fetched.
         wheel: the recbole wheel, for machines without pip or network.
         columns: names of the columns of an atomic file, a table, and the table of titles.
