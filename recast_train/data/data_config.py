@@ -16,6 +16,7 @@ Format = Literal["ml-100k", "yoochoose-100k", "atomic", "sequences", "minionerec
 FORMATS: tuple[Format, ...] = get_args(Format)
 FETCHED = ("ml-100k", "yoochoose-100k")  # by name, into the cache
 TITLED = ("atomic", "sequences", "table", "minionerec")  # take titles from a table of their own
+NextItems = Annotated[int, Field(ge=1, le=100)]
 Cores = Annotated[
     tuple[PositiveInt, ...],
     Field(min_length=1, max_length=2),
@@ -41,6 +42,10 @@ class DataConfig(Checked, error=DataError):
             then the items'. The formats that come as prompts are taken as they are.
         split: which items are train, validation and test; the formats that come as prompts are split already.
         max_history: items before the target that a model sees.
+        train_targets: how many of the next items are a train prompt's targets, and so what a reward is on. Supervised windows
+            have the next item whatever it is.
+        test_targets: the same of validation and test prompts.
+        held_back: share of the users whose train items no supervision, semantic ID or reference sees: `rl.prompts` "held_back".
         seed: of the order of ties in time; apart from the run's seed, so that all seeds are tested on the same prompts.
     """
 
@@ -53,10 +58,19 @@ class DataConfig(Checked, error=DataError):
     core: Cores = (5,)
     split: SplitConfig = field(default_factory=SplitConfig)
     max_history: PositiveInt = 20
+    train_targets: NextItems = 1
+    test_targets: NextItems = 1
+    held_back: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("train_targets", "test_targets", "held_back"):
+            value = getattr(self, name)
+            if self.format in PROMPT_FORMATS and value != getattr(DataConfig, name):
+                raise DataError(
+                    f"DataConfig.{name}: {value} has no effect on {self.format!r}, which comes as prompts; leave it out"
+                )
         if self.format in FETCHED and self.path is not None:
             others = ", ".join(name for name in FORMATS if name not in FETCHED)
             raise DataError(f"DataConfig.path: {self.format!r} is fetched, so {str(self.path)!r} needs a format of {others}")

@@ -8,7 +8,7 @@ Axis letters: M interactions, U users, I items, N prompts, H history positions, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
@@ -172,14 +172,15 @@ def split_by_time(sequences: pl.DataFrame, titles: dict[str, str] | None = None,
     return Dataset(items, users, _aligned(titles, items), item_M[order_M], offsets(length_U), train_end_U, validation_end_U)
 
 
-def prompts(dataset: Dataset, split: Split, max_history: int = 20, min_history: int = 1) -> Prompts:
+def prompts(dataset: Dataset, split: Split, max_history: int = 20, min_history: int = 1, targets: int = 1) -> Prompts:
     """One prompt per item of the split that has at least `min_history` items before it.
 
-    The history of a validation or test target is everything before it in time, train or not. Rows are in user
-    order, then time order. Raises DataError for an unknown split or a window below 1.
+    Its targets are that item and those after it in the split, `targets` of them at most, each once. The history of a
+    validation or test target is everything before it in time, train or not. Rows are in user order, then time order. Raises
+    DataError for an unknown split, a window below 1, or no targets.
     """
-    if max_history < 1 or min_history < 1:
-        raise DataError(f"prompts: history of {min_history} to {max_history} items; both must be 1 or more")
+    if max_history < 1 or min_history < 1 or targets < 1:
+        raise DataError(f"prompts: history of {min_history} to {max_history} items, {targets} targets; all must be 1 or more")
     start_U, end_U = dataset.bounds(split)
     start_U = np.maximum(start_U, min_history)
     count_U = np.maximum(end_U - start_U, 0)
@@ -190,7 +191,35 @@ def prompts(dataset: Dataset, split: Split, max_history: int = 20, min_history: 
     source_NH = (first_N + past_N)[:, None] - back_H
     history_NH = np.where(back_H <= past_N[:, None], dataset.item_M[source_NH.clip(0)], PAD)
     seen = dataset.item_M[runs(first_N, past_N)]
-    return Prompts(history_NH, dataset.item_M[first_N + past_N][:, None], user_N, offsets(past_N), seen)
+    next_NT = (first_N + past_N)[:, None] + np.arange(targets)
+    there_NT = past_N[:, None] + np.arange(targets) < end_U[user_N][:, None]
+    targets_NT = np.where(there_NT, dataset.item_M[next_NT.clip(max=len(dataset.item_M) - 1)], PAD)
+    return Prompts(history_NH, _each_once(targets_NT), user_N, offsets(past_N), seen)
+
+
+def _each_once(targets_NT: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The targets without repeats, in their order, PAD on the right."""
+    same_NTT = targets_NT[:, :, None] == targets_NT[:, None, :]
+    again_NT = (same_NTT & np.tri(targets_NT.shape[1], k=-1, dtype=bool)).any(2) | (targets_NT == PAD)
+    return np.take_along_axis(np.where(again_NT, PAD, targets_NT), np.argsort(again_NT, axis=1, kind="stable"), 1)
+
+
+def without_train(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """The data without the train items of a drawn share of the users, and that with no other train items than theirs.
+
+    Raises:
+        DataError: no user, or every one, would be held back.
+    """
+    users = np.flatnonzero(dataset.train_end_U)
+    drawn = np.random.default_rng(derive_seed(seed, "held back")).permutation(users)[: round(share * len(users))]
+    if not 0 < len(drawn) < len(users):
+        raise DataError(
+            f"held_back: {share:g} of {len(users)} users holds back {len(drawn)}; some must be held back, some stay"
+        )
+    held_U = np.isin(np.arange(dataset.n_users), drawn)
+    end_U = dataset.train_end_U
+    kept, held = (replace(dataset, train_end_U=np.where(own_U, end_U, 0)) for own_U in (~held_U, held_U))
+    return kept, held
 
 
 def sample_prompts(ask: Prompts, count: int, seed: int, name: str) -> Prompts:

@@ -21,6 +21,7 @@ from recast_train.data.interactions import (
     drop_rare,
     prompts,
     split_by_time,
+    without_train,
 )
 from recast_train.data.ml100k import fetch_ml100k
 from recast_train.data.readers.column_names import TableColumns
@@ -55,6 +56,7 @@ class Source:
         notes: what a reader wants to be known of how it read the data.
         tied: share of interactions that share user and time with another; None where there are no times.
         dropped: what the cores took.
+        held_back: prompts of the users that `dataset` lacks the train items of; None where none were held back.
     """
 
     format: Format
@@ -69,6 +71,7 @@ class Source:
     tied: float | None = None
     dropped: Dropped = NOTHING
     notes: tuple[str, ...] = ()
+    held_back: Prompts | None = None
 
     @property
     def codes_IL(self) -> NDArray[np.int64] | None:
@@ -91,9 +94,13 @@ def read_source(config: DataConfig) -> Source:
         return _from_prompts(config)
     data, tied, dropped = read_dataset(config)
     notes = (_ORDER,) if tied is None and config.format != "sequences" else ()
-    train, validation, test = (prompts(data, split, config.max_history) for split in SPLITS)
-    about = (config.format, data.items, data.users, data.titles, None, data)
-    return Source(*about, train, validation, test, tied, dropped, notes)
+    supervised, held = without_train(data, config.held_back, config.seed) if config.held_back else (data, None)
+    train = prompts(supervised, "train", config.max_history, targets=config.train_targets)
+    held_back = None if held is None else prompts(held, "train", config.max_history, targets=config.train_targets)
+    validation = prompts(data, "validation", config.max_history, targets=config.test_targets)
+    test = prompts(data, "test", config.max_history, targets=config.test_targets)
+    about = (config.format, data.items, data.users, data.titles, None, supervised)
+    return Source(*about, train, validation, test, tied, dropped, notes, held_back)
 
 
 def load_source(config: DataConfig) -> Source:

@@ -27,7 +27,8 @@ def of_data(source: Source) -> str:
     """Hash of a data set: items, users, titles, sequences, and the prompts of each split."""
     data = source.dataset
     arrays = [data.item_M, data.offset_U1, data.train_end_U, data.validation_end_U]
-    return digest([source.items, source.users, source.titles], *arrays, *(of_prompts(source.split(split)) for split in SPLITS))
+    asked = [source.split(split) for split in SPLITS] + ([] if source.held_back is None else [source.held_back])
+    return digest([source.items, source.users, source.titles], *arrays, *map(of_prompts, asked))
 
 
 def of_prompts(prompts: Prompts) -> str:

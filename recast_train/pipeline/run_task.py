@@ -41,6 +41,7 @@ class Task:
     train: Prompts
     validation: Prompts
     test: Prompts
+    held_back: Prompts | None = None
     made_from: Hashes = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sink: SinkName = "none"
@@ -72,7 +73,7 @@ def prepare(config: Recipe, source: Source, seed: int, root: Path, report: Repor
     test = sample_prompts(source.test, config.evaluation.prompts or len(source.test), seed, "test prompts")
     parts = (source.dataset, catalog, source.train, source.validation, test)
     hashes = {"data": of_source, "semantic IDs": found["hash"]}
-    return Task(root, config, seed, report, engine, *parts, hashes, source.notes)
+    return Task(root, config, seed, report, engine, *parts, source.held_back, hashes, source.notes)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from recast_sim.runs.bounded import read_json_file
 from recast_sim.runs.model_state import load_state, read_tensors, save_tensors
 from recast_sim.runs.reader import read_manifest
 from recast_sim.runs.writer import latest_step, lost_tables, same_config
-from recast_train.data import sample_prompts
+from recast_train.data import Prompts, sample_prompts
 from recast_train.engine import Recorder, State
 from recast_train.engine.sinks import Sink, open_sink
 from recast_train.evaluate import (
@@ -28,7 +28,7 @@ from recast_train.evaluate import (
     score_over_ranks,
     target_logprobs_over_ranks,
 )
-from recast_train.model import SidModel, build_model
+from recast_train.model import SidModel, build_model, require
 from recast_train.pipeline.given_start import start_hash, start_weights
 from recast_train.pipeline.made_from import MADE_FROM, Hashes, digest, of_prompts, of_run, refuse_stale
 from recast_train.pipeline.run_task import Task, read_json
@@ -76,10 +76,18 @@ def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> 
         model = _trained(task, task.root / "sft")
         tell = _teller(task, method.name, settings.steps)
         thought, seed = settings.rollout.thought.max_tokens > 0, derive_seed(task.seed, "rl")
-        train = train_prompts(task.train, task.catalog, model.vocabulary, thought)
+        train = train_prompts(_prompts(task, settings), task.catalog, model.vocabulary, thought)
         data = (task.catalog, train, task.validation, name, settings, seed)
         recorder.close(*train_rl(task.engine, model, *data, recorder, tell))
     return _trained(task, folder)
+
+
+def _prompts(task: Task, settings: RlConfig) -> Prompts:
+    """The prompts that a method is trained on."""
+    asked = task.train if settings.prompts == "train" else task.held_back
+    require(asked is not None, "RlConfig.prompts", repr(settings.prompts), "needs data.held_back above 0")
+    assert asked is not None
+    return sample_prompts(asked, settings.train_prompts or len(asked), task.seed, "prompts of RL")
 
 
 def _recorder(task: Task, folder: Path, kind: str, config: dict[str, Any]) -> Recorder | None:

@@ -1,7 +1,7 @@
 """The keys of a recipe's RL loop."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -18,6 +18,8 @@ class RlConfig(Checked, error=TrainError):
     Attributes:
         signal: numbers and rules of the constructors; `objective`: clip and KL.
         rollout: how a group is drawn.
+        prompts: "train" are those that supervision has seen, "held_back" those of `data.held_back`.
+        train_prompts: so many of them are drawn and trained on again and again; 0 takes all.
         group_size: rollouts a prompt (the search width); `prompts_per_step` groups a step; `steps` batches.
         learning_rate: of AdamW, after `warm_up` steps of linear rise.
         max_norm: longer gradients are cut to this length; 0 cuts none.
@@ -34,6 +36,8 @@ class RlConfig(Checked, error=TrainError):
     signal: SignalConfig = field(default_factory=SignalConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    prompts: Literal["train", "held_back"] = "train"
+    train_prompts: NonNegativeInt = 0
     group_size: Annotated[int, Field(ge=2, le=4096)] = 32
     prompts_per_step: PositiveInt = 32
     steps: PositiveInt = 200

@@ -1,7 +1,8 @@
-"""Interactions: reading, k-core, order, split, prompts, by brute force; the fetch of ML-100K, offline and real."""
+"""Interactions: reading, k-core, order, split, prompts, by brute force; the real ML-100K."""
 
 import hashlib
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from recast_train.data import (
     PAD,
+    DataConfig,
     DataError,
     Dataset,
     Dropped,
@@ -21,10 +23,12 @@ from recast_train.data import (
     load_ml100k,
     prompts,
     read_atomic,
+    read_source,
     read_titles,
     split_by_time,
     train_matrix,
 )
+from recast_train.data.interactions import Split, without_train
 
 HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
 ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7), st.integers(0, 4)), min_size=1, max_size=60)
@@ -259,6 +263,60 @@ def test_prompts_agree_with_a_loop_over_users(rows: list[tuple[int, int, int]], 
             assert found.history_NH[row].tolist() == padded[-window:]
             assert (found.user_N[row], found.target_N[row]) == (user, target)
             assert found.seen_item[found.seen_offset[row] : found.seen_offset[row + 1]].tolist() == past
+
+
+@given(ROWS, st.integers(1, 5), st.sampled_from(["train", "validation", "test"]))
+def test_the_next_items_of_a_split_are_targets_each_once(rows: list[tuple[int, int, int]], count: int, split: Split) -> None:
+    data = dataset(rows)
+    found, one = prompts(data, split, targets=count), prompts(data, split)
+    assert found.targets_NT.shape == (len(one), count)
+    assert np.array_equal(found.history_NH, one.history_NH)
+    for row, user in enumerate(found.user_N):
+        place, end = np.diff(found.seen_offset)[row], data.bounds(split)[1][user]
+        wanted = list(dict.fromkeys(data.sequence(user)[place : min(place + count, end)].tolist()))
+        assert found.targets_NT[row].tolist() == wanted + [PAD] * (count - len(wanted))
+
+
+@given(ROWS, st.sampled_from([0.2, 0.5, 0.8]))
+def test_what_is_held_back_is_in_no_supervised_window(rows: list[tuple[int, int, int]], share: float) -> None:
+    data = dataset(rows)
+    users = int((data.train_end_U > 0).sum())
+    if not 0 < round(share * users) < users:
+        with pytest.raises(DataError, match=r"held_back: .* some must be held back, some stay"):
+            without_train(data, share, seed=0)
+        return
+    kept, held = without_train(data, share, seed=0)
+    assert (kept.train_end_U + held.train_end_U == data.train_end_U).all()
+    assert ((kept.train_end_U == 0) | (held.train_end_U == 0)).all()
+    assert (held.train_end_U > 0).sum() == round(share * users)
+    together = np.concatenate([prompts(part, "train").target_N for part in (kept, held)])
+    assert np.array_equal(np.sort(together), np.sort(prompts(data, "train").target_N))
+
+
+def test_a_source_holds_users_back_and_tests_them_all(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "a.txt", *(f"u{user} " + " ".join(f"i{(user + step) % 9}" for step in range(8)) for user in range(20))
+    )
+    plain = DataConfig("sequences", file, core=(1,))
+    whole, part = read_source(plain), read_source(replace(plain, held_back=0.3, train_targets=3, test_targets=2))
+    assert whole.held_back is None
+    assert part.held_back is not None
+    users = set(part.held_back.user_N)
+    assert len(users) == 6
+    assert users.isdisjoint(part.train.user_N)
+    assert users | set(part.train.user_N) == set(whole.train.user_N)
+    assert train_matrix(part.dataset)[sorted(users)].nnz == 0
+    assert np.array_equal(part.test.target_N, whole.test.target_N)
+    assert np.array_equal(part.test.history_NH, whole.test.history_NH)
+    assert (part.train.targets_NT.shape[1], part.held_back.targets_NT.shape[1], part.test.targets_NT.shape[1]) == (3, 3, 2)
+    again = read_source(replace(plain, held_back=0.3)).held_back
+    assert again is not None
+    assert set(again.user_N) == users
+    other = read_source(replace(plain, held_back=0.3, seed=1)).held_back
+    assert other is not None
+    assert set(other.user_N) != users
+    with pytest.raises(DataError, match=r"DataConfig\.held_back: 0\.3 has no effect on 'minionerec'"):
+        DataConfig("minionerec", file, held_back=0.3)
 
 
 def test_taken_prompts_keep_their_own_past() -> None:
