@@ -336,7 +336,7 @@ def test_prompts_refuse_an_unknown_split_and_an_empty_window() -> None:
     data = dataset([(0, 0, 0)])
     with pytest.raises(DataError, match="'valid' is not a split; choose one of train, validation, test"):
         prompts(data, "valid")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(DataError, match="both must be 1 or more"):
+    with pytest.raises(DataError, match="all must be 1 or more"):
         prompts(data, "test", max_history=0)
 
 
