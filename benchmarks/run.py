@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 # page faults slow small operations, and double the time of the widest passes, which would flatter those that drop rows
 SETTINGS = {"OMP_WAIT_POLICY": "PASSIVE"}
 MEASURES_ITS_MEMORY = ("simulator",)  # the peak counts what is asked of the system
-BENCHMARKS = ("construction", "structural", "decoding", "actor", "step", "growth", "simulator")
+BENCHMARKS = ("construction", "structural", "decoding", "actor", "step", "supervised", "growth", "simulator")
 
 
 def run(name: str, quick: bool) -> dict[str, Any] | None:

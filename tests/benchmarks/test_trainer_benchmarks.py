@@ -86,3 +86,13 @@ def test_trl_takes_the_same_steps(monkeypatch):
     row = step._row("trl 2", found["trl 2"])
     assert row["rows old / reference / actor"] == "8 / 8 / 16"
     assert row["step ms"] == pytest.approx(sum(row[f"{part} ms"] for part in step.PARTS[:-1]), rel=0.05)
+
+
+def test_a_supervised_step_is_held_against_a_matrix_product(monkeypatch):
+    sizes = {"ITEMS": 60, "SIZES": (6, 5, 4), "BATCH": 12, "EDGE": 64, "MODEL": TINY}
+    result = patched(monkeypatch, "supervised", **sizes).measure(quick=True)
+    laid_out, one_pass = result.table
+    assert laid_out["positions that are items"] > one_pass["positions that are items"]
+    assert laid_out["tokens/s"] / one_pass["tokens/s"] == pytest.approx(one_pass["ms a step"] / laid_out["ms a step"])
+    assert all(row["of the matrix product"] > 0 for row in result.table)
+    assert result.entries[0].value == pytest.approx(one_pass["ms a step"] / laid_out["ms a step"])
