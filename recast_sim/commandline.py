@@ -33,6 +33,7 @@ from rich.text import Text
 
 from recast_sim.configio import Checked, ConfigError, first_fault, load_config, replaced, words
 from recast_sim.field_types import Seed, Workers, number_of
+from recast_sim.plugins import PluginError, load_plugin
 from recast_sim.printable import printable
 
 T = TypeVar("T")
@@ -44,11 +45,13 @@ _LETTERS = 2000  # of an error
 class _Mark(Enum):
     FLAG = auto()
     POSITIONAL = auto()
+    REPEATED = auto()
 
 
 Flag = Annotated[bool, _Mark.FLAG]  # false unless given
 Positional = Annotated[T, _Mark.POSITIONAL]
 OptionalFile = Positional[Path | None]
+Repeated = Annotated[tuple[T, ...], _Mark.REPEATED]  # an option that may be given again and again
 Paths = Positional[tuple[Path, ...]]
 
 
@@ -67,11 +70,13 @@ class Common(Checked):
         seed: seed of everything random.
         out: folder for the results; default a new one under runs/.
         json: print the final figures as one JSON object on stdout.
+        plugin: a .py file or a module that registers constructors of your own; may be given again.
     """
 
     seed: Seed = 0
     out: Path | None = None
     json: Flag = False
+    plugin: Repeated[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +115,13 @@ def run_command(
         if arguments[0] not in commands:
             raise ConfigError(f"command: {arguments[0]!r} is unknown; choose from {', '.join(commands)}")
         cls, handler = commands[arguments[0]]
+        _load_plugins(arguments[1:])
         handler(_parse(f"{prog} {arguments[0]}", cls, arguments[1:]))
         sys.stdout.flush()  # here, where a full disk is an error of ours, not at the interpreter's end
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
         sys.stderr.close()
         return 1
-    except (ConfigError, *errors) as error:
+    except (ConfigError, PluginError, *errors) as error:
         said = " ".join(str(error).split())
         if isinstance(error, OSError) and error.filename is None and error.strerror:  # files are named by who writes them
             said = f"output: cannot be written: {error.strerror}; send it elsewhere"
@@ -132,6 +138,17 @@ def run_command(
         print(f"{prog}: interrupted; what was written is kept", file=sys.stderr)
         return 130
     return 0
+
+
+def _load_plugins(arguments: Sequence[str]) -> None:
+    """Load every --plugin before anything is parsed: a file or an option may name what it registers."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--plugin", action="append", default=[], nargs="?")
+    for name in filter(None, finder.parse_known_args(list(arguments))[0].plugin):
+        try:
+            load_plugin(name)
+        except PluginError as error:
+            raise ConfigError(f"--plugin: {error}") from error
 
 
 def _drop_output() -> None:
@@ -271,7 +288,9 @@ class _Parser(argparse.ArgumentParser):
             return
         settings: dict[str, Any] = {"metavar": _metavar(kind), "help": text}
         settings["type"] = _reader(kind, _is_optional(hint))
-        if get_origin(kind) is tuple:
+        if _Mark.REPEATED in marks:
+            settings["action"] = "append"
+        elif get_origin(kind) is tuple:
             settings["nargs"] = "*"
         elif _Mark.POSITIONAL in marks:
             settings["nargs"] = "?"

@@ -63,7 +63,7 @@ def parse_method(line: str, base: Any, without: Collection[str] = (), may_follow
     """
     keys = _dotted_keys(base)
     known = keys.keys() - {"constructor", *without} | ({"rate_of"} if may_follow else set())
-    name, _, told = line.rpartition(":")
+    name, _, told = line.rpartition(": ")  # "module:name" has no blank
     word, given = parse_line(told, known)
     rate_of, constructor = str(given.pop("rate_of", "")), get_constructor(word)
     changes = {keys[key]: value for key, value in given.items()}

@@ -32,5 +32,5 @@ def _row(constructor: Constructor) -> dict[str, str]:
         "rollouts": "needed" if constructor.rollouts else "none",
         "needs": ", ".join(constructor.inputs),
         "source": constructor.source,
-        "summary": (constructor.apply.__doc__ or "").strip().splitlines()[0],
+        "summary": next(iter((constructor.apply.__doc__ or "").strip().splitlines()), ""),
     }

@@ -10,12 +10,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from recast_sim.plugins import loaded
+
 _LIBRARIES = ("torch", "numpy", "scipy", "polars", "transformers", "recast-rl")
 
 
-@cache
 def provenance() -> dict[str, Any]:
-    """The command line, git commit and uncommitted diff of this checkout (None outside one), versions, machine."""
+    """The command line, git commit and uncommitted diff of this checkout (None outside one), versions, machine; plug-ins."""
+    plugins = [plugin.record() for plugin in loaded()]
+    return _of_process() | ({"plugins": plugins} if plugins else {})
+
+
+@cache
+def _of_process() -> dict[str, Any]:
     return {"command": _command(), "git": _git(), "versions": _versions(), "hardware": _hardware()}
 
 

@@ -6,6 +6,7 @@ Each job is seeded by its own arguments: neither the engine nor the number of wo
 import importlib.util
 import multiprocessing
 import os
+import pickle
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Literal
 
+from recast_sim.plugins import Plugin, for_workers, load_in_worker
 from recast_sim.runs import RunError, write_json
 from recast_sim.runs.bounded import read_json_file
 
@@ -73,7 +75,9 @@ def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lamb
             missing = {file: job for job, file in zip(jobs, files, strict=True) if not file.exists()}
             total = len(set(files))
             report(label, done := total - len(missing), total)
-            for _ in run_all([partial(_run_job, job, file) for file, job in missing.items()]):
+            plugins = for_workers(folder)
+            calls = [partial(_run_job, pickle.dumps(job), file, plugins) for file, job in missing.items()]
+            for _ in run_all(calls):
                 report(label, done := done + 1, total)
             return [_result(file) for file in files]
 
@@ -152,10 +156,13 @@ def _ray_pool(workers: int) -> Iterator[RunAll]:
             ray.shutdown()
 
 
-def _run_job(job: Job, file: Path) -> None:
+def _run_job(packed: bytes, file: Path, plugins: Sequence[Plugin]) -> None:
+    """Run a job; it is unpacked behind the plug-ins, whose constructors it may hold."""
     import torch
 
     torch.set_num_threads(1)  # tensors this small only lose by more
+    load_in_worker(plugins)
+    job: Job = pickle.loads(packed)
     try:
         write_json(file, job.function(*job.arguments))
     except Exception as error:

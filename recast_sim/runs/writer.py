@@ -77,6 +77,7 @@ class RunWriter:
         if manifest["status"] == "complete" and not lost_tables(path, manifest):
             raise RunError(f"{path}: the run is complete, there is nothing to resume")
         same_config(path, manifest, config, seed)
+        _same_plugins(path, manifest)
         writer = cls(path, manifest | {"status": "running"}, lock)
         writer._rewind(latest_step(path))
         return writer
@@ -218,6 +219,15 @@ def same_config(path: Path, manifest: Mapping[str, Any], config: Mapping[str, An
     """Raises RunError, naming the first key that differs, unless a run has this config and seed."""
     _same(path, manifest["seed"], seed, "seed")
     _same(path, manifest["config"], json.loads(json.dumps(dict(config), default=str)))
+
+
+def _same_plugins(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises RunError where a plug-in of the run is another now, or is not loaded."""
+    now = {plugin["sha256"] for plugin in provenance().get("plugins", ())}
+    for plugin in manifest.get("plugins", ()):
+        if plugin["sha256"] not in now:
+            mend = "load it as it was (the manifest has its source) or start a new run"
+            raise RunError(f"{path}: plug-in {plugin['name']} is not loaded, or has changed since the run began; {mend}")
 
 
 def latest_step(path: Path) -> int:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from recast_sim import plugins
 from recast_sim.signal.group_state import GroupState
 from recast_sim.signal.signal_config import SignalError
 
@@ -55,6 +56,11 @@ class Constructor:
     compares: bool = True
     level_wise: bool = False
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A registered constructor is pickled as its name: another process has its own."""
+        own = _REGISTRY.get(self.name) is self
+        return (get_constructor, (self.name,)) if own else super().__reduce_ex__(protocol)
+
     @property
     def off_policy(self) -> bool:
         """Rows that no policy sampled may reach the actor."""
@@ -97,6 +103,7 @@ def register(
             raise SignalError(f"register: constructor {name!r} exists already; choose another name")
         flags = (structural, rollouts, redraws, needs, appends, compares, level_wise)
         _REGISTRY[name] = Constructor(name, apply, source, width, all_zero, anchors, *flags)
+        plugins.registered(name, apply)
         return apply
 
     return decorate
@@ -106,17 +113,31 @@ def unregister(name: str) -> None:
     """Take a user's constructor out again (tests, notebooks that re-run a cell). Raises SignalError if unknown."""
     get_constructor(name)
     del _REGISTRY[name]
+    plugins.unregistered(name)
 
 
 def get_constructor(name: str) -> Constructor:
-    """The constructor registered as `name`. Raises SignalError naming the known ones."""
-    if name not in _REGISTRY:
-        raise SignalError(f"constructor: {name!r} is not registered; known: {', '.join(sorted(_REGISTRY))}")
-    return _REGISTRY[name]
+    """The constructor registered as `name`, which may be "module:name" or "file.py:name", loaded here, or one of an installed
+    package (entry points of the group "recast.constructors").
+
+    Raises:
+        SignalError: unknown, with the known ones.
+        PluginError: a module or package that cannot be loaded.
+    """
+    place, _, own = name.rpartition(":")
+    if place:
+        plugins.load_plugin(place)
+    if own not in _REGISTRY:
+        plugins.load_installed()
+    if own not in _REGISTRY:
+        mend = "or load your own: --plugin FILE.py"
+        raise SignalError(f"constructor: {own!r} is not registered; known: {', '.join(sorted(_REGISTRY))}; {mend}")
+    return _REGISTRY[own]
 
 
 def list_constructors() -> list[Constructor]:
-    """All registered constructors in order of registration."""
+    """All registered constructors in order of registration, those of installed packages last."""
+    plugins.load_installed()
     return list(_REGISTRY.values())
 
 
