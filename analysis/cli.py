@@ -13,7 +13,7 @@ from analysis.claims import claims_page, read_evidence
 from analysis.drawing.style import save_figure
 from analysis.figures import run_figures
 from analysis.page import make_page
-from analysis.reports.agreement import report as agreement_report
+from analysis.reports.real.agreement import report as agreement_report
 from analysis.reports.report import Report
 from analysis.reports.run_kinds import find_report, run_report
 from analysis.show import readable_runs, runs_table

@@ -19,7 +19,7 @@ from analysis.measures.metric_names import GREEDY, SAMPLED
 from analysis.measures.statistics import Interval
 from analysis.measures.study_changes import Resampled, StudyTables, measure_study
 from analysis.measures.trajectories import Trajectory, by_method, by_setting, read_trajectories
-from analysis.reports.run import read_results
+from analysis.reports.real.run import read_results
 from recast_sim.runs.reader import read_manifest
 
 _PAPER_GROUP = 32

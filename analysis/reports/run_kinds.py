@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.claims import simulated as claims
-from analysis.reports import budget, gradients, quickstart, run, search, study, theory
+from analysis.reports import budget, gradients, quickstart, theory
 from analysis.reports import map as heat_map
+from analysis.reports.real import run, search, study
 from analysis.reports.report import Report
 from analysis.show import one_run
 from recast_sim.runs import RunError

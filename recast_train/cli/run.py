@@ -25,7 +25,7 @@ class RunRecipe(Common):
 
 
 def run(command: RunRecipe) -> None:
-    from analysis.reports.run import report as run_report
+    from analysis.reports.real.run import report as run_report
     from analysis.terminal import print_report
     from recast_train.pipeline.whole_run import run_real
 

@@ -26,7 +26,7 @@ class Search(Sweeping):
 
 
 def search(command: Search) -> None:
-    from analysis.reports.search import report as search_report
+    from analysis.reports.real.search import report as search_report
     from analysis.terminal import print_report
 
     begun = time.perf_counter()

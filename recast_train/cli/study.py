@@ -26,7 +26,7 @@ class Study(Sweeping):
 
 
 def study(command: Study) -> None:
-    from analysis.reports.study import report as study_report
+    from analysis.reports.real.study import report as study_report
     from analysis.terminal import print_report
 
     begun = time.perf_counter()

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from analysis.measures.real_learning import learning_changes, of_seeds
-from analysis.reports import run
+from analysis.reports.real import run
 from analysis.terminal import print_report
 
 

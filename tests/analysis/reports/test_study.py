@@ -16,8 +16,8 @@ from study_tables import METHODS, SHARES, user_table, write_study
 
 import analysis.cli
 from analysis.measures.study_changes import START, Resampled, StudyTables, measure_study
-from analysis.reports import agreement, study
-from analysis.reports.agreement import PAIRS
+from analysis.reports.real import agreement, study
+from analysis.reports.real.agreement import PAIRS
 from analysis.terminal import print_report
 from recast_sim.runs import RunError
 
