@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.claims import simulated as claims
-from analysis.reports import budget, gradients, quickstart, theory
+from analysis.reports import budget, check, gradients, quickstart, theory
 from analysis.reports import map as heat_map
 from analysis.reports.real import run, search, study
 from analysis.reports.report import Report
@@ -17,6 +17,7 @@ REPORTS: dict[str, Callable[[Path], Report]] = {
     "budget": budget.report,
     "map": heat_map.report,
     "claims": claims.report,
+    "check": check.report,
     "gradients": gradients.report,
     "theory": theory.report,
     "real-search": search.report,

@@ -5,6 +5,7 @@ import sys
 from recast_sim.catalog import CatalogError
 from recast_sim.cli.budget import Budget, budget
 from recast_sim.cli.calibrate import Calibrate, calibrate_world
+from recast_sim.cli.check import Check, check
 from recast_sim.cli.claims import Claims, claims
 from recast_sim.cli.constructors import Constructors, constructors
 from recast_sim.cli.gradients import Gradients, compare_gradients
@@ -38,6 +39,7 @@ _ERRORS = (
 _COMMANDS = {
     "quickstart": (Quickstart, quickstart),
     "train": (Train, train_one),
+    "check": (Check, check),
     "calibrate": (Calibrate, calibrate_world),
     "constructors": (Constructors, constructors),
     "gradients": (Gradients, compare_gradients),

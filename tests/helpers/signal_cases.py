@@ -12,6 +12,7 @@ from recast_sim.signal import (
     get_constructor,
     group_state,
 )
+from recast_sim.signal.declared import level_inputs
 
 facts = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 few_facts = settings(facts, max_examples=5)  # of each of many constructors
@@ -128,23 +129,6 @@ def batches(draw, *, rewards="binary", distinct_scores=False, padding="any", anc
         "baseline_P": 0.2 * torch.arange(P, dtype=torch.float64),
         "reference_logprob_PG": 0.6 * logprob - 0.1,
         "anchor_reference_logprob_P": -0.5 - torch.arange(P, dtype=torch.float64).square(),
-    }
-
-
-def level_inputs(rewards_PG, scores_PG, levels=3) -> dict[str, torch.Tensor]:
-    """Codes of SIDs that agree with rewards and scores: a hit is the target 1, 2, 3, a miss shares 0, 1 or 2 of its levels."""
-    P, G = rewards_PG.shape
-    near_PG = (scores_PG >= 0.01).long() + (scores_PG >= 0.1).long()
-    depth_PG = torch.where(rewards_PG > 0, levels, near_PG.clamp(max=levels - 1))
-    target_L = torch.arange(1, levels + 1)
-    off_G1 = 10 + torch.arange(G)[:, None] % 2
-    anchor_logprob_P = -0.3 - torch.arange(P, dtype=torch.float64)
-    split_L = torch.arange(1, levels + 1, dtype=torch.float64) / sum(range(1, levels + 1))
-    return {
-        "sids_PGL": torch.where(torch.arange(levels) < depth_PG[..., None], target_L, off_G1),
-        "targets_PTL": target_L.repeat(P, 1, 1),
-        "anchor_logprob_PL": anchor_logprob_P[:, None] * split_L,
-        "entropy_PGL": 0.25 + depth_PG[..., None] + torch.arange(levels, dtype=torch.float64) / 4,
     }
 
 

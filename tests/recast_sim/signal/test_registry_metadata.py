@@ -1,46 +1,20 @@
 """What a constructor declares is what it does, on i.i.d. groups and for every registered name."""
 
 import importlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
-from signal_cases import WIDTH_TWO, batches, facts, level_inputs, mask, one_group, tensor
+from signal_cases import BATCHWISE, WIDTH_TWO, batches, facts
 
-from recast_sim.signal import SignalConfig, construct, list_constructors
+from recast_sim.signal import SignalConfig, SignalError, construct, get_constructor, list_constructors
+from recast_sim.signal.declared import all_zero_behaviours, check_declared, declared_width, iid_groups
 
 pytestmark = pytest.mark.property
 
 EVERY = pytest.mark.parametrize("constructor", list_constructors(), ids=lambda c: c.name)
-
-
-def width_of(words, G, config):
-    """The declared width as a number: "G + 1", "1 + care_negatives", "pods_width", "2"; "G of kept groups" is G at most."""
-    terms = words.removesuffix(" of kept groups").split(" + ")
-    return sum(G if t == "G" else int(t) if t.isdigit() else getattr(config, t) for t in terms)
-
-
-def iid_groups(G, p, groups=64, seed=0):
-    """Rollouts of a policy over one target and nine misses, with true log-probabilities and structural scores."""
-    generator = torch.Generator().manual_seed(seed)
-    policy = torch.cat([tensor([p]), (1 - p) * torch.rand(9, generator=generator, dtype=torch.float64).softmax(0)])
-    leaf_PG = torch.multinomial(policy.expand(groups, -1), G, replacement=True, generator=generator)
-    leaf_PG[0], leaf_PG[1] = 0, 1  # all hits, and none
-    scores = torch.cat([tensor([1.0]), torch.linspace(0, 0.5, 9, dtype=torch.float64)])
-    hit_P = torch.full((groups,), policy[0].log().item(), dtype=torch.float64)
-    return {
-        "rewards_PG": (leaf_PG == 0).double(),
-        "structural_PG": scores[leaf_PG],
-        "has_anchor_P": torch.ones(groups, dtype=torch.bool),
-        "logprob_PG": policy.log()[leaf_PG],
-        "anchor_logprob_P": hit_P,
-        "baseline_P": torch.full((groups,), p, dtype=torch.float64),
-        "reference_logprob_PG": policy.log()[leaf_PG] - 0.1,
-        "anchor_reference_logprob_P": hit_P - 0.1,
-        **level_inputs((leaf_PG == 0).double(), scores[leaf_PG]),
-    }
 
 
 @EVERY
@@ -49,7 +23,7 @@ def test_the_width_is_reached_and_never_exceeded(constructor, G, p):
     config = SignalConfig(pods_width=3, care_negatives=2, sdpo_negatives=2)
     signal = construct(constructor, **iid_groups(G, p), config=config)
     rows = signal.active_PG.sum(1)
-    assert rows.max() == width_of(constructor.width, G, config)
+    assert rows.max() == declared_width(constructor.width, G, config)
     assert signal.group_size == G + constructor.appends
     assert signal.plan.rows_N.tolist() == [p * signal.group_size + g for p, g in signal.active_PG.nonzero().tolist()]
 
@@ -82,31 +56,48 @@ def test_hits_before_are_the_sampled_ones(constructor, batch):
 
 @EVERY
 def test_an_all_zero_group_behaves_as_declared(constructor):
-    """Group 0 has no hit; group 1 has one, so that batchwise numbers have a scale."""
-    groups = [one_group(0.0, 0.0, 0.0, 0.0), one_group(1.0, 0.0, 0.0, 0.0)]
-    batch = {name: torch.cat([g[name] for g in groups]) for name in groups[0]}
-    signal = construct(constructor, **batch, config=SignalConfig(pods_width=3))
-    numbers, active = signal.advantages_PG[0], signal.active_PG[0]
-    anchor = mask(signal.anchor_slot_P, signal.group_size)[0]
-    other = construct(constructor, **batch | {"baseline_P": tensor([0.75, 0.25])}, config=SignalConfig(pods_width=3))
-    tracks = not torch.equal(other.advantages_PG, signal.advantages_PG)
-    nowhere = torch.where(batch["rewards_PG"][..., None] > 0, batch["targets_PTL"], 99)
-    far = construct(constructor, **batch | {"sids_PGL": nowhere}, config=SignalConfig(pods_width=3))
-    moves_by_level = bool(signal.learnable_P[0]) and not far.learnable_P[0]
-    behaves = {
-        "0": (numbers == 0).all() and not signal.redraw_P[0],
-        "negative": (numbers <= 0).all() and (numbers < 0).any() and not anchor.any() and active.all() and not tracks,
-        "positive": (numbers > 0).all() and not anchor.any(),
-        "centred": numbers.sum().abs() < 1e-9 and (numbers > 0).any() and not moves_by_level and not anchor.any(),
-        "by level": (numbers > 0).any() and moves_by_level and not anchor.any(),
-        "-baseline": (numbers == numbers[0]).all() and (numbers != 0).all() and tracks,
-        "repaired": (numbers[anchor] > 0).all() and (numbers[~anchor] <= 0).all() and (numbers < 0).any() and anchor.any(),
-        "target": (numbers[anchor] > 0).all() and anchor.any() and (numbers[~anchor] == 0).all(),
-        "rescued": (numbers > 0).sum() == 1 and (numbers < 0).any() and not anchor.any(),
-        "redrawn": signal.redraw_P[0] and not active.any(),
-    }
+    behaves = all_zero_behaviours(constructor, SignalConfig(pods_width=3))
     assert behaves.pop(constructor.all_zero)
     assert not any(behaves.values()), "the words tell the behaviours apart"
+
+
+@EVERY
+def test_every_declaration_holds(constructor):
+    findings = check_declared(constructor, SignalConfig(pods_width=3, care_negatives=2, sdpo_negatives=2))
+    assert [finding for finding in findings if finding.holds is False] == []
+    assert sum(finding.holds is True for finding in findings) >= 7
+    (depends,) = (finding.found for finding in findings if finding.what == "a group depends on the others")
+    assert depends == ("yes" if constructor.name in BATCHWISE else "no")
+
+
+@pytest.mark.parametrize(
+    ("lie", "what"),
+    [
+        ({"width": "G"}, "rows that reach the actor, at most"),
+        ({"anchors": "always"}, "where an anchor stands"),
+        ({"all_zero": "target"}, "a group without a hit"),
+        ({"redraws": True}, "asks for new groups"),
+        ({"structural": False}, "orders rollouts by score"),
+        ({"level_wise": True}, "numbers of their own for levels"),
+    ],
+)
+def test_a_false_declaration_is_found(lie, what):
+    findings = check_declared(replace(get_constructor("recast"), name="liar", **lie))
+    assert what in [finding.what for finding in findings if finding.holds is False]
+
+
+def test_a_function_that_fails_or_changes_its_mind_is_found():
+    def fails(state):
+        return state.nothing
+
+    def changes(state):
+        return replace(state, advantages_PG=torch.rand_like(state.rewards_PG))
+
+    base = get_constructor("grpo")
+    with pytest.raises(SignalError, match=r"liar: fails on ordinary groups of 4 \(AttributeError.*mend its function"):
+        check_declared(replace(base, name="liar", apply=fails))
+    findings = check_declared(replace(base, name="liar", apply=changes))
+    assert "the same batch again" in [finding.what for finding in findings if finding.holds is False]
 
 
 @EVERY

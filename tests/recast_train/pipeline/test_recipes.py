@@ -8,6 +8,7 @@ import recast_train
 from recast_sim.configio import load_config
 from recast_train.pipeline.real_study import StudyConfig
 from recast_train.pipeline.recipe import RealConfig, Recipe
+from recast_train.pipeline.start_search import SearchConfig
 
 RECIPES = Path(recast_train.__file__).parent / "recipes"
 FILES = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
@@ -17,6 +18,8 @@ FILES = {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
 def test_shipped_recipes_are_valid(name: str) -> None:
     if name.startswith("study"):
         settings = load_config(StudyConfig, FILES[name]).settings()
+    elif name.endswith("search"):
+        settings = load_config(SearchConfig, FILES[name]).recipes()
     else:
         settings = {name: load_config(RealConfig, FILES[name])}
     assert settings
