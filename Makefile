@@ -26,7 +26,7 @@ quickstart: setup  ## the laboratory in about two minutes: tables and a four-pan
 	$(BIN)/recast-sim quickstart
 
 test: setup  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 SEED ?= $(shell date +%s)
 fuzz: setup  ## broken configs and run folders, a few minutes; FUZZ=5000 for more, SEED=... for the same again

@@ -91,8 +91,8 @@ def loaded() -> tuple[Plugin, ...]:
     return tuple(_LOADED.values())
 
 
-def for_workers(folder: Path) -> tuple[Plugin, ...]:
-    """What the workers of a sweep have to load: `loaded`, and the cells that registered constructors, written below `folder`.
+def for_workers(folder: Path, write: Callable[[Path, str], None]) -> tuple[Plugin, ...]:
+    """What the workers of a sweep have to load: `loaded`, and cells that registered constructors, which `write` leaves there.
 
     Raises:
         PluginError: a constructor of `__main__` whose source is nowhere, so that no worker could have it.
@@ -107,8 +107,7 @@ def for_workers(folder: Path) -> tuple[Plugin, ...]:
             mend = "put it in a file and load that: --plugin FILE, or recast_sim.plugins.load_plugin"
             raise PluginError(f"constructor {names[0]!r}: typed in, so that the workers of a sweep cannot have it; {mend}")
         path = folder / f"constructors-{number}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source, encoding="utf-8")
+        write(path, source)
         found.append(Plugin("cell", str(path.absolute()), source, tuple(names)))
     return (*loaded(), *found)
 

@@ -29,7 +29,7 @@ ALLOWED = {
     "recast_sim/runs/model_state.py save_tensors": "the caller's path",
     "recast_sim/training/constructor_inputs.py ConstructorInputs.save": "the folder of a checkpoint",
     "recast_train/supervised/train.py _checkpoint.best": "the folder of a checkpoint",
-    "recast_train/data/ml100k.py _fill": "a scratch folder, renamed when whole",
+    "recast_train/data/cache.py _fill": "a scratch folder, renamed when whole",
     "recast_train/data/ml100k.py _download": "a scratch folder",
     "analysis/drawing/style.py as_svg": "memory",
 }

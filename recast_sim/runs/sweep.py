@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recast_sim.plugins import Plugin, for_workers, load_in_worker
-from recast_sim.runs import RunError, write_json
+from recast_sim.runs import RunError, write_json, write_text
 from recast_sim.runs.bounded import read_json_file
 
 Engine = Literal["local", "ray"]
@@ -75,7 +75,7 @@ def open_sweep(folder: Path, engine: Engine, workers: int, report: Report = lamb
             missing = {file: job for job, file in zip(jobs, files, strict=True) if not file.exists()}
             total = len(set(files))
             report(label, done := total - len(missing), total)
-            plugins = for_workers(folder)
+            plugins = for_workers(folder, write_text)
             calls = [partial(_run_job, pickle.dumps(job), file, plugins) for file, job in missing.items()]
             for _ in run_all(calls):
                 report(label, done := done + 1, total)

@@ -82,10 +82,10 @@ def named_recipes(setting: Recipe, points: Sequence[Point], field_name: str) -> 
         ConfigError: a point changes what is no key of a recipe.
         TrainError: a label is missing, is there twice, or has letters that a folder's name should not have.
     """
-    labels = [point.get("label", "") for point in points]
+    labels = [str(point.get("label", "")) for point in points]
     own = all(labels) and len(set(labels)) == len(labels)
     require(own, field_name, labels, "must each have a label of their own")
-    bad = [label for label in labels if not re.fullmatch(r"\w[\w .,=+-]*", str(label))]
+    bad = [label for label in labels if not re.fullmatch(r"\w[\w .,=+-]*", label)]
     require(not bad, field_name, bad, "must have labels of letters, digits and ' .,=+-', since they name folders")
     return {
         str(point["label"]): override(setting, {key: value for key, value in point.items() if key != "label"})

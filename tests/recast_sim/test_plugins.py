@@ -161,7 +161,7 @@ def test_a_cell_that_needs_another_cell_says_so_before_the_sweep_works(tmp_path:
 
 
 def test_what_was_typed_in_has_no_source(tmp_path: Path) -> None:
-    code = TEXT + "from pathlib import Path\nfrom recast_sim.plugins import for_workers\nfor_workers(Path('out'))\n"
+    code = TEXT + "from pathlib import Path\nfrom recast_sim.plugins import for_workers\nfor_workers(Path('out'), None)\n"
     done = in_process(code, tmp_path)
     assert f"constructor '{NAME}': typed in" in done.stderr
     assert "--plugin FILE" in done.stderr

@@ -3,17 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pytest
 from pipeline_world import write_recipe
 
 from recast_sim.configio import load_config
+from recast_sim.runs import read_run
 from recast_train.model import TrainError
 from recast_train.pipeline.recipe import RealConfig, parse_methods
 from recast_train.pipeline.run_task import opened_task
 from recast_train.pipeline.stages import reinforced, supervised
 
-LINES = ("grpo", "grpo prompts=held_back", "grpo train_prompts=3", "sft every_target=true prompts=held_back train_prompts=5")
+LINES = ("grpo", "grpo prompts=held_back", "grpo train_prompts=3", "sft anchor_choice=random prompts=held_back train_prompts=5")
 
 
 def test_methods_are_trained_on_the_prompts_of_their_line(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_methods_are_trained_on_the_prompts_of_their_line(tmp_path: Path) -> Non
             folder = tmp_path / "run" / method.folder
             reinforced(task, method, method.applied(recipe.rl), folder)
             if method.name.startswith("grpo"):
-                counts[method.name] = pl.read_parquet(folder / "groups.parquet")["prompt"]
+                counts[method.name] = read_run(folder).groups["prompt"]
     assert counts["grpo"].max() < len(task.train)
     assert counts["grpo prompts=held_back"].max() < len(task.held_back) < counts["grpo"].max()
     assert counts["grpo train_prompts=3"].n_unique() == 3
