@@ -3,9 +3,10 @@
     OMP_WAIT_POLICY=PASSIVE python benchmarks/supervised.py [--quick] [--json]
 
 Windows as long as the train sequences of a 5-core Amazon data set are (median 5 items, a tail to the window's 21), SIDs of
-256 x 256 x 32 codes, the shape of recast_train/recipes/toys.toml, forward, backward and AdamW in fp32. "Laid out" is what the
-trainer does: six passes over windows of similar length. "One pass" pads all of them to the longest. FLOPs are those of matrix
-products as torch counts them, padding included; the peak is a product of two 1,024 x 1,024 matrices in the same process.
+256 x 256 x 32 codes, the shape of recast_train/recipes/toys-search.toml, forward, backward and AdamW in fp32. "Laid out" is
+what the trainer does: six passes over windows of similar length. "One pass" pads all of them to the longest. FLOPs are those
+of matrix products as torch counts them, padding included; the peak is a product of two 1,024 x 1,024 matrices in the same
+process.
 """
 
 import sys

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from recast_sim.catalog import Catalog, synthetic_codes
@@ -75,3 +76,8 @@ def enumerated(model: SidModel, prompts: PromptTokens) -> np.ndarray:
     """`dense_logprobs` of each prompt, (P, Y, L)."""
     rows = range(len(prompts.tokens_PT))
     return np.stack([dense_logprobs(model, prompts.tokens_PT[row][prompts.real_PT[row]]) for row in rows])
+
+
+def interactions(seed: int, shape: tuple[int, int] = (30, 20)) -> sparse.csr_array:
+    """A random binary matrix of users and items."""
+    return sparse.csr_array((np.random.default_rng(seed).random(shape) < 0.3).astype(np.float64))

@@ -7,6 +7,7 @@ from typing import Any
 
 from recast_sim.configio import ConfigError, override
 from recast_sim.signal import Constructor, SignalConfig, get_constructor
+from recast_sim.signal.declared import declared_width
 
 _AT_HAND = ("logprob_PG", "sids_PGL", "targets_PTL")  # of `Constructor.needs`: what rollouts and data set bring along
 _WANT_LOGPROB_OF_ANCHOR = ("clipped", "luffy")
@@ -37,13 +38,6 @@ def read_sampler_config(kwargs: Mapping[str, Any]) -> SamplerConfig:
 def estimator_name(constructor: str) -> str:
     """The name under which verl finds a constructor's advantages: `recast`, and `recast_<constructor>` for the others."""
     return "recast" if constructor == "recast" else f"recast_{constructor}"
-
-
-def update_width(constructor: Constructor, config: SignalConfig, group_size: int) -> int:
-    """Rows of a group that the actor sees at most, `Constructor.width` as a number."""
-    words = {"G": group_size, "G of kept groups": group_size}
-    parts = constructor.width.split(" + ") if constructor.width not in words else [constructor.width]
-    return sum(words.get(part) or (int(part) if part.isdigit() else getattr(config, part)) for part in parts)
 
 
 def check_config(config: Any, sampler: SamplerConfig) -> None:
@@ -87,7 +81,7 @@ def check_config(config: Any, sampler: SamplerConfig) -> None:
             f"actor_rollout_ref.rollout.calculate_log_probs: false, but {constructor.name} orders rollouts by their "
             "log-probabilities; set it to true"
         )
-    _check_mini_batch(config, update_width(constructor, sampler.signal, rollout.n))
+    _check_mini_batch(config, declared_width(constructor.width, rollout.n, sampler.signal))
 
 
 def _check_constructor(constructor: Constructor, signal: SignalConfig) -> None:

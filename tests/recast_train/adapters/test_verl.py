@@ -15,11 +15,12 @@ from text_world import text_tokenizer
 
 from recast_sim.configio import ConfigError
 from recast_sim.signal import SignalConfig, SignalError, construct, list_constructors
+from recast_sim.signal.declared import declared_width
 from recast_train.adapters.flat_rows import select_rows, spread_levels
 from recast_train.adapters.verl import parquet_export as export_module
 from recast_train.adapters.verl.anchors import AnchorTokens, anchor_row, row_lengths
 from recast_train.adapters.verl.handover import mark, marked_by
-from recast_train.adapters.verl.options import SamplerConfig, read_sampler_config, update_width
+from recast_train.adapters.verl.options import SamplerConfig, read_sampler_config
 from recast_train.adapters.verl.parquet_export import AnswerTokens, export_openonerec
 from recast_train.adapters.verl.reward import compute_score
 from recast_train.cli import main
@@ -88,7 +89,7 @@ def test_the_width_of_a_constructor_bounds_its_rows(constructor: Any) -> None:
     rewards[0] = 1.0  # a constructor of hits alone is at its width where every row is a hit
     signal = construct(constructor, rewards, rewards / 2, has_anchor_P=torch.ones(P, dtype=torch.bool))
     rows_P = (signal.plan.rows_N // signal.group_size).bincount(minlength=P)
-    assert int(rows_P.max()) == update_width(constructor, SignalConfig(), G)
+    assert int(rows_P.max()) == declared_width(constructor.width, G, SignalConfig())
 
 
 def test_options_come_from_verls_keyword_arguments() -> None:
