@@ -18,7 +18,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["recast_sim", "recast_sim.runs", "recast_sim.configio", "analysis.reports.quickstart", "analysis.cli"]
+    "module",
+    ["recast_sim", "recast_sim.runs", "recast_sim.configio", "recast_analysis.reports.quickstart", "recast_analysis.cli"],
 )
 def test_reading_runs_loads_no_torch(module: str) -> None:
     loaded = loaded_by(f"import {module}")
@@ -28,7 +29,9 @@ def test_reading_runs_loads_no_torch(module: str) -> None:
 
 @pytest.mark.parametrize("module", ["recast_sim.signal", "recast_sim.catalog"])
 def test_shared_leaves_load_nothing_else_of_ours(module: str) -> None:
-    ours = {name for name in loaded_by(f"import {module}") if name.startswith(("recast_sim.", "recast_train", "analysis"))}
+    ours = {
+        name for name in loaded_by(f"import {module}") if name.startswith(("recast_sim.", "recast_train", "recast_analysis"))
+    }
     assert ours
     assert all(name.startswith((module, "recast_sim.plugins")) for name in ours)
 
@@ -38,7 +41,7 @@ def test_the_trainer_loads_neither_the_laboratory_nor_another_framework() -> Non
     assert "recast_sim.signal" in loaded
     assert not loaded & {"trl", "verl"}
     assert not loaded & {f"recast_sim.{name}" for name in LABORATORY}
-    assert not any(name.startswith("analysis") for name in loaded)
+    assert not any(name.startswith("recast_analysis") for name in loaded)
 
 
 ROOT = Path(__file__).parents[1]

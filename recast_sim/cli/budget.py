@@ -56,7 +56,7 @@ class Budget(Sweeping):
 
 
 def budget(command: Budget) -> None:
-    from analysis.reports.budget import report as budget_report
+    from recast_analysis.reports.budget import report as budget_report
 
     begun, config = time.perf_counter(), command.config
     settings = named_settings(config.setting, config.points)

@@ -64,7 +64,7 @@ class Check(Common):
 
 def check(command: Check) -> None:
     """Exits with status 1 where a declaration does not hold."""
-    from analysis.reports.check import report as check_report
+    from recast_analysis.reports.check import report as check_report
 
     if command.name is None:
         raise SignalError("name: missing; give a constructor's name, for example `recast-sim check recast`")

@@ -58,7 +58,7 @@ class Claims(Sweeping):
 
 
 def claims(command: Claims) -> None:
-    from analysis.claims.simulated import report as claims_report
+    from recast_analysis.claims.simulated import report as claims_report
 
     begun, config = time.perf_counter(), command.config
     root = folder(command, "claims")

@@ -13,7 +13,7 @@ class Constructors(Common):
 
 
 def constructors(command: Constructors) -> None:
-    from analysis.reports.report import Report, Table
+    from recast_analysis.reports.report import Report, Table
 
     rows = [_row(constructor) for constructor in list_constructors()]
     header = [column.replace("_", " ") for column in rows[0]]

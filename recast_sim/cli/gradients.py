@@ -87,7 +87,7 @@ class Gradients(Common):
 
 
 def compare_gradients(command: Gradients) -> None:
-    from analysis.reports.gradients import report as gradients_report
+    from recast_analysis.reports.gradients import report as gradients_report
 
     torch.set_num_threads(1)  # tensors this small only lose by more
     begun, config = time.perf_counter(), command.config

@@ -58,7 +58,7 @@ class Map(Sweeping):
 
 
 def draw_the_map(command: Map) -> None:
-    from analysis.reports.map import report as map_report
+    from recast_analysis.reports.map import report as map_report
 
     begun, config = time.perf_counter(), command.config
     cells = map_cells(config.setting, config.axes, config.grids)

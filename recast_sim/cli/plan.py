@@ -27,7 +27,7 @@ class Plan(Common):
 
 
 def plan(command: Plan) -> None:
-    from analysis.reports.plan import report as plan_report
+    from recast_analysis.reports.plan import report as plan_report
 
     if command.run is None:
         raise RunError("run: missing; give the folder of a finished pilot, for example of recast-sim quickstart")

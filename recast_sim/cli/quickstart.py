@@ -46,7 +46,7 @@ class Quickstart(Common):
 
 
 def quickstart(command: Quickstart) -> None:
-    from analysis.reports.quickstart import report as quickstart_report
+    from recast_analysis.reports.quickstart import report as quickstart_report
 
     begun = time.perf_counter()
     training = TrainingConfig(steps=command.steps, group_size=command.group_size)

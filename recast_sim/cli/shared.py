@@ -10,7 +10,7 @@ from rich.console import Console
 from recast_sim.commandline import Common
 
 if TYPE_CHECKING:
-    from analysis.reports.report import Report
+    from recast_analysis.reports.report import Report
 
 WIDTH = 360  # of a result on one line; a narrower terminal wraps it, a file keeps it whole
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -23,7 +23,7 @@ def folder(command: Common, name: str) -> Path:
 
 def finish(command: Common, result: Any, report: "Report | None" = None) -> None:
     """Print the result as JSON on request; else its report, itself where it has none, then where run and figure lie."""
-    from analysis.terminal import print_report
+    from recast_analysis.terminal import print_report
 
     if command.json:
         print(json.dumps(result, allow_nan=False))

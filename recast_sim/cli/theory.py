@@ -43,7 +43,7 @@ class Theory(Common):
 
 
 def theory(command: Theory) -> None:
-    from analysis.reports.theory import report as theory_report
+    from recast_analysis.reports.theory import report as theory_report
 
     hit_rate, beta = _rates(command)
     names = _checked(command)

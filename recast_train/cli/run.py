@@ -25,8 +25,8 @@ class RunRecipe(Common):
 
 
 def run(command: RunRecipe) -> None:
-    from analysis.reports.real.run import report as run_report
-    from analysis.terminal import print_report
+    from recast_analysis.reports.real.run import report as run_report
+    from recast_analysis.terminal import print_report
     from recast_train.pipeline.whole_run import run_real
 
     name = command.file.stem if command.file else "default"

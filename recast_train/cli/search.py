@@ -26,8 +26,8 @@ class Search(Sweeping):
 
 
 def search(command: Search) -> None:
-    from analysis.reports.real.search import report as search_report
-    from analysis.terminal import print_report
+    from recast_analysis.reports.real.search import report as search_report
+    from recast_analysis.terminal import print_report
 
     begun = time.perf_counter()
     name = command.file.stem if command.file else "search"

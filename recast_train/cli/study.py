@@ -26,8 +26,8 @@ class Study(Sweeping):
 
 
 def study(command: Study) -> None:
-    from analysis.reports.real.study import report as study_report
-    from analysis.terminal import print_report
+    from recast_analysis.reports.real.study import report as study_report
+    from recast_analysis.terminal import print_report
 
     begun = time.perf_counter()
     name = command.file.stem if command.file else "study"

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.drawing.panels import same_curves, stacked
-from analysis.drawing.style import INK, Drawn, as_svg, save_figure
-from analysis.figures import run_figures
-from analysis.measures.actor_cost import Corners, read_corners
-from analysis.measures.trajectories import Trajectory, read_trajectories
-from analysis.reports.mechanism import MECHANISMS, mechanism_figure
-from analysis.reports.run_kinds import find_report
+from recast_analysis.drawing.panels import same_curves, stacked
+from recast_analysis.drawing.style import INK, Drawn, as_svg, save_figure
+from recast_analysis.figures import run_figures
+from recast_analysis.measures.actor_cost import Corners, read_corners
+from recast_analysis.measures.trajectories import Trajectory, read_trajectories
+from recast_analysis.reports.mechanism import MECHANISMS, mechanism_figure
+from recast_analysis.reports.run_kinds import find_report
 from recast_sim.runs import RunError
 
 TRAINED = ["regimes", "repair", "gradients", "budget", "pass-at-k"]

@@ -11,11 +11,11 @@ import pytest
 from commands import called
 from rich.console import Console
 
-from analysis.cli import main
-from analysis.drawing.style import Drawn, PlainPowers, apply_style, as_svg, plain_powers, save_figure
-from analysis.page import make_page
-from analysis.reports.report import Report, Table
-from analysis.terminal import print_report
+from recast_analysis.cli import main
+from recast_analysis.drawing.style import Drawn, PlainPowers, apply_style, as_svg, plain_powers, save_figure
+from recast_analysis.page import make_page
+from recast_analysis.reports.report import Report, Table
+from recast_analysis.terminal import print_report
 from recast_sim.printable import printable
 from recast_sim.runs import RunError, RunWriter
 

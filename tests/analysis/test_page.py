@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.drawing.style import INK
-from analysis.glossary import FILE, read_glossary
-from analysis.page import make_page
+from recast_analysis.drawing.style import INK
+from recast_analysis.glossary import FILE, read_glossary
+from recast_analysis.page import make_page
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 NEXT_TO = re.compile(r"url\((?!#)|@import|https?://(?!www\.w3\.org/(2000/svg|1999/xlink))")
@@ -139,8 +139,8 @@ def test_the_glossary_is_the_files() -> None:
     lines = [line for line in FILE.read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
     assert len(terms) == len(lines) > 12
     assert terms["Anchor"] == "the ground truth put into a group."
-    contributing = (FILE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert "(analysis/glossary.md)" in contributing
+    contributing = (FILE.parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert "(analysis/recast_analysis/glossary.md)" in contributing
 
 
 def shown(page: str, folder: Path, *flags: str) -> dict:

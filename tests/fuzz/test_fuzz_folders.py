@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from study_tables import user_table, write_study
 
-from analysis.cli import main as report
+from recast_analysis.cli import main as report
 from recast_sim.cli.theory import Theory, theory
 from recast_sim.runs import RunWriter
 

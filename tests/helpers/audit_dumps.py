@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.audit.figures_of_audit import audit_summary
-from analysis.audit.reading.dump_groups import DumpGroups, read_groups
+from recast_analysis.audit.figures_of_audit import audit_summary
+from recast_analysis.audit.reading.dump_groups import DumpGroups, read_groups
 
 FIXTURES = Path(__file__).parents[1] / "analysis" / "audit" / "fixtures"
 

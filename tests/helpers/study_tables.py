@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.measures.study_changes import METRICS, START
+from recast_analysis.measures.study_changes import METRICS, START
 from recast_sim.runs import RunWriter
 
 METHODS = ("grpo", "recast", "sft")

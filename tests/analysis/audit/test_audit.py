@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from audit_dumps import FIXTURES, rollouts, write
 
-from analysis.audit.actor_corners import actor_corners
-from analysis.audit.audit_error import AuditError
-from analysis.audit.figures_of_audit import audit_summary, steps_table
-from analysis.audit.reading.dump_groups import read_groups
-from analysis.audit.reading.sid_text import find_rules
-from analysis.cli import main
+from recast_analysis.audit.actor_corners import actor_corners
+from recast_analysis.audit.audit_error import AuditError
+from recast_analysis.audit.figures_of_audit import audit_summary, steps_table
+from recast_analysis.audit.reading.dump_groups import read_groups
+from recast_analysis.audit.reading.sid_text import find_rules
+from recast_analysis.cli import main
 
 
 def by_hand(tmp_path: Path, groups: list[list[float]], **columns: Any) -> pl.DataFrame:

@@ -11,9 +11,9 @@ from audit_dumps import as_trl, as_verl, rollouts, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.audit.audit_error import AuditError
-from analysis.audit.figures_of_audit import audit_summary
-from analysis.audit.reading.dump_groups import read_groups
+from recast_analysis.audit.audit_error import AuditError
+from recast_analysis.audit.figures_of_audit import audit_summary
+from recast_analysis.audit.reading.dump_groups import read_groups
 
 TABLE = rollouts(6)  # 48 rows
 LINES = as_verl(TABLE).write_ndjson().encode().splitlines(keepends=True)

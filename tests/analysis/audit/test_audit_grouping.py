@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from audit_dumps import audited, grouped, sizes, verl_step, write, write_lines, write_steps
 
-from analysis.audit.audit_error import AuditError
+from recast_analysis.audit.audit_error import AuditError
 
 CUT = "'uid' without the two numbers that verl appends"
 LITERAL = "'uid' as it stands"

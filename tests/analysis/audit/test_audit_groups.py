@@ -13,9 +13,9 @@ import pytest
 from audit_dumps import FIXTURES, as_trl, as_verl, rollouts, write, write_big
 from audit_trl import GROUP, PROMPTS_A_STEP, train
 
-from analysis.audit.figures_of_audit import audit_summary, steps_table
-from analysis.audit.reading import csv_file, json_lines, parquet_file
-from analysis.audit.reading.dump_groups import DumpGroups, read_groups
+from recast_analysis.audit.figures_of_audit import audit_summary, steps_table
+from recast_analysis.audit.reading import csv_file, json_lines, parquet_file
+from recast_analysis.audit.reading.dump_groups import DumpGroups, read_groups
 
 
 def oracle(rows: list[dict[str, Any]], group: str, completion: str, reward: str) -> set[tuple[int, ...]]:
@@ -138,7 +138,7 @@ def test_memory_is_bounded(suffix: str, tmp_path: Path) -> None:
     """300,000 rows, 190 MB of text: held at once, as bytes and as a frame, it would take twice that."""
     path = write_big(tmp_path / f"big{suffix}", 300_000, words=40)
     code = (
-        "import sys; from pathlib import Path; from analysis.audit.reading.dump_groups import read_groups\n"
+        "import sys; from pathlib import Path; from recast_analysis.audit.reading.dump_groups import read_groups\n"
         "def peak(): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM'))\n"
         "before = peak(); groups = read_groups([Path(sys.argv[1])], 0.5)\n"
         "print(groups.table['rows'].sum(), (peak() - before) // 1000)"

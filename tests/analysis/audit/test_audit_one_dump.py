@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from audit_dumps import as_trl, audited, grouped, rollouts, sizes, verl_step, write, write_lines, write_steps
 
-from analysis.audit.audit_error import AuditError
+from recast_analysis.audit.audit_error import AuditError
 
 
 def refusal(*paths: Path, **options: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from audit_dumps import grouped, sizes, verl_step, write_lines
 
-from analysis.audit.audit_error import AuditError
+from recast_analysis.audit.audit_error import AuditError
 
 SID = tuple[str, str, str]
 BETWEEN: dict[str, Callable[[SID], str]] = {

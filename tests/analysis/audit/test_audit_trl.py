@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from audit_dumps import audited, grouped, sizes, write, write_lines
 
-from analysis.audit.audit_error import AuditError
+from recast_analysis.audit.audit_error import AuditError
 
 Row = dict[str, Any]
 ROWS = [(prompt, rollout) for prompt in range(4) for rollout in range(4)]

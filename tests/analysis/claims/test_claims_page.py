@@ -11,13 +11,13 @@ import pytest
 from comparisons import write_comparison
 from study_tables import user_table, write_study
 
-from analysis.claims import claims_page, read_evidence
-from analysis.claims.curves import budget_row
-from analysis.claims.measurement import NOT_PAPERS, interval_words, judged, judged_factor
-from analysis.claims.paper import CLAIMS
-from analysis.measures.metric_names import GREEDY, SAMPLED
-from analysis.measures.statistics import Interval
-from analysis.measures.study_changes import START
+from recast_analysis.claims import claims_page, read_evidence
+from recast_analysis.claims.curves import budget_row
+from recast_analysis.claims.measurement import NOT_PAPERS, interval_words, judged, judged_factor
+from recast_analysis.claims.paper import CLAIMS
+from recast_analysis.measures.metric_names import GREEDY, SAMPLED
+from recast_analysis.measures.statistics import Interval
+from recast_analysis.measures.study_changes import START
 from recast_sim.runs import RunError, RunWriter
 
 SLOW, FAST = (0.1, 0.2, 0.3, 0.3, 0.3), (0.1, 0.4, 0.4, 0.4, 0.4)
@@ -175,7 +175,7 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path, text: str, words:
 
 
 def test_a_budget_that_nobody_needs_is_no_saving(tmp_path: Path) -> None:
-    from analysis.measures.comparison import Comparison
+    from recast_analysis.measures.comparison import Comparison
 
     write_comparison(tmp_path / "methods", {"one": {"grpo": SLOW[::-1], "recast": FAST}})
     found = Comparison.read(tmp_path / "methods")

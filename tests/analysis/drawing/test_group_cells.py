@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.patches import Rectangle
 
-from analysis.drawing.group_cells import RowPanel, rows_figure
+from recast_analysis.drawing.group_cells import RowPanel, rows_figure
 from recast_sim.signal import construct
 
 REWARDS = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.measures.budget_curves import Curves, budget_ratio, crossing, gain, matched_log_ratio
+from recast_analysis.measures.budget_curves import Curves, budget_ratio, crossing, gain, matched_log_ratio
 
 
 def curves(*runs: tuple[float, ...]) -> Curves:

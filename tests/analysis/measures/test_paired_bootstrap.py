@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analysis.measures.paired_bootstrap import paired_differences
+from recast_analysis.measures.paired_bootstrap import paired_differences
 
 
 def difference(

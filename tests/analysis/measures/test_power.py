@@ -9,8 +9,8 @@ from commands import called
 from comparisons import write_comparison
 from scipy.stats import ttest_1samp
 
-from analysis.measures.power import power, smallest_effect, worlds_needed
-from analysis.reports.plan import report
+from recast_analysis.measures.power import power, smallest_effect, worlds_needed
+from recast_analysis.reports.plan import report
 from recast_sim.cli import main
 
 SLOW, FAST = (0.1, 0.2, 0.3, 0.3, 0.3), (0.1, 0.4, 0.4, 0.4, 0.4)

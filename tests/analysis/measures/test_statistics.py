@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from analysis.measures.budget_curves import gain
-from analysis.measures.statistics import false_discovery, mean_band, mean_interval
+from recast_analysis.measures.budget_curves import gain
+from recast_analysis.measures.statistics import false_discovery, mean_band, mean_interval
 
 STUDIES = 4000
 Draw = Callable[[np.random.Generator, int], np.ndarray]

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from analysis.reports.gradients import report
-from analysis.terminal import print_report
+from recast_analysis.reports.gradients import report
+from recast_analysis.terminal import print_report
 from recast_sim.cli.gradients import COMPARED, Gradients, GradientsConfig, compare_gradients
 from recast_sim.configio import load_config
 from recast_sim.runs import RunError, read_run, write_json

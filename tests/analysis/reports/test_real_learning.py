@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from analysis.measures.real_learning import learning_changes, of_seeds
-from analysis.reports.real import run
-from analysis.terminal import print_report
+from recast_analysis.measures.real_learning import learning_changes, of_seeds
+from recast_analysis.reports.real import run
+from recast_analysis.terminal import print_report
 
 
 def test_parts_add_up_and_means_are_those_over_prompts(run_folders: dict[str, Path]) -> None:

@@ -7,12 +7,12 @@ import matplotlib.pyplot as plt
 import pytest
 from rich.console import Console
 
-from analysis.drawing.style import Drawn
-from analysis.figures import run_figures
-from analysis.page import make_page
-from analysis.reports.report import Report, Table
-from analysis.reports.run_kinds import REPORTS, find_report, run_report
-from analysis.terminal import print_report
+from recast_analysis.drawing.style import Drawn
+from recast_analysis.figures import run_figures
+from recast_analysis.page import make_page
+from recast_analysis.reports.report import Report, Table
+from recast_analysis.reports.run_kinds import REPORTS, find_report, run_report
+from recast_analysis.terminal import print_report
 from recast_sim.runs import RunError, RunWriter
 
 CELLS = ("[bold]a[/bold]", "1.00 [inf, inf]", "per <row>")

@@ -9,13 +9,13 @@ import pytest
 from comparisons import METRICS, write_comparison
 from rich.console import Console
 
-from analysis.claims import simulated as claims
-from analysis.drawing.words import interval_text, ratio_text
-from analysis.reports import budget
-from analysis.reports import map as heat_map
-from analysis.reports.budget import PARTS
-from analysis.reports.report import Report
-from analysis.terminal import print_report
+from recast_analysis.claims import simulated as claims
+from recast_analysis.drawing.words import interval_text, ratio_text
+from recast_analysis.reports import budget
+from recast_analysis.reports import map as heat_map
+from recast_analysis.reports.budget import PARTS
+from recast_analysis.reports.report import Report
+from recast_analysis.terminal import print_report
 from recast_sim.runs import RunWriter
 
 SLOW, FAST = (0.1, 0.2, 0.3, 0.3, 0.3), (0.1, 0.4, 0.4, 0.4, 0.4)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from study_tables import METHODS, SHARES, user_table, write_study
 
-import analysis.cli
-from analysis.measures.study_changes import START, Resampled, StudyTables, measure_study
-from analysis.reports.real import agreement, study
-from analysis.reports.real.agreement import PAIRS
-from analysis.terminal import print_report
+import recast_analysis.cli
+from recast_analysis.measures.study_changes import START, Resampled, StudyTables, measure_study
+from recast_analysis.reports.real import agreement, study
+from recast_analysis.reports.real.agreement import PAIRS
+from recast_analysis.terminal import print_report
 from recast_sim.runs import RunError
 
 
@@ -163,7 +163,7 @@ def test_a_missing_or_damaged_table_is_an_unfinished_study(tmp_path: Path, name:
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["recast-report", *arguments])
     with pytest.raises(SystemExit) as stop:
-        analysis.cli.main()
+        recast_analysis.cli.main()
     return int(stop.value.code or 0)
 
 

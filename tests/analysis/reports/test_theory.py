@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from analysis.reports.theory import report
-from analysis.terminal import print_report
+from recast_analysis.reports.theory import report
+from recast_analysis.terminal import print_report
 from recast_sim.runs import RunError, RunWriter
 
 

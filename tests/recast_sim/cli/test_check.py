@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from own_constructors import NAME, TEXT, write_own
 
-from analysis.reports.run_kinds import run_report
+from recast_analysis.reports.run_kinds import run_report
 
 SIM = [sys.executable, "-c", "from recast_sim.cli import main; main()"]
 WORLD = ["--environment.items", "60", "--environment.sizes", "4", "4", "4", "--environment.train-prompts", "128"]

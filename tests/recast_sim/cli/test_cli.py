@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 from commands import called
 
-import analysis.cli
+import recast_analysis.cli
 import recast_sim.cli
 from recast_sim.runs import read_run
 
 SIM = [sys.executable, "-c", "from recast_sim.cli import main; main()"]
-REPORT = [sys.executable, "-c", "from analysis.cli import main; main()"]
+REPORT = [sys.executable, "-c", "from recast_analysis.cli import main; main()"]
 SMALL = """
 convergence = 0.8
 [environment]
@@ -132,7 +132,7 @@ def test_bad_input_in_a_real_process(tmp_path: Path) -> None:
 
 
 def test_report_refuses_what_is_no_run(tmp_path: Path) -> None:
-    done = called(analysis.cli.main, "show", tmp_path)
+    done = called(recast_analysis.cli.main, "show", tmp_path)
     assert done.returncode == 2
     assert "no run folder" in done.stderr
-    assert called(analysis.cli.main, "show").returncode == 2
+    assert called(recast_analysis.cli.main, "show").returncode == 2

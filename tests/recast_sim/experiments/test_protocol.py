@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.measures.comparison import Comparison
+from recast_analysis.measures.comparison import Comparison
 from recast_sim.experiments.choosing import Choice
 from recast_sim.experiments.protocol import METRICS, EvaluationLog, Protocol, final_score, run_protocol, tuning_score
 from recast_sim.experiments.world_setting import Setting

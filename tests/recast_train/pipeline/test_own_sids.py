@@ -11,8 +11,8 @@ from pipeline_world import write_recipe
 from rich.console import Console
 from text_world import PROMPT, text_checkpoint
 
-from analysis.reports.real.run import report
-from analysis.terminal import print_report
+from recast_analysis.reports.real.run import report
+from recast_analysis.terminal import print_report
 from recast_sim.configio import load_config, override
 from recast_sim.runs import RunError
 from recast_train.data import DataConfig, load_source

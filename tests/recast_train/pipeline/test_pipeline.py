@@ -14,8 +14,8 @@ from pipeline_world import STEPS, G, P, untimed, without_seconds, write_recipe
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from analysis.reports.real.run import read_results, report
-from analysis.terminal import print_report
+from recast_analysis.reports.real.run import read_results, report
+from recast_analysis.terminal import print_report
 from recast_sim.configio import load_config
 from recast_sim.runs import RunError, read_run
 from recast_sim.signal import SignalError

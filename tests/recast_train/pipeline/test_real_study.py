@@ -17,8 +17,8 @@ import polars as pl
 import pytest
 from study_world import METHODS, POINTS, RATES, SEEDS, STEPS, TUNING_PROMPTS, TUNING_SEED, write_recipe
 
-import analysis.cli
-from analysis.measures.study_changes import measure_study
+import recast_analysis.cli
+from recast_analysis.measures.study_changes import measure_study
 from recast_sim.configio import load_config
 from recast_sim.runs import RunError, RunWriter
 from recast_sim.runs.sweep import Job
@@ -136,7 +136,7 @@ def test_the_report_prints_draws_and_judges_it(
     def report(command: str) -> str:
         monkeypatch.setattr(sys, "argv", ["recast-report", command, str(root)])
         with pytest.raises(SystemExit) as stop:
-            analysis.cli.main()
+            recast_analysis.cli.main()
         out, error = capsys.readouterr()
         assert stop.value.code == 0, error
         return out

@@ -1,0 +1,137 @@
+"""Report of the real study (`recast-train study`) from its folder alone."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from recast_analysis.drawing.panels import draw_band
+from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
+from recast_analysis.drawing.words import ratio_text
+from recast_analysis.measures.study_changes import CURVES, METRICS, SHARES, START, StudyTables, measure_study
+from recast_analysis.reports.pieces.real_learning_table import learning_table
+from recast_analysis.reports.report import Report, Table
+
+_DOTS = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")
+_NOTE = (
+    "Means over {seeds} seeds, each with its own semantic IDs, model, prompts and {prompts:,} test prompts. In brackets: "
+    "the change relative to the starting point in percent, with its 95 % interval: t with seeds - 1 degrees of freedom, on "
+    "the standard error of a bootstrap that draws seeds and users (Owen 2007, 10.1214/07-AOAS122). pass@10: whole catalog "
+    "ranked; hr@10, ndcg@10: seen items filtered, but not where 5 % of the targets or more were seen before. lr: chosen from "
+    "one grid by the geometric mean of sampled Pass@1, greedy Pass@1 and NDCG@10 on validation prompts of a seed that is not "
+    "reported; * is the grid's edge."
+)
+
+
+def report(root: Path) -> Report:
+    """For each starting point its regime and references, the methods' scores and what they spent; one row of panels each.
+
+    Raises:
+        RunError: the study is not finished.
+    """
+    summary = measure_study(root)
+    return Report(summary, _shown(summary), lambda: [_figure(root, summary)])
+
+
+def _shown(summary: dict[str, Any]) -> list[Table | str]:
+    shown: list[Table | str] = []
+    for label, setting in summary["settings"].items():
+        shares = " / ".join(f"{100 * setting['regime'][name]:.1f}" for name in SHARES)
+        known = ", ".join(f"{name} {value:.4f}" for name, value in setting["references"].items())
+        words = (
+            f"{label}: all-zero / single-hit / multi-hit {shares} % of groups on train prompts; targets seen before "
+            f"{setting['targets_seen_before']:.1%}; hr@10 of references: {known}"
+        )
+        shown += [words, _scores(label, setting), _spent(label, setting)]
+        if setting["learning"]:
+            shown.append(learning_table(setting["learning"], label, "seeds"))
+    prompts = next(iter(summary["settings"].values()))["test_prompts"]
+    return [*shown, _NOTE.format(seeds=summary["seeds"], prompts=prompts), f"run: {summary['run']}"]
+
+
+def _scores(label: str, setting: dict[str, Any]) -> Table:
+    rows = []
+    for name in (START, *setting["methods"]):
+        rate = "" if name == START else _rate(setting["methods"][name])
+        rows.append((name, rate, *(_cell(setting["metrics"][metric][name], name == START) for metric in METRICS)))
+    smallest = (_smallest_effect(setting["metrics"][metric]) for metric in METRICS)
+    rows.append(("smallest visible effect (median)", "", *smallest))
+    return Table(f"{label}: test scores", ("", "lr", *METRICS), rows)
+
+
+def _smallest_effect(rows: dict[str, Any]) -> str:
+    """The median over methods."""
+    seen = [row["versus_start"]["smallest_effect"] for name, row in rows.items() if name != START and row["versus_start"]]
+    return f"{100 * float(np.median(seen)):.1f} %" if seen else ""
+
+
+def _spent(label: str, setting: dict[str, Any]) -> Table:
+    rows = []
+    for name, row in setting["methods"].items():
+        spent = [f"{row[column]:,.0f}" for column in ("rollouts", "actor_rows", "actor_tokens")]
+        ratios = [ratio_text(row["steps_ratio_to_grpo"][metric]) if row["steps_ratio_to_grpo"] else "" for metric in CURVES]
+        rows.append((name, *spent, f"{row['all_zero_expected']:.4f}", *ratios))
+    columns = ("", "rollouts", "actor rows", "actor tokens", "all-zero expected, validation")
+    title = f"{label}: what was spent, and steps to reach grpo's final validation score over grpo's"
+    return Table(title, (*columns, *(f"steps ratio, {metric}" for metric in CURVES)), rows)
+
+
+def _rate(row: dict[str, Any]) -> str:
+    return f"{row['learning_rate']:g}{'*' if row['at_edge'] else ''}"
+
+
+def _cell(row: dict[str, Any], is_start: bool) -> str:
+    value, change = f"{row['value']:.4f}", row["versus_start"]
+    if is_start or change is None:
+        return value
+    return f"{value} ({100 * change['value']:+.1f} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}])"
+
+
+def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
+    """One row of panels for each starting point."""
+    found = StudyTables.read(root)
+    apply_style()
+    height = max(4.0, 0.42 * len(summary["methods"]))
+    figure, grid = plt.subplots(
+        len(summary["settings"]), 4, figsize=(19, height * len(summary["settings"])), width_ratios=(1.5, 1, 1, 1), squeeze=False
+    )
+    shades = colours(summary["methods"])
+    for row, (label, setting) in zip(grid, summary["settings"].items(), strict=True):
+        _changes(row[0], label, setting, shades)
+        for axes, metric in zip(row[1:], ("pass_at_1_sampled", "ndcg@10", "all_zero_expected"), strict=True):
+            _curves(axes, found, label, metric, shades)
+    grid[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0))
+    figure.tight_layout()
+    words = f"{summary['seeds']} seeds. Dots: test prompts, 95 % interval over seeds and users. "
+    words += "Curves: mean over seeds on validation prompts, band: 95 % t interval over seeds."
+    return Drawn("figure", "Changes from the starting points, curves and all-zero shares", figure, words)
+
+
+def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, str]) -> None:
+    names = list(setting["methods"])
+    for shift, (metric, marker) in enumerate(zip(_DOTS, "osD", strict=True)):
+        for place, name in enumerate(names):
+            change = setting["metrics"][metric][name]["versus_start"]
+            if change is None:
+                continue
+            reach = [[max(0.0, change["value"] - change["low"])], [max(0.0, change["high"] - change["value"])]]
+            at = place + 0.22 * (shift - 1)
+            key = {"label": metric} if place == 0 else {}
+            style: dict[str, Any] = {"fmt": marker, "markersize": 4, "capsize": 2, "color": shades[name], **key}
+            axes.errorbar(100 * change["value"], at, xerr=100 * np.array(reach), **style)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="change from the starting point (%)")
+    axes.set_title(f"{label}: test prompts")
+    axes.invert_yaxis()
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7, ncols=len(_DOTS), loc="lower center", bbox_to_anchor=(0.4, -0.3))
+
+
+def _curves(axes: Axes, found: StudyTables, label: str, metric: str, shades: dict[str, str]) -> None:
+    for name in found.methods:
+        curves = found.curves(label, name, metric)
+        draw_band(axes, curves.spent["optimiser_steps"].mean(0), curves.scores_SE, shades[name], name)
+    axes.set(xlabel="optimiser steps", ylabel=metric)
+    axes.set_title(f"{label}: {metric}, validation")
