@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from recast_sim.field_types import AtLeastOne, Share, with_bounds
-from recast_sim.runs.bounded import MEGABYTE, read_bounded
+from recast_sim.bounded import MEGABYTE, read_bounded
 
 __all__ = ["AtLeastOne", "Checked", "ConfigError", "Share", "first_fault", "load_config", "override", "replaced", "words"]
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from recast_sim.runs.bounded import open_ordinary, read_json_file
+from recast_sim.bounded import open_ordinary, read_json_file
 from recast_sim.runs.reader import RunError
 from recast_sim.runs.writer import latest_step
 

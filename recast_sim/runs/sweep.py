@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from recast_sim.plugins import Plugin, for_workers, load_in_worker
 from recast_sim.runs import RunError, write_json, write_text
-from recast_sim.runs.bounded import read_json_file
+from recast_sim.bounded import read_json_file
 
 Engine = Literal["local", "ray"]
 Report = Callable[[str, int, int], None]

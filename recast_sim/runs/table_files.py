@@ -16,7 +16,7 @@ from typing import IO, BinaryIO
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from recast_sim.runs.bounded import MEGABYTE, open_ordinary
+from recast_sim.bounded import MEGABYTE, open_ordinary
 
 MAGIC = b"PAR1"  # a parquet file begins and ends with it
 _ROWS = 100_000_000  # of a table that is read whole

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from recast_sim.runs.bounded import MEGABYTE, read_bounded
+from recast_sim.bounded import MEGABYTE, read_bounded
 from recast_train.data.data_error import DataError
 
 LARGEST = 16 * MEGABYTE  # of a file; the largest has 3

@@ -11,7 +11,7 @@ import zlib
 from importlib import metadata
 from pathlib import Path
 
-from recast_sim.runs.bounded import MEGABYTE, open_ordinary, read_bounded
+from recast_sim.bounded import MEGABYTE, open_ordinary, read_bounded
 from recast_train.data.cache import LARGEST, cache_folder, checked, fetched
 from recast_train.data.data_error import DataError
 

@@ -7,7 +7,7 @@ is stated there, so nothing of it lies in this repository.
 import urllib.request
 from pathlib import Path
 
-from recast_sim.runs.bounded import MEGABYTE, read_bounded
+from recast_sim.bounded import MEGABYTE, read_bounded
 from recast_train.data.cache import LARGEST, cache_folder, checked, fetched
 from recast_train.data.data_error import DataError
 

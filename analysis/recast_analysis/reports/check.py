@@ -11,7 +11,7 @@ from recast_analysis.drawing.style import INK, Drawn, apply_style, colours, plai
 from recast_analysis.reports.pieces.updates import NOTE, updates_table
 from recast_analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
-from recast_sim.runs.bounded import read_json_file
+from recast_sim.bounded import read_json_file
 
 _VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: ""}
 _WEIGHT = (

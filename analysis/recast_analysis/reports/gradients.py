@@ -13,7 +13,7 @@ from recast_analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_styl
 from recast_analysis.reports.pieces.updates import NOTE, parts_table, updates_figure, updates_table
 from recast_analysis.reports.report import Report, Table
 from recast_sim.runs import RunError
-from recast_sim.runs.bounded import read_json_file
+from recast_sim.bounded import read_json_file
 
 _LEVEL_COLOURS = ("#004488", "#bb5566", "#ddaa33", "#66ccee", "#aa3377", "#999999")
 _MARKERS = "osD^vP*X<>dph"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from recast_sim.runs.bounded import TENSOR_BYTES, read_bounded
+from recast_sim.bounded import TENSOR_BYTES, read_bounded
 from recast_sim.runs.table_files import literal_scan
 from recast_train.semantic_id.sid_error import SemanticIdError
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from recast_sim.runs.bounded import read_json_file
+from recast_sim.bounded import read_json_file
 from recast_train.semantic_id.embeddings.collaborative import unit_rows
 from recast_train.semantic_id.sid_error import SemanticIdError
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from recast_sim.runs import RunError, RunWriter, read_run
-from recast_sim.runs.bounded import JSON_DEPTH, read_bounded, read_json_file
+from recast_sim.bounded import JSON_DEPTH, read_bounded, read_json_file
 from recast_sim.runs.table_files import read_table, text_lines
 
 ROOT = Path(__file__).parents[3]

@@ -17,7 +17,7 @@ import polars as pl
 
 from recast_analysis.audit.audit_error import AuditError
 from recast_analysis.audit.reading.files import wide_text
-from recast_sim.runs.bounded import MEGABYTE, read_bounded
+from recast_sim.bounded import MEGABYTE, read_bounded
 
 _TOKEN = r"<(?:s_)?[a-z]_[0-9]+>"
 _THOUGHT = r"(?s)^.*</think>"
