@@ -13,10 +13,12 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from recast_sim.errors import RecastError
+
 Ints = NDArray[np.int64]
 
 
-class CatalogError(ValueError):
+class CatalogError(RecastError):
     """A catalog that cannot be built or read; the message names the argument, the offending value and the mend."""
 
 

@@ -1,8 +1,11 @@
 """Command lines: a command is a dataclass whose fields are its options; progress bars."""
 
 import argparse
+import ast
 import contextlib
 import difflib
+import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
 from enum import Enum, auto
+from importlib.metadata import version
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -32,6 +36,7 @@ from rich.progress import (
 from rich.text import Text
 
 from recast_sim.configio import Checked, ConfigError, first_fault, load_config, replaced, words
+from recast_sim.errors import RecastError
 from recast_sim.field_types import Seed, Workers, number_of
 from recast_sim.plugins import PluginError, load_plugin
 from recast_sim.printable import printable
@@ -40,6 +45,7 @@ T = TypeVar("T")
 SECONDS = 30  # between two lines of progress without a terminal
 WORKERS = min(2, os.cpu_count() or 1)
 _LETTERS = 2000  # of an error
+_DISTRIBUTION = "recast-rl"
 
 
 class _Mark(Enum):
@@ -94,34 +100,59 @@ class Sweeping(Common):
     resume: Flag = False
 
 
-def run_command(
-    prog: str,
-    about: str,
-    commands: Mapping[str, tuple[type[Any], Callable[[Any], None]]],
-    errors: tuple[type[Exception], ...],
-    argv: Sequence[str] | None = None,
-) -> int:
+@dataclass(frozen=True)
+class Command:
+    """A command that is imported when it is asked for: torch alone takes longer to load than a list of commands to read.
+
+    Attributes:
+        module: where it is.
+        options: the dataclass of its options, whose first line of documentation tells what it does.
+        handler: the function that runs it, given those.
+    """
+
+    module: str
+    options: str
+    handler: str
+
+    def load(self) -> tuple[type[Any], Callable[[Any], None]]:
+        module = importlib.import_module(self.module)
+        return getattr(module, self.options), getattr(module, self.handler)
+
+    def about(self) -> str:
+        """The first line of the options' docstring, read from the source."""
+        spec = importlib.util.find_spec(self.module)
+        assert spec is not None
+        assert spec.origin is not None
+        parsed = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        (cls,) = (node for node in parsed.body if isinstance(node, ast.ClassDef) and node.name == self.options)
+        return (ast.get_docstring(cls) or "").partition("\n")[0]
+
+
+def run_command(prog: str, about: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
     """Parse `PROG COMMAND [options]`, run the command's handler, and return the exit status.
 
     A command is a dataclass. Where it has a field `config`, that is read from the TOML file in the field `file`, if any, and
     options override its values. Options take numbers, words and tuples of them; other fields are set by a file alone.
-    Expected errors become one line on stderr and status 2.
+    Errors of ours and of the system become one line on stderr and status 2.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(_overview(prog, about, commands))
             return 0 if arguments else 2
+        if arguments[0] == "--version":
+            print(f"{prog} {version(_DISTRIBUTION)}")
+            return 0
         if arguments[0] not in commands:
             raise ConfigError(f"command: {arguments[0]!r} is unknown; choose from {', '.join(commands)}")
-        cls, handler = commands[arguments[0]]
+        cls, handler = commands[arguments[0]].load()
         _load_plugins(arguments[1:])
         handler(_parse(f"{prog} {arguments[0]}", cls, arguments[1:]))
         sys.stdout.flush()  # here, where a full disk is an error of ours, not at the interpreter's end
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
         sys.stderr.close()
         return 1
-    except (ConfigError, PluginError, *errors) as error:
+    except (RecastError, OSError) as error:
         said = " ".join(str(error).split())
         if isinstance(error, OSError) and error.filename is None and error.strerror:  # files are named by who writes them
             said = f"output: cannot be written: {error.strerror}; send it elsewhere"
@@ -367,6 +398,6 @@ def _field_texts(cls: type[Any]) -> dict[str, str]:
     return texts
 
 
-def _overview(prog: str, about: str, commands: Mapping[str, tuple[type[Any], Callable[[Any], None]]]) -> str:
-    lines = [f"  {name:<12} {(cls.__doc__ or '').strip().splitlines()[0]}" for name, (cls, _) in commands.items()]
+def _overview(prog: str, about: str, commands: Mapping[str, Command]) -> str:
+    lines = [f"  {name:<12} {command.about()}" for name, command in commands.items()]
     return "\n".join([f"usage: {prog} COMMAND [options]", "", about, "", "commands:", *lines, "", f"{prog} COMMAND --help"])

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, TypeVar, get_origin, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from recast_sim.field_types import AtLeastOne, Share, with_bounds
 from recast_sim.bounded import MEGABYTE, read_bounded
+from recast_sim.errors import RecastError
+from recast_sim.field_types import AtLeastOne, Share, with_bounds
 
 __all__ = ["AtLeastOne", "Checked", "ConfigError", "Share", "first_fault", "load_config", "override", "replaced", "words"]
 
@@ -41,7 +42,7 @@ _FIXES = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(RecastError):
     """A config file or command line that does not fit; the message names file and key path, or the option."""
 
 

@@ -16,10 +16,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from recast_sim.errors import RecastError
+
 GROUP = "recast.constructors"  # of entry points: each names a module
 
 
-class PluginError(ValueError):
+class PluginError(RecastError):
     """A plug-in that cannot be loaded; the message names it, what is wrong and the fix."""
 
 

@@ -50,7 +50,7 @@ class CheckConfig(Checked, error=SignalError):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Common):
-    """A constructor on one page: what it declares, its weight w(p), how much it only cools, what it costs.
+    """One constructor on a page: what it declares, its weight w(p), how it cools, its cost.
 
     Attributes:
         name: of a shipped constructor, or of your own: --plugin FILE NAME, or FILE.py:NAME.

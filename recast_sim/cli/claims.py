@@ -47,7 +47,7 @@ class ClaimsConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Claims(Sweeping):
-    """The paper's claims 1 to 4 and 9 to 12 in simulation: its figure, ours with an interval, the setting, a verdict.
+    """The paper's claims 1 to 4 and 9 to 12 in simulation: its figure, ours, a verdict.
 
     Attributes:
         file: TOML file with the keys of the options; default recipes/claims.toml.

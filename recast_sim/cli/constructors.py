@@ -9,7 +9,7 @@ from recast_sim.signal import Constructor, list_constructors
 
 @dataclass(frozen=True)
 class Constructors(Common):
-    """Every registered constructor: update width, what an all-zero group yields, on or off policy, needs, source."""
+    """Every constructor: update width, all-zero groups, on or off policy, needs, source."""
 
 
 def constructors(command: Constructors) -> None:

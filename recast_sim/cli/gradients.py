@@ -74,7 +74,7 @@ class GradientsConfig(Checked, error=TrainingError):
 
 @dataclass(frozen=True, kw_only=True)
 class Gradients(Common):
-    """Bias, variance and signal-to-noise of gradient estimates, exactly where they can be counted.
+    """Bias, variance and signal-to-noise of gradients, exact where they can be counted.
 
     Attributes:
         file: TOML file with the keys of the options; options override it.

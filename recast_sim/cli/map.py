@@ -47,7 +47,7 @@ class MapConfig(Checked, error=TrainingError):
 
 @dataclass(frozen=True, kw_only=True)
 class Map(Sweeping):
-    """Tables and heat maps of how much better one method's final score is than another's, over a sweep of settings.
+    """How much better one method ends than another, over a sweep of settings: heat maps.
 
     Attributes:
         file: TOML file with the keys of the options; default recipes/map.toml.

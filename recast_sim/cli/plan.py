@@ -13,7 +13,7 @@ from recast_sim.runs.reader import fits_its_kind
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Common):
-    """Worlds and held-out prompts that a difference between methods needs for 80 % power, from a finished pilot.
+    """Worlds and prompts that a difference needs for 80 % power, from a finished pilot.
 
     Attributes:
         run: folder of a finished `recast-sim budget` or quickstart with the methods in question.

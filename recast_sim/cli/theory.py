@@ -25,7 +25,7 @@ _REGIMES = ("all_zero", "single_hit", "multi_hit", "all_hit")
 
 @dataclass(frozen=True)
 class Theory(Common):
-    """Closed forms at a hit rate and a group size: regimes, learnable groups, gradient weights, costs.
+    """Closed forms at a hit rate and a group size: regimes, weights, costs.
 
     Attributes:
         hit_rate: of a prompt, strictly between 0 and 1; default the mean of --beta, else 0.0054.

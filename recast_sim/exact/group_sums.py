@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recast_sim.errors import RecastError
 from recast_sim.signal import SignalConfig, construct, default_level_scores, regime_codes
 from recast_sim.world.generators import torch_generator
 
 AT = -1.0  # log-probability of each of the anchor's codes where it must not matter
 
 
-class ExactError(ValueError):
+class ExactError(RecastError):
     """A constructor, config or size that counting cannot treat; the message says why. Use Monte Carlo."""
 
 

@@ -7,11 +7,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from recast_sim.bounded import read_json_file
 from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
 from recast_sim.configio import Checked
 from recast_sim.field_types import Convergence, GroupSize, OptionalRegime, Share
 from recast_sim.runs import RunError, atomic_directory, write_json
-from recast_sim.bounded import read_json_file
 from recast_sim.runs.model_state import load_tensors, save_tensors
 from recast_sim.training.near_misses import hardest_miss_levels
 from recast_sim.training.training_config import TrainingConfig, TrainingError

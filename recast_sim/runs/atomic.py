@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recast_sim.errors import RecastError
+
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _NUMBER = re.compile(r"os error (\d+)")  # how Rust's libraries end what the system said
 
 
-class RunError(ValueError):
+class RunError(RecastError):
     """A folder that is not a readable run, a row that does not fit it, or a full disk; the message names the path."""
 
 

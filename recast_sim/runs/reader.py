@@ -12,8 +12,8 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recast_sim.runs.atomic import RunError
 from recast_sim.bounded import MEGABYTE, json_value, read_bounded, read_json_file
+from recast_sim.runs.atomic import RunError
 from recast_sim.runs.table_files import read_table
 
 SCHEMA_VERSION = 1

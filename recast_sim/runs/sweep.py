@@ -20,9 +20,10 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Literal
 
+from recast_sim.bounded import read_json_file
+from recast_sim.errors import RecastError
 from recast_sim.plugins import Plugin, for_workers, load_in_worker
 from recast_sim.runs import RunError, write_json, write_text
-from recast_sim.bounded import read_json_file
 
 Engine = Literal["local", "ray"]
 Report = Callable[[str, int, int], None]
@@ -34,7 +35,7 @@ _KILLED = (
 )
 
 
-class SweepError(RuntimeError):
+class SweepError(RecastError):
     """An engine that is not there, no workers, or one that was killed."""
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from recast_sim.runs.atomic import atomic_directory, atomic_file, full_disk, remove_leftovers, write_json
 from recast_sim.bounded import json_value, read_bounded, read_json_file
+from recast_sim.runs.atomic import atomic_directory, atomic_file, full_disk, remove_leftovers, write_json
 from recast_sim.runs.folder_lock import FolderLock, lock_folder
 from recast_sim.runs.provenance import provenance
 from recast_sim.runs.reader import ROWS_BYTES, SCHEMA_VERSION, TABLES, RunError, read_jsonl, read_manifest

@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Strict
 
+from recast_sim.errors import RecastError
+
 TieRule = Literal["first", "random", "highest_logprob"]
 AnchorChoice = Literal["first", "random", "most_likely"]
 AnchorWeighting = Literal["ratio_one", "clipped", "luffy", "annealed"]
@@ -190,5 +192,5 @@ def _require(ok: bool, field: str, value: object, fix: str, config: Any = None) 
         raise SignalError(f"{'SignalConfig' if config is None else type(config).__name__}.{field}: {value} {fix}")
 
 
-class SignalError(ValueError):
+class SignalError(RecastError):
     """Bad input to the signal module; the message names the argument, the first bad prompt and the fix."""

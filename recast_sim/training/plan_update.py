@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recast_sim.errors import RecastError
 from recast_sim.signal import Constructor, ObjectiveConfig, Signal, SignalConfig, UpdatePlan, plan_objective
 from recast_sim.signal.groups import ScoredGroups, kept_leaves, signal_of
 from recast_sim.world.environment import Environment
@@ -14,7 +15,7 @@ from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
 
 
-class UpdateError(ValueError):
+class UpdateError(RecastError):
     """A loss, its gradient or what came of them that is not finite; the policy is left as it was before."""
 
 

@@ -6,13 +6,14 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from recast_sim.configio import Checked
+from recast_sim.errors import RecastError
 from recast_sim.field_types import GroupSize, Part, Passes, Share
 from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor
 from recast_sim.training.world_groups import AnchorSource
 from recast_sim.world.sampling import Sampler
 
 
-class TrainingError(ValueError):
+class TrainingError(RecastError):
     """A bad training config; the message names the field, the value and the fix."""
 
 

@@ -12,6 +12,7 @@ import torch
 from scipy.optimize import brentq
 
 from recast_sim.closed_forms.iid_groups import fit_beta, regime_given_hit_rates
+from recast_sim.errors import RecastError
 from recast_sim.world.environment import Environment, EnvironmentConfig, make_environment
 from recast_sim.world.evaluation import reward_probability
 from recast_sim.world.policy import PolicyConfig
@@ -22,7 +23,7 @@ _STEP, _MAX_STEPS, _BETA_STEP = 1.25, 12, 0.01  # beta: growth of the bracket, i
 _HIT_RATE_TOLERANCE = 0.1
 
 
-class CalibrationError(ValueError):
+class CalibrationError(RecastError):
     """No environment in reach shows the regime; the message gives the nearest one and what to change."""
 
 

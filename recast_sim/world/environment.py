@@ -16,11 +16,12 @@ from torch.nn.functional import pad
 
 from recast_sim.catalog import Catalog, synthetic_codes, zipf_popularity
 from recast_sim.configio import Checked
+from recast_sim.errors import RecastError
 from recast_sim.field_types import Exponent, Part, Width
 from recast_sim.runs import derive_seed
 
 
-class WorldError(ValueError):
+class WorldError(RecastError):
     """A bad knob of the environment; the message names the field, the value and the fix."""
 
 

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, embedding, embedding_bag, pad
 
 from recast_sim.catalog import Catalog
 from recast_sim.configio import Checked
+from recast_sim.errors import RecastError
 from recast_sim.field_types import Width
 
 _SMALL_TREE = 4096  # nodes up to which tables over all levels at once are kept
@@ -22,7 +23,7 @@ _FEW = 2**18  # logits so few that scoring nodes nobody asked for costs less tha
 _SAFE_LOGIT = 80.0  # exp neither overflows nor underflows in float32 below it, so no maximum has to be taken out
 
 
-class PolicyError(ValueError):
+class PolicyError(RecastError):
     """A bad knob of a policy; the message names the field, the value and the fix."""
 
 

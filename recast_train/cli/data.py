@@ -23,7 +23,7 @@ _SHARED = (
 
 @dataclass(frozen=True)
 class Data(Common):
-    """Describe a data set: sizes, lengths, ties, splits, popularity, and what reference recommenders reach.
+    """Describe a data set: sizes, ties, splits, popularity, what references reach.
 
     Attributes:
         action: what to do with it.

@@ -12,7 +12,7 @@ from recast_train.data import BadRows, DataError
 
 @dataclass(frozen=True)
 class Export(Common):
-    """Write OpenOneRec's RL parquet as another trainer's data set, with the anchors that recast's repair needs.
+    """OpenOneRec's RL parquet as another trainer's data set, with the anchors of repair.
 
     Attributes:
         trainer: for whom.

@@ -12,7 +12,7 @@ from recast_train.pipeline.recipe import RealConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecipe(Common):
-    """A whole real run from a recipe: data, semantic IDs, supervised start, RL methods, evaluation, table and figure.
+    """A whole run from a recipe: data, semantic IDs, supervised start, RL, evaluation.
 
     Attributes:
         file: TOML recipe with the keys of the options; options override it.

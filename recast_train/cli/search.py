@@ -15,7 +15,7 @@ from recast_train.pipeline.start_search import SearchConfig, run_search
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Sweeping):
-    """Supervised starts: candidates trained from one recipe, judged on validation prompts, in a table that keeps them all.
+    """Supervised starts from one recipe, judged on validation prompts; all are kept.
 
     Attributes:
         file: TOML recipe with the keys of the options; options override it.

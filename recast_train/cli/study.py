@@ -15,7 +15,7 @@ from recast_train.pipeline.real_study import StudyConfig, run_study
 
 @dataclass(frozen=True, kw_only=True)
 class Study(Sweeping):
-    """Methods from several starting points over seeds, at rates chosen on validation: tables with intervals, and a figure.
+    """Methods from several starts over seeds, at rates chosen on validation, with intervals.
 
     Attributes:
         file: TOML recipe with the keys of the options; options override it.

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from recast_sim.configio import Checked, Share
+from recast_sim.errors import RecastError
 from recast_sim.field_types import Width
 
 Size = Literal["custom", "tiny", "small", "base", "qwen3-0.6b", "qwen3-1.7b", "qwen3-8b"]
 SLOT, CHAT = "{history}", "{chat}"
 
 
-class TrainError(ValueError):
+class TrainError(RecastError):
     """A bad setting of the real trainer, or a loss that is not finite; the message names field, value and fix."""
 
 

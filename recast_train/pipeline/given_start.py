@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from recast_sim.runs import RunError
 from recast_sim.bounded import TENSOR_BYTES, read_bounded
+from recast_sim.runs import RunError
 from recast_sim.runs.model_state import latest_checkpoint
 from recast_train.data import Source
 from recast_train.pipeline import made_from

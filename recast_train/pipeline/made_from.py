@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from recast_sim.runs import RunError
 from recast_sim.bounded import TENSOR_BYTES, read_bounded
+from recast_sim.runs import RunError
 from recast_sim.runs.reader import read_manifest
 from recast_train.data import Prompts, Source
 from recast_train.data.source import SPLITS

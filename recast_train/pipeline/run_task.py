@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from recast_sim.bounded import read_json_file
 from recast_sim.catalog import Catalog
 from recast_sim.runs import RunError, atomic_directory, write_json
-from recast_sim.bounded import read_json_file
 from recast_train.data import Dataset, Prompts, Source, load_source, sample_prompts
 from recast_train.engine import Engine
 from recast_train.engine.sinks import SinkName

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from recast_sim.bounded import read_json_file
 from recast_sim.comparing import Method
 from recast_sim.runs import RunError, RunWriter, atomic_directory, derive_seed, write_json
-from recast_sim.bounded import read_json_file
 from recast_sim.runs.model_state import load_state, read_tensors, save_tensors
 from recast_sim.runs.reader import read_manifest
 from recast_sim.runs.writer import latest_step, lost_tables, same_config

@@ -1,7 +1,9 @@
 """The error of everything about semantic IDs, and the check that its configs share."""
 
+from recast_sim.errors import RecastError
 
-class SemanticIdError(ValueError):
+
+class SemanticIdError(RecastError):
     """Settings, embeddings, codes or files that cannot give semantic IDs; the message says what was found and the mend."""
 
 

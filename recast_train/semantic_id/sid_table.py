@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from recast_sim.runs import atomic_file, write_text
 from recast_sim.bounded import TENSOR_BYTES, read_bounded, read_json_file
+from recast_sim.runs import atomic_file, write_text
 from recast_train.semantic_id.sid_error import SemanticIdError
 
 VERSION = 2  # of the two files

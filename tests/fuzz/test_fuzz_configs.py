@@ -7,6 +7,7 @@ from typing import Any
 
 import fuzzing
 import pytest
+from commands import Given
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,23 +17,14 @@ from recast_sim.cli.gradients import Gradients
 from recast_sim.cli.map import Map, MapConfig
 from recast_sim.cli.train import RunConfig, Train, train_one
 from recast_sim.commandline import run_command
+from recast_sim.errors import RecastError
 from recast_sim.experiments.map_cells import Axis
-from recast_sim.runs import RunError
-from recast_sim.signal import SignalError
-from recast_sim.training.plan_update import UpdateError
-from recast_sim.training.training_config import TrainingConfig, TrainingError
-from recast_sim.world.environment import EnvironmentConfig, WorldError
-from recast_sim.world.policy import PolicyConfig, PolicyError
+from recast_sim.training.training_config import TrainingConfig
+from recast_sim.world.environment import EnvironmentConfig
+from recast_sim.world.policy import PolicyConfig
 from recast_train.cli.run import RunRecipe
 from recast_train.cli.study import Study
-from recast_train.data import DataError
-from recast_train.model import TrainError
-from recast_train.semantic_id import SemanticIdError
 
-ERRORS = (
-    *(RunError, SignalError, TrainingError, WorldError, PolicyError, UpdateError),
-    *(TrainError, DataError, SemanticIdError, OSError),
-)
 TINY = RunConfig(
     EnvironmentConfig(items=12, sizes=(4, 4), dim=3, train_prompts=24, heldout_prompts=8, validation_prompts=8),
     PolicyConfig(width=4),
@@ -105,7 +97,7 @@ def parsed(name: str, file: Path, *options: str) -> tuple[fuzzing.Done, Any]:
 
 
 def exit_with(name: str, file: Path, options: tuple[str, ...], seen: list[Any]) -> None:
-    raise SystemExit(run_command("recast-x", "", {name: (COMMANDS[name][0], seen.append)}, ERRORS, [name, str(file), *options]))
+    raise SystemExit(run_command("recast-x", "", {name: Given(COMMANDS[name][0], seen.append)}, [name, str(file), *options]))
 
 
 def refused(done: fuzzing.Done) -> None:
@@ -152,7 +144,7 @@ def runs(command: Train, work: Path) -> None:
     try:
         with fuzzing.time_limit(), fuzzing.silence():
             train_one(replace(command, out=out, json=True))
-    except ERRORS:
+    except (RecastError, OSError):
         fuzzing.TRIED["config, train: run, refused late"] += 1
     else:
         fuzzing.TRIED["config, train: run, a figure"] += 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+from commands import Given
 from pydantic import Field, PositiveInt
 
 from recast_sim.commandline import Common, Flag, OptionalFile, PartOf, ProgressLines, progress, run_command
@@ -105,7 +106,7 @@ def test_a_checked_config_refuses_what_its_fields_do_not_have(tmp_path: Path) ->
 
 def call(arguments: list[str]) -> tuple[int, list[Command]]:
     seen: list[Command] = []
-    return run_command("prog", "about", {"do": (Command, seen.append)}, (OSError,), arguments), seen
+    return run_command("prog", "about", {"do": Given(Command, seen.append)}, arguments), seen
 
 
 def write(path: Path, text: str) -> str:
@@ -148,9 +149,9 @@ def test_a_part_of_a_file_is_read_from_the_whole(tmp_path: Path, capsys: pytest.
 
     seen: list[Piece] = []
     file = write(tmp_path / "a.toml", "steps = 5\n[inner]\nrate = 0.5\n")
-    assert run_command("prog", "about", {"do": (Piece, seen.append)}, (), ["do", file, "--inner.rate", "2"]) == 0
+    assert run_command("prog", "about", {"do": Given(Piece, seen.append)}, ["do", file, "--inner.rate", "2"]) == 0
     assert seen[0].config == Part(Inner(2.0))
-    assert run_command("prog", "about", {"do": (Piece, seen.append)}, (), ["do", file, "--steps", "2"]) == 2
+    assert run_command("prog", "about", {"do": Given(Piece, seen.append)}, ["do", file, "--steps", "2"]) == 2
     assert "--steps: unknown" in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from commands import called
 
-from recast_sim.cli import _COMMANDS, _ERRORS
+from recast_sim.cli import COMMANDS
 from recast_sim.cli.budget import BudgetConfig
 from recast_sim.cli.gradients import GradientsConfig
 from recast_sim.cli.train import RunConfig
@@ -86,7 +86,7 @@ def test_a_file_gives_numbers_as_numbers(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize("words", [("--seed", "-1"), ("--seed", "x"), ("--training.steps", "nan"), ("--convergence", "-.5")])
 def test_the_command_line_too(words: tuple[str, str]) -> None:
     def main() -> None:
-        raise SystemExit(run_command("recast-sim", "", _COMMANDS, _ERRORS, ["train", f"{words[0]}={words[1]}"]))
+        raise SystemExit(run_command("recast-sim", "", COMMANDS, ["train", f"{words[0]}={words[1]}"]))
 
     done = called(main)
     assert done.returncode == 2

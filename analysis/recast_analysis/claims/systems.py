@@ -11,8 +11,8 @@ from typing import Any
 from recast_analysis.claims.measurement import Row, judged_factor
 from recast_analysis.claims.paper import ACTOR, MEMORY, MFU, STEP
 from recast_analysis.measures.statistics import Interval
-from recast_sim.runs import RunError
 from recast_sim.bounded import read_json_file
+from recast_sim.runs import RunError
 
 _FACTORS = {  # the paper's words and figure, what would be no gain, and the unit
     5: (f"actor update {ACTOR:.2f}x", ACTOR, 1, "x"),

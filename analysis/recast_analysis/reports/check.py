@@ -10,8 +10,8 @@ from recast_analysis.drawing.panels import same_curves
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours, plain_powers
 from recast_analysis.reports.pieces.updates import NOTE, updates_table
 from recast_analysis.reports.report import Report, Table
-from recast_sim.runs import RunError
 from recast_sim.bounded import read_json_file
+from recast_sim.runs import RunError
 
 _VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: ""}
 _WEIGHT = (

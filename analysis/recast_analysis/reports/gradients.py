@@ -12,8 +12,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from recast_analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours, plain_powers
 from recast_analysis.reports.pieces.updates import NOTE, parts_table, updates_figure, updates_table
 from recast_analysis.reports.report import Report, Table
-from recast_sim.runs import RunError
 from recast_sim.bounded import read_json_file
+from recast_sim.runs import RunError
 
 _LEVEL_COLOURS = ("#004488", "#bb5566", "#ddaa33", "#66ccee", "#aa3377", "#999999")
 _MARKERS = "osD^vP*X<>dph"

@@ -15,9 +15,7 @@ import torch
 from commands import Done, called
 from scipy.stats import binom
 
-from recast_sim.cli import main
-from recast_sim.cli.theory import Theory
-from recast_sim.cli.theory import theory as run_theory
+from recast_sim.cli import COMMANDS, main
 from recast_sim.closed_forms import gradient_weights as weights
 from recast_sim.closed_forms import iid_groups as theory
 from recast_sim.commandline import run_command
@@ -359,7 +357,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     argv = ["theory", *arguments, "--out", str(tmp_path / "run")]
-    assert run_command("recast-sim", "", {"theory": (Theory, run_theory)}, (), argv) == 2
+    assert run_command("recast-sim", "", COMMANDS, argv) == 2
     said = capsys.readouterr()
     assert words in said.err
     assert len(said.err.splitlines()) == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recast_sim.runs import RunError, RunWriter, read_run
 from recast_sim.bounded import JSON_DEPTH, read_bounded, read_json_file
+from recast_sim.runs import RunError, RunWriter, read_run
 from recast_sim.runs.table_files import read_table, text_lines
 
 ROOT = Path(__file__).parents[3]

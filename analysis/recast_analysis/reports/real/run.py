@@ -12,8 +12,8 @@ from recast_analysis.measures.paired_bootstrap import paired_differences
 from recast_analysis.measures.real_learning import learning_changes, of_users
 from recast_analysis.reports.pieces.real_learning_table import learning_table
 from recast_analysis.reports.report import Report, Table
-from recast_sim.runs import RunError, read_run
 from recast_sim.bounded import read_json_file
+from recast_sim.runs import RunError, read_run
 from recast_sim.runs.reader import read_manifest
 from recast_sim.runs.table_files import read_table
 
