@@ -10,9 +10,9 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 from scipy.special import xlogy
-from scipy.stats import binom, hypergeom
 
 from recast_sim.closed_forms.iid_groups import Array, check_group_size, check_probability, learnable_fraction
 
@@ -74,7 +74,7 @@ def weight_from_advantages(hit_J: ArrayLike, miss_J: ArrayLike, p: ArrayLike) ->
 def _mean_over_hits(value_J: Array, p: Array) -> Array:
     """E[value_J] over J ~ Binomial(len(value_J) - 1, p)."""
     J = np.arange(len(value_J))
-    return binom.pmf(J, len(J) - 1, p[..., None]) @ value_J
+    return scipy.stats.binom.pmf(J, len(J) - 1, p[..., None]) @ value_J
 
 
 def _standardised(K: Array, G: int, std_ddof: int) -> tuple[Array, Array]:
@@ -126,10 +126,11 @@ def _pass_at_k(p: Array, G: int, pass_k: int = 4) -> Array:
     if not isinstance(pass_k, Integral) or not 1 <= pass_k <= G:
         raise ValueError(f"pass_k: {pass_k!r} must be a whole number from 1 to the group size {G}")
     K, k = np.arange(G + 1), int(pass_k)
-    fail_K = hypergeom.pmf(0, G, K, k)  # C(G - K, k) / C(G, k): no hit in k rows drawn from the group
+    fail_K = scipy.stats.hypergeom.pmf(0, G, K, k)  # C(G - K, k) / C(G, k): no hit in k rows drawn from the group
     spread = np.sqrt(fail_K * (1 - fail_K))
     scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-12)
-    fail_given_miss_K = hypergeom.pmf(0, G - 1, K[:-1], k - 1)  # C(G - K - 1, k - 1) / C(G - 1, k - 1): one row is a miss
+    # one row is a miss: C(G - K - 1, k - 1) / C(G - 1, k - 1)
+    fail_given_miss_K = scipy.stats.hypergeom.pmf(0, G - 1, K[:-1], k - 1)
     return weight_from_advantages((fail_K * scale)[1:], (fail_K[:-1] - fail_given_miss_K) * scale[:-1], p)
 
 

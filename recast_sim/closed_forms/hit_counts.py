@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize, minimize_scalar
-from scipy.stats import betabinom, binom, chi2
+from scipy.special import chdtri
 
 from recast_sim.closed_forms.iid_groups import Array, beta_regime, check_group_size, regime_given_hit_rates
 
 Bounds = tuple[float, float]
-PROFILE_DROP = float(chi2.ppf(0.95, 1)) / 2  # log-likelihood that a 95 % profile interval may lose
+PROFILE_DROP = float(chdtri(1, 0.05)) / 2  # log-likelihood that a 95 % profile interval may lose
 LOG_THETA = (-23.0, 9.0)  # range of log 1 / (a + b) that is searched; below it the counts are binomial
 _STEPS = 15  # of growing size towards an interval's end
 _EXPECTED = 5.0  # of a bin of the goodness-of-fit check
@@ -93,7 +94,7 @@ def fit_hit_counts(
     likelihood = Likelihood.of(hits, sizes)
     mean, theta = _maximise(likelihood)
     statistic, dof = _goodness_of_fit(hits, sizes, mean, theta)
-    p_value = float(chi2.sf(statistic, dof)) if dof else None
+    p_value = float(scipy.stats.chi2.sf(statistic, dof)) if dof else None
     if bootstrap and rng is not None:
         p_value = _bootstrap(sizes, mean, theta, statistic, bootstrap, rng)
     top = likelihood(mean, theta)
@@ -233,8 +234,8 @@ def crossing(excess: Callable[[float], float], start: float, step: float) -> flo
 
 def _logpmf(hits: NDArray[np.int64], sizes: NDArray[np.int64], mean: float, theta: float) -> Array:
     if theta == 0:
-        return binom.logpmf(hits, sizes, mean)
-    return betabinom.logpmf(hits, sizes, mean / theta, (1 - mean) / theta)
+        return scipy.stats.binom.logpmf(hits, sizes, mean)
+    return scipy.stats.betabinom.logpmf(hits, sizes, mean / theta, (1 - mean) / theta)
 
 
 def _goodness_of_fit(hits: NDArray[np.int64], sizes: NDArray[np.int64], mean: float, theta: float) -> tuple[float, int]:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln, xlog1py
-from scipy.stats import betabinom
 
 Array = NDArray[np.float64]
 _ROUNDING = 1e-6  # a probability that was summed in float32 may leave [0, 1] by this much
@@ -31,7 +31,7 @@ def beta_regime(a: float, b: float, group_size: int) -> Array:
     """Shares (all_zero, single_hit, multi_hit, all_hit) of groups whose hit rates follow Beta(a, b): Beta-binomial hits."""
     check_beta(a, b)
     group_size = check_group_size(group_size)
-    return _with_multi_hit(*(float(betabinom.pmf(k, group_size, a, b)) for k in (0, 1, group_size)))
+    return _with_multi_hit(*(float(scipy.stats.betabinom.pmf(k, group_size, a, b)) for k in (0, 1, group_size)))
 
 
 def _with_multi_hit(zero: float, single: float, full: float) -> Array:

@@ -4,9 +4,9 @@ Axes: B hit rates, K hits of a group (0 to G).
 """
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
 
 from recast_sim.signal import Constructor, SignalConfig, construct
 from recast_sim.signal.declared import GROUPS, groups_by_hits
@@ -37,6 +37,6 @@ def _weight(constructor: Constructor, p: float, group_size: int, config: SignalC
     hit_N = plan.anchor_N | ((batch["rewards_PG"] > 0)[group_N, slot_N.clamp(max=group_size - 1)] & (slot_N < group_size))
     zeros_K = torch.zeros(group_size + 1, dtype=torch.float64)
     up_K, down_K = (zeros_K.index_add(0, group_N[own] // GROUPS, number_N[own].double()) for own in (hit_N, ~hit_N))
-    chance_K = binom.pmf(np.arange(group_size + 1), group_size, p)
+    chance_K = scipy.stats.binom.pmf(np.arange(group_size + 1), group_size, p)
     pushed_K = 0.0 if bool((signal.negative_P >= 0).any()) else down_K.numpy() / (1 - p)
     return float(chance_K @ (up_K.numpy() / p - pushed_K) / GROUPS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import ttest_rel
+import scipy
 
 from recast_sim.configio import Checked
 from recast_sim.field_types import Distinct
@@ -48,7 +48,7 @@ def choose(choice: Choice, scores: Mapping[str, Sequence[float]]) -> list[dict[s
     for line in choice.candidates:
         own = np.array(scores[line])
         known = bool(np.isfinite(own).all() and np.isfinite(base).all())
-        test: Any = ttest_rel(own, base, alternative="greater") if known and (own != base).any() else None
+        test: Any = scipy.stats.ttest_rel(own, base, alternative="greater") if known and (own != base).any() else None
         rows.append(
             {
                 "line": line,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import CensoredData, ecdf
 
 from recast_analysis.measures.metric_names import IN_NATS
 from recast_analysis.measures.statistics import Interval, mean_interval
@@ -141,7 +141,7 @@ def _median(ratios: NDArray[np.float64], limits: NDArray[np.float64]) -> float |
     reached = np.isfinite(ratios)
     if not reached.any():
         return None
-    found = ecdf(CensoredData(uncensored=ratios[reached], right=limits[~reached])).sf
+    found = scipy.stats.ecdf(scipy.stats.CensoredData(uncensored=ratios[reached], right=limits[~reached])).sf
     below = found.quantiles[found.probabilities <= 0.5]
     return float(below[0]) if len(below) else None
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
+import scipy
 from scipy.optimize import root_scalar
-from scipy.stats import ncf
-from scipy.stats import t as student_t
 
 POWER, LEVEL = 0.8, 0.05
 _MOST = 100_000
@@ -20,8 +19,8 @@ def power(effect: float, scatter: float, worlds: int) -> float:
         raise ValueError(f"worlds, scatter: {worlds} and {scatter} must be at least 2 and above 0")
     if effect == 0:
         return LEVEL
-    limit = float(student_t(worlds - 1).ppf(1 - LEVEL / 2))
-    law: Any = ncf(1, worlds - 1, (effect / scatter) ** 2 * worlds)  # the law of the squared t
+    limit = float(scipy.stats.t(worlds - 1).ppf(1 - LEVEL / 2))
+    law: Any = scipy.stats.ncf(1, worlds - 1, (effect / scatter) ** 2 * worlds)  # the law of the squared t
     return float(law.sf(limit**2))
 
 

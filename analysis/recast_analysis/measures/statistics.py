@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
-from scipy.stats import t as student_t
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def mean_interval(*settings: NDArray[np.float64]) -> Interval:
     if spread == 0:
         return Interval(value, value, value, n, float(value == 0))
     freedom = error.sum() ** 2 / (error**2 / np.array([len(part) - 1 for part in settings])).sum()
-    law: Any = student_t(freedom)
+    law: Any = scipy.stats.t(freedom)
     reach = float(law.ppf(0.975)) * spread
     return Interval(value, value - reach, value + reach, n, float(2 * law.sf(abs(value) / spread)))
 
@@ -69,12 +68,12 @@ def mean_band(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     middle, n = sample.mean(0), len(sample)
     if n == 1:
         return middle, middle, middle
-    reach = float(student_t(n - 1).ppf(0.975)) * sample.std(0, ddof=1) / n**0.5
+    reach = float(scipy.stats.t(n - 1).ppf(0.975)) * sample.std(0, ddof=1) / n**0.5
     return middle - reach, middle, middle + reach
 
 
 def false_discovery(p_values: Sequence[float | None]) -> list[float | None]:
     """Benjamini-Hochberg adjusted p-values of many tests; None where there was none."""
     known = [p for p in p_values if p is not None]
-    adjusted = iter(false_discovery_control(known).tolist() if known else [])
+    adjusted = iter(scipy.stats.false_discovery_control(known).tolist() if known else [])
     return [None if p is None else next(adjusted) for p in p_values]

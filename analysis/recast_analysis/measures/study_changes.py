@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import norm as normal
-from scipy.stats import t as student_t
 
 from recast_analysis.measures.budget_curves import Curves, budget_ratio
 from recast_analysis.measures.real_learning import learning_changes, of_seeds
@@ -145,7 +144,8 @@ def _change(ours: tuple[NDArray[np.float64], ...], other: tuple[NDArray[np.float
         return None
     seeds, value = len(ours[0]), float(ours[0].mean() / other[0].mean() - 1)
     error = float((ours[1] / other[1] - 1).std(ddof=1)) * (seeds / max(seeds - 1, 1)) ** 0.5
-    law: Any = student_t(seeds - 1) if seeds > 1 else normal()  # of one seed the interval holds the users' chance alone
+    # of one seed the interval holds the users' chance alone
+    law: Any = scipy.stats.t(seeds - 1) if seeds > 1 else scipy.stats.norm()
     reach, power = float(law.ppf(0.975)), float(law.ppf(0.8))
     return {
         "value": value,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import spearmanr
+import scipy
 
 from recast_analysis.drawing.words import interval_text
 from recast_analysis.measures.budget_curves import Curves, gain
@@ -84,7 +84,7 @@ def _spearman(pairs: list[tuple[float, float]]) -> float | None:
     ours, theirs = np.array(pairs).T
     if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return None
-    found: Any = spearmanr(ours, theirs)
+    found: Any = scipy.stats.spearmanr(ours, theirs)
     return float(found.statistic)
 
 
