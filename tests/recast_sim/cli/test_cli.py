@@ -17,7 +17,6 @@ import recast_sim.cli
 from recast_sim.runs import read_run
 
 SIM = [sys.executable, "-c", "from recast_sim.cli import main; main()"]
-REPORT = [sys.executable, "-c", "from recast_analysis.cli import main; main()"]
 SMALL = """
 convergence = 0.8
 [environment]
@@ -59,13 +58,13 @@ def test_quickstart_prints_saves_and_draws(tmp_path: Path) -> None:
     assert result["meaning"].startswith("What it means: on greedy Pass@1")
     assert Path(result["figure"]).stat().st_size > 20_000
     assert read_run(Path(result["run"])).status == "complete"
-    again = call(SIM, "quickstart", "--seeds", 2, "--steps", 10, "--out", out)
+    again = called(recast_sim.cli.main, "quickstart", "--seeds", 2, "--steps", 10, "--out", out)
     assert again.returncode == 2
     assert "holds a run already" in again.stderr
-    shown = call(REPORT, "show", out, "--json")
+    shown = called(recast_analysis.cli.main, "show", out, "--json")
     (row,) = json.loads(shown.stdout)
     assert (row["kind"], row["status"]) == ("quickstart", "complete")
-    drawn = call(REPORT, "figures", out, "--out", tmp_path / "figures", "--json")
+    drawn = called(recast_analysis.cli.main, "figures", out, "--out", tmp_path / "figures", "--json")
     (found,) = json.loads(drawn.stdout)
     names = [Path(picture).stem for picture in found["figures"]]
     assert names == ["figure", "regimes", "repair", "gradients", "budget", "pass-at-k"]
