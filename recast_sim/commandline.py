@@ -40,11 +40,13 @@ from recast_sim.errors import RecastError
 from recast_sim.field_types import Seed, Workers, number_of
 from recast_sim.plugins import PluginError, load_plugin
 from recast_sim.printable import printable
+from recast_sim.recipe_files import recipe_file
 
 T = TypeVar("T")
 SECONDS = 30  # between two lines of progress without a terminal
 WORKERS = min(2, os.cpu_count() or 1)
 _LETTERS = 2000  # of an error
+_CHOICES = 60  # letters of choices that stand behind an option's name
 _DISTRIBUTION = "recast-rl"
 
 
@@ -76,12 +78,14 @@ class Common(Checked):
         seed: seed of everything random.
         out: folder for the results; default a new one under runs/.
         json: print the final figures as one JSON object on stdout.
+        wide: print every table whole, however wide the terminal is.
         plugin: a .py file or a module that registers constructors of your own; may be given again.
     """
 
     seed: Seed = 0
     out: Path | None = None
     json: Flag = False
+    wide: Flag = False
     plugin: Repeated[str] = ()
 
 
@@ -246,10 +250,13 @@ class _RateColumn(ProgressColumn):
 def _parse(prog: str, cls: type[T], arguments: list[str]) -> T:
     parser = _Parser(prog, cls)
     given = parser.values(arguments)
-    default = _default(cls, given)
     if given.pop("help", False):
+        default = None
+        with contextlib.suppress(RecastError):  # without its file a command may have no defaults
+            default = _default(cls, given)
         _Parser(prog, cls, default).print_help()
         sys.exit(0)
+    default = _default(cls, given)
     try:
         return replaced(default, given)
     except ValidationError as error:
@@ -266,11 +273,18 @@ def _default(cls: type[T], given: Mapping[str, Any]) -> T:
         return cls()
     kind, marks = _unmarked(hint)
     whole = next((mark.whole for mark in marks if isinstance(mark, PartOf)), kind)
-    file = Path(given["file"]) if "file" in given else cls.file  # type: ignore[attr-defined]
+    file = _recipe(cls, Path(given["file"])) if "file" in given else cls.file  # type: ignore[attr-defined]
     config = whole() if file is None else load_config(whole, file)
     if whole is not kind:
         config = kind(**{f.name: getattr(config, f.name) for f in fields(kind)})
     return cls(file=file, config=config)  # type: ignore[call-arg]
+
+
+def _recipe(cls: type[Any], given: Path) -> Path:
+    """The file that is given, or the recipe of that name in the command's package."""
+    module = sys.modules[cls.__module__].__file__
+    folder = Path(module).resolve().parents[1] / "recipes" if module else Path()
+    return recipe_file(folder, given) if folder.is_dir() else given
 
 
 class _Parser(argparse.ArgumentParser):
@@ -317,7 +331,7 @@ class _Parser(argparse.ArgumentParser):
             action = "store_true" if _Mark.FLAG in marks else argparse.BooleanOptionalAction
             group.add_argument(name, dest=key, action=action, help=text)
             return
-        settings: dict[str, Any] = {"metavar": _metavar(kind), "help": text}
+        settings: dict[str, Any] = {"metavar": _metavar(kind), "help": f"{_long_choice(kind)}{text}"}
         settings["type"] = _reader(kind, _is_optional(hint))
         if _Mark.REPEATED in marks:
             settings["action"] = "append"
@@ -368,7 +382,18 @@ def _is_scalar(kind: Any) -> bool:
 def _metavar(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return " ".join(_metavar(_unmarked(part)[0]) for part in get_args(kind) if part is not ...)
-    return f"{{{','.join(map(str, get_args(kind)))}}}" if get_origin(kind) is Literal else kind.__name__.upper()
+    if get_origin(kind) is Literal:
+        return "NAME" if _long_choice(kind) else f"{{{','.join(map(str, get_args(kind)))}}}"
+    return kind.__name__.upper()
+
+
+def _long_choice(kind: Any) -> str:
+    """Choices that no line would hold, as the beginning of an option's text."""
+    for part in (kind, *get_args(kind)):
+        names = ", ".join(map(str, get_args(part))) if get_origin(part) is Literal else ""
+        if len(names) > _CHOICES:
+            return f"one of {names}. "
+    return ""
 
 
 def _shown(key: str) -> str:
@@ -383,6 +408,8 @@ def _hyphenated(word: str) -> str:
 
 def _with_default(text: str, value: Any) -> str:
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, Path) and value.parent.name == "recipes":
+        shown = value.stem
     default = "" if value is None or isinstance(value, bool) or not shown else f"(default: {shown})"
     return f"{text} {default}".strip().replace("%", "%%")
 

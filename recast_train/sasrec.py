@@ -36,7 +36,9 @@ class SasRecConfig(Checked, error=TrainError):
         loss: "bce", as published, or "softmax" over the whole catalog.
         width, layers, heads: of the transformer; `width` is a multiple of `heads`.
         window: items that it sees.
+        dropout: on embeddings, attention and feed-forward layers.
         batch: windows of a step.
+        learning_rate: of Adam.
         evaluate_every: epochs between looks at the validation prompts; the weights of the best NDCG@10, unfiltered, are kept.
         validation_prompts: of them, at most.
         patience: looks without a better one after which training stops.

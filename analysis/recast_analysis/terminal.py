@@ -1,6 +1,11 @@
-"""A report on the terminal: its tables as Markdown, its notes as lines."""
+"""A report on the terminal: its tables as Markdown, as wide as the terminal is, its notes as lines."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.box import MARKDOWN
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -8,27 +13,98 @@ from rich.text import Text
 from recast_analysis.reports.report import Report, Table
 from recast_sim.printable import printable
 
-_WIDTH = 360  # of the widest table; a narrower terminal wraps its lines, a file keeps them whole
+_WHOLE = 10_000  # columns of a file or a pipe, where nothing is wrapped
 _NOTE = 20_000  # letters of a note
+_LABEL = 40  # columns of the first column, which tells the rows apart, at most
+_WORDS = 16  # columns to which words are wrapped at most, where a table does not fit
+
+
+def terminal(wide: bool = False) -> Console:
+    """stdout as it is: a terminal's width, or COLUMNS where that is set; a file, a pipe and `wide` take lines of any length."""
+    console = Console()
+    if wide or not (console.is_terminal or os.environ.get("COLUMNS", "").isdecimal()):
+        return Console(width=_WHOLE)
+    return console
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print tables and notes in their order, on stdout by default; draws nothing."""
-    console = console or Console(width=max(_WIDTH, Console().width))
+    """Print tables and notes in their order, on `terminal()` by default; draws nothing.
+
+    A table that is wider than the console is wrapped where it holds words, and cut between columns into tables that repeat its
+    first column where that is not enough.
+    """
+    console = console or terminal()
     for part in report.parts:
         if isinstance(part, Table):
-            console.print(_rich_table(part))
+            for table, widths in _fitting(part, console.width):
+                _print_words(table.title, console)
+                console.print(_rich_table(table, widths))
+                _print_words(table.note, console)
         else:
-            console.print(Text(printable(part, _NOTE, lines=True)), soft_wrap=True)
+            _print_words(printable(part, _NOTE, lines=True), console)
 
 
-def _rich_table(table: Table) -> RichTable:
+def _print_words(words: str, console: Console) -> None:
+    if words:
+        console.print(Text(words), soft_wrap=console.width >= _WHOLE)
+
+
+def _fitting(table: Table, width: int) -> list[tuple[Table, list[int]]]:
+    """The table in pieces that are no wider than `width`, with the width of each column."""
+    columns = list(zip(*[table.header, *table.rows], strict=True))
+    full = [max(map(cell_len, column)) for column in columns]
+    least = [
+        min(whole, _longest_word(column[:1]) if numeric else _WORDS)
+        for column, whole, numeric in zip(columns, full, table.numeric, strict=True)
+    ]
+    least[0] = min(full[0], _LABEL)
+    least = [
+        max(small, max(map(cell_len, column[1:]), default=0)) if numeric else small
+        for column, small, numeric in zip(columns, least, table.numeric, strict=True)
+    ]
+    pieces: list[list[int]] = [[0]]
+    for column in range(1, len(columns)):
+        if _lines([least[at] for at in (*pieces[-1], column)]) > width and len(pieces[-1]) > 1:
+            pieces.append([0])
+        pieces[-1].append(column)
+    return [
+        (_piece(table, piece, at, len(pieces)), _spread([full[c] for c in piece], [least[c] for c in piece], width))
+        for at, piece in enumerate(pieces, start=1)
+    ]
+
+
+def _piece(table: Table, columns: Sequence[int], at: int, of: int) -> Table:
+    header = [table.header[c] for c in columns]
+    words = [name for name in header if name in (table.words if table.words is not None else table.header[:1])]
+    title = table.title if of == 1 else f"{table.title} ({at} of {of})".strip()
+    rows = [[row[c] for c in columns] for row in table.rows]
+    return replace(table, title=title, header=header, rows=rows, words=words, note=table.note if at == of else "")
+
+
+def _lines(widths: Sequence[int]) -> int:
+    """Columns of a line of cells: each has a blank on both sides, and a bar before each and behind the last."""
+    return sum(widths) + 3 * len(widths) + 1
+
+
+def _spread(full: Sequence[int], least: Sequence[int], width: int) -> list[int]:
+    """Widths between the least and the full ones: what is left over goes to the narrowest of those that want more."""
+    widths, left = list(least), width - _lines(least)
+    while left > 0 and (wanting := [at for at, whole in enumerate(full) if widths[at] < whole]):
+        at = min(wanting, key=lambda at: widths[at])
+        widths[at] += 1
+        left -= 1
+    return widths
+
+
+def _longest_word(texts: Sequence[str]) -> int:
+    return max((cell_len(word) for text in texts for word in text.split()), default=0)
+
+
+def _rich_table(table: Table, widths: Sequence[int]) -> RichTable:
     """The cells go in as `Text`, so that rich reads no markup in their brackets."""
-    title = Text(table.title, "table.title") if table.title else None
-    note = Text(table.note, "table.caption") if table.note else None
-    drawn = RichTable(box=MARKDOWN, title=title, title_justify="left", caption=note, caption_justify="left")
-    for name, numeric in zip(table.header, table.numeric, strict=True):
-        drawn.add_column(Text(name), justify="right" if numeric else "left")
+    drawn = RichTable(box=MARKDOWN)
+    for name, numeric, width in zip(table.header, table.numeric, widths, strict=True):
+        drawn.add_column(Text(name), justify="right" if numeric else "left", width=width, overflow="fold")
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     return drawn

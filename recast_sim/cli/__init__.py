@@ -15,6 +15,7 @@ COMMANDS = {
     "budget": Command("recast_sim.cli.budget", "Budget", "budget"),
     "map": Command("recast_sim.cli.map", "Map", "draw_the_map"),
     "claims": Command("recast_sim.cli.claims", "Claims", "claims"),
+    "recipes": Command("recast_sim.cli.recipes", "SimulatorRecipes", "recipes"),
     "plan": Command("recast_sim.cli.plan", "Plan", "plan"),
 }
 

@@ -48,7 +48,8 @@ class Budget(Sweeping):
     """Budget ratios with intervals, curves, and the gain split into its parts.
 
     Attributes:
-        file: TOML file with the keys of the options; default the calibrated 85/13/2 world of recipes/budget.toml.
+        file: TOML file with the keys of the options, or the name of a recipe; default the recipe "budget",
+            the calibrated 85 / 13 / 2 world.
     """
 
     file: OptionalFile = RECIPES / "budget.toml"
@@ -70,7 +71,7 @@ def budget(command: Budget) -> None:
     figures = found.save_figures(root)
     summary = found.summary | {"figures": figures, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary)
-    finish(command, summary, found)
+    finish(command, summary | {"run": str(root)}, found, f"recast-sim plan {root} --effect 0.05")
 
 
 def _with_sgd(settings: Mapping[str, Setting]) -> dict[str, Setting]:

@@ -1,6 +1,7 @@
 """`recast-sim calibrate`: from a regime to a world that shows it."""
 
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from recast_sim.cli.shared import finish
 from recast_sim.commandline import Common
@@ -9,6 +10,9 @@ from recast_sim.runs import write_json
 from recast_sim.world.calibration import calibrate
 from recast_sim.world.environment import EnvironmentConfig
 from recast_sim.world.policy import PolicyConfig
+
+if TYPE_CHECKING:
+    from recast_analysis.reports.report import Report
 
 
 @dataclass(frozen=True)
@@ -36,4 +40,17 @@ def calibrate_world(command: Calibrate) -> None:
     if command.out is not None:
         command.out.mkdir(parents=True, exist_ok=True)
         write_json(command.out / "calibration.json", result)
-    finish(command, result)
+    knobs = " ".join(f"--environment.{name} {getattr(found.config, name):g}" for name in ("items", "alpha", "beta"))
+    then = f"recast-sim gradients --no-calibrate --convergence {command.convergence:g} {knobs}"
+    finish(command, result, _report(result), then)
+
+
+def _report(result: dict[str, Any]) -> "Report":
+    from recast_analysis.reports.report import Report, Table
+
+    names = ("all-zero", "single-hit", "multi-hit")
+    shares = [(name, f"{share:.4f}") for name, share in zip(names, result["regime"], strict=True)]
+    knobs = [(name, str(value)) for name, value in result["environment"].items()]
+    note = "Expected on train prompts from the base policy's hit rates, groups of independent rollouts."
+    tables = [Table("regime", ("", "share of groups"), shares, note=note), Table("environment", ("", "value"), knobs)]
+    return Report(result, tables)

@@ -88,7 +88,8 @@ def check(command: Check) -> None:
     (figure,) = report.save_figures(root)
     broken = [finding.what for finding in findings if finding.holds is False]
     writer.close(summary={"broken": broken})
-    finish(command, found | {"broken": broken, "run": str(root), "figure": figure}, report)
+    summary = found | {"broken": broken, "run": str(root), "figure": figure}
+    finish(command, summary, report, f"recast-sim gradients --constructors grpo recast {command.name}")
     if broken:
         raise SystemExit(1)
 

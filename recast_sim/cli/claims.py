@@ -32,7 +32,8 @@ class ClaimsConfig(Checked):
         setting: calibrated to the paper's regime, once for each convergence.
         weak, strong: convergence of an under-trained and of a converged base policy.
         ladder: capacities for the claims about model scale, smallest first, in one world calibrated for `setting.policy`.
-        passes: over `passes_prompts` train prompts, for the claims about what changes during training; both bases.
+        passes: over the prompts of `passes_prompts`, for the claims about what changes during training; both bases.
+        passes_prompts: train prompts that the passes go over.
         protocol: grid, seeds; its methods must hold grpo, recast and repair_only.
     """
 
@@ -50,7 +51,7 @@ class Claims(Sweeping):
     """The paper's claims 1 to 4 and 9 to 12 in simulation: its figure, ours, a verdict.
 
     Attributes:
-        file: TOML file with the keys of the options; default recipes/claims.toml.
+        file: TOML file with the keys of the options, or the name of a recipe; default recipes/claims.toml.
     """
 
     file: OptionalFile = RECIPES / "claims.toml"
@@ -74,7 +75,7 @@ def claims(command: Claims) -> None:
             run_protocol(_ladder(config, command.seed, submit), config.protocol, command.seed, root / "ladder", submit)
     found = claims_report(root)
     writer.close(summary=found.summary | {"seconds": round(time.perf_counter() - begun, 1)})
-    finish(command, found.summary["claims"], found)
+    finish(command, found.summary["claims"], found, f"recast-report claims {root}")
 
 
 def _passes(config: ClaimsConfig, starts: dict[str, Setting]) -> dict[str, Setting]:

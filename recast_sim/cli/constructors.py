@@ -19,7 +19,7 @@ def constructors(command: Constructors) -> None:
     header = [column.replace("_", " ") for column in rows[0]]
     title = "constructors; off policy: rows that no policy sampled may reach the actor"
     table = Table(title, header, [list(row.values()) for row in rows], words=header)
-    finish(command, rows, Report({"constructors": rows}, [table]))
+    finish(command, rows, Report({"constructors": rows}, [table]), "recast-sim check recast")
 
 
 def _row(constructor: Constructor) -> dict[str, str]:

@@ -110,7 +110,7 @@ def compare_gradients(command: Gradients) -> None:
     figures = found.save_figures(root)
     result |= {"figure": figures[-1], "figures": figures, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary={name: result[name] for name in ("group_size", "sampler", "prompts", "figure", "seconds")})
-    finish(command, result, found)
+    finish(command, result, found, f"recast-sim budget --protocol.methods {' '.join(config.constructors)}")
 
 
 def _world(config: GradientsConfig, seed: int, calibrated: bool) -> tuple[Environment, TreePolicy]:

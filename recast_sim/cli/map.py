@@ -50,7 +50,7 @@ class Map(Sweeping):
     """How much better one method ends than another, over a sweep of settings: heat maps.
 
     Attributes:
-        file: TOML file with the keys of the options; default recipes/map.toml.
+        file: TOML file with the keys of the options, or the name of a recipe; default recipes/map.toml.
     """
 
     file: OptionalFile = RECIPES / "map.toml"
@@ -72,4 +72,4 @@ def draw_the_map(command: Map) -> None:
     figures = found.save_figures(root)
     summary = found.summary | {"figures": figures, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary={"seconds": summary["seconds"]})
-    finish(command, summary, found)
+    finish(command, summary | {"run": str(root)}, found, f"recast-report html {root}")

@@ -73,7 +73,7 @@ def quickstart(command: Quickstart) -> None:
     (figure,) = shown.save_figures(root)
     summary = shown.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary)
-    finish(command, summary, shown)
+    finish(command, summary, shown, "recast-sim gradients")
 
 
 def _gradients(root: Path, setting: Setting, seed: int) -> dict[str, Any]:

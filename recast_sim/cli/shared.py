@@ -5,14 +5,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from recast_sim.commandline import Common
 
 if TYPE_CHECKING:
     from recast_analysis.reports.report import Report
 
-WIDTH = 360  # of a result on one line; a narrower terminal wraps it, a file keeps it whole
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
@@ -21,17 +18,16 @@ def folder(command: Common, name: str) -> Path:
     return command.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def finish(command: Common, result: Any, report: "Report | None" = None) -> None:
-    """Print the result as JSON on request; else its report, itself where it has none, then where run and figure lie."""
-    from recast_analysis.terminal import print_report
+def finish(command: Common, result: Any, report: "Report", then: str = "") -> None:
+    """Print the result as JSON on request; else its report, where run and figure lie, and the next command."""
+    from recast_analysis.terminal import print_report, terminal
 
     if command.json:
         print(json.dumps(result, allow_nan=False))
         return
-    if report is None:
-        Console(width=max(WIDTH, Console().width)).print(result)
-    else:
-        print_report(report)
+    print_report(report, terminal(command.wide))
     for key in ("run", "figure", "seconds"):
         if isinstance(result, dict) and key in result:
             print(f"{key}: {result[key]}")
+    if then:
+        print("next:", then, *(f"--plugin {name}" for name in command.plugin))

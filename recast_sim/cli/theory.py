@@ -60,7 +60,7 @@ def theory(command: Theory) -> None:
     writer.close(summary=summary)
     found = theory_report(root)
     (figure,) = found.save_figures(root)
-    finish(command, found.summary | {"run": str(root), "figure": figure}, found)
+    finish(command, found.summary | {"run": str(root), "figure": figure}, found, "recast-sim gradients")
 
 
 def _rates(command: Theory) -> tuple[float, tuple[float, float]]:

@@ -20,7 +20,13 @@ from recast_sim.world.pretraining import train_base
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
-    """A single run: a world, a base policy and a training run. The keys of a `recast-sim train` file."""
+    """A single run: a world, a base policy and a training run. The keys of a `recast-sim train` file.
+
+    Attributes:
+        environment, policy: the world and the policy's capacity.
+        convergence: of the base policy: 1 is the early-stopped optimum, below 1 under-trained.
+        training: the loop.
+    """
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -43,6 +49,8 @@ class Train(Common):
 
 
 def train_one(command: Train) -> None:
+    from recast_analysis.reports.training import report as training_report
+
     torch.set_num_threads(1)  # tensors this small only lose by more
     config = command.config
     root = folder(command, f"train-{config.training.constructor}")
@@ -55,5 +63,8 @@ def train_one(command: Train) -> None:
         start = Start(base, environment)
         train(policy, start, config.training, command.seed, writer, lambda step: report("training", step, steps))
     writer.close()
-    final = {**read_run(root).steps.tail(1).to_dicts()[0], **read_run(root).evals.tail(1).to_dicts()[0], "run": str(root)}
-    finish(command, final)
+    found = training_report(root)
+    (figure,) = found.save_figures(root)
+    done = read_run(root)
+    final = {**done.steps.tail(1).to_dicts()[0], **done.evals.tail(1).to_dicts()[0], "run": str(root), "figure": figure}
+    finish(command, final, found, f"recast-report html {root}")

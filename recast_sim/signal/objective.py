@@ -15,7 +15,13 @@ from recast_sim.signal.signal_config import Real, SignalError, check_numbers
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """The ratio is clipped to 1 - clip_low .. 1 + clip_high (OpenOneRec: 0.2 and 0.28); `kl` weighs the KL estimate."""
+    """Clip and KL of the policy's objective (PPO, arXiv 1707.06347, with the asymmetric clip of DAPO, arXiv 2503.14476).
+
+    Attributes:
+        clip_low: the ratio of new to old probability counts down to 1 - clip_low.
+        clip_high: and up to 1 + clip_high (OpenOneRec: 0.2 and 0.28).
+        kl: weight of the estimated KL divergence from the start.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 

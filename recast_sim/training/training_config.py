@@ -24,7 +24,8 @@ class TrainingConfig(Checked, error=TrainingError):
     Attributes:
         constructor: a registered constructor; `signal` holds its numbers and rules, `objective` clip and KL.
         group_size: rollouts a prompt (the search width).
-        prompts_per_step: groups in a batch; `steps` batches, whose prompts are drawn with replacement.
+        prompts_per_step: groups in a batch.
+        steps: batches of the run; their prompts are drawn with replacement.
         passes: over the RL prompts, in a new order each time, in place of `steps`; 0 goes by `steps`.
         fresh_share: share of the RL prompts that the base policy was not trained on; the environment must have as many.
         every_target: a prompt stands in its batch once for each of its targets, which is the anchor of a group of its own:
@@ -33,8 +34,10 @@ class TrainingConfig(Checked, error=TrainingError):
         near_miss_reward: reward of a miss, times its structural score: graded rewards. Hits stay exact where
             `signal.hit_above` is as high.
         optimiser, learning_rate: "adam" or "sgd"; the rate rises linearly over the first `warm_up` steps.
+        warm_up: steps over which the learning rate rises.
         updates_per_batch: passes over one batch, each of `mini_batches` optimiser steps on parts of its groups (off-policy from
             the second on).
+        mini_batches: optimiser steps of one pass over a batch.
         sampler: "iid", "beam" or "stochastic_beam".
         hint_levels: codes of the target that every rollout is given; the rest is drawn, and only the rest is trained (prefix
             hints, after arXiv 2510.19807, where hints are text). Needs sampler "iid".

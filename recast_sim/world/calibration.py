@@ -1,7 +1,8 @@
 """Calibration: give a regime, get an environment and a trained base policy that show it.
 
-For a chosen convergence, the sharpness beta is solved so that the all-zero share fits, and the popularity exponent alpha is
-taken from a short list so that the single-hit share fits as well. Nothing but the regime enters the search.
+For a chosen convergence, the sharpness beta is solved so that the all-zero share fits. The popularity exponent alpha is taken
+from a short list so that the single-hit share fits as well; where hit rates still differ too much between prompts, the catalog
+is cut, so that a flatter preference gives the same share. Nothing but the regime enters the search.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from recast_sim.world.evaluation import reward_probability
 from recast_sim.world.policy import PolicyConfig
 from recast_sim.world.pretraining import BasePolicy, train_base
 
-_ALPHAS, _CLOSE_ENOUGH = (0.0, 0.3, 0.6, 0.9), 0.002
+_ALPHAS, _SMALLER, _CLOSE_ENOUGH = (0.0, 0.3, 0.6, 0.9), (2, 3, 4, 6), 0.002
 _STEP, _MAX_STEPS, _BETA_STEP = 1.25, 12, 0.01  # beta: growth of the bracket, its number of steps, resolution
 _HIT_RATE_TOLERANCE = 0.1
 
@@ -47,22 +48,32 @@ def calibrate(
     seed: int,
     tolerance: float = 0.01,
 ) -> Calibration:
-    """Find beta and alpha such that the base policy shows `target` = (all_zero, single_hit, multi_hit) on train prompts.
+    """Find beta, alpha and, if need be, a smaller catalog such that the base policy shows `target` = (all_zero, single_hit,
+    multi_hit) on train prompts.
 
     Args:
         target: shares of groups, summing to 1.
-        config: the environment's other knobs; its `alpha` is tried first.
+        config: the environment's other knobs; its `alpha` and `items` are tried first.
         convergence: see `train_base`.
         tolerance: largest allowed deviation of a share.
 
     Raises:
-        CalibrationError: the target is no regime, or none of the tried worlds is within the tolerance.
+        CalibrationError: the target is no regime, is one that no independent rollouts can show, or none of the tried worlds is
+            within the tolerance.
     """
     if len(target) != 3 or min(target) < 0 or abs(sum(target) - 1) > 1e-6:
         raise CalibrationError(f"target: {tuple(target)} must be three shares (all_zero, single_hit, multi_hit) summing to 1")
+    most = most_single_hits(target[0], group_size)
+    if target[1] > most + tolerance:
+        raise CalibrationError(
+            f"target: {tuple(target)} is out of reach: beside {target[0]:g} all-zero groups of {group_size} rollouts at most "
+            f"{most:.3f} of all groups are single hits, and that where every prompt has the same hit rate; ask for fewer"
+        )
     best, miss = None, np.inf
-    for alpha in dict.fromkeys((config.alpha, *_ALPHAS)):
-        found = _solve_beta(target[0], group_size, replace(config, alpha=alpha), policy, convergence, seed)
+    for items, alpha in _worlds(config):
+        if items < config.items and best is not None and best.regime[1] > target[1]:
+            break  # hit rates are too alike already
+        found = _solve_beta(target[0], group_size, replace(config, alpha=alpha, items=items), policy, convergence, seed)
         if (off := float(np.abs(np.subtract(found.regime, target)).max())) < miss:
             best, miss = found, off
         if miss <= 0.6 * tolerance:  # leaves room for the sampling error of a measured regime
@@ -74,6 +85,21 @@ def calibrate(
             "change items, rho, blur or convergence"
         )
     return best
+
+
+def most_single_hits(all_zero: float, group_size: int) -> float:
+    """The largest share of single-hit groups beside a share of all-zero ones, G (z^((G-1)/G) - z).
+
+    With hit rate p, z = (1 - p)^G and the single-hit share is that function of z, which is concave: where hit rates differ
+    between prompts, the share lies below (Jensen).
+    """
+    return group_size * (all_zero ** ((group_size - 1) / group_size) - all_zero)
+
+
+def _worlds(config: EnvironmentConfig) -> list[tuple[int, float]]:
+    """Items and alpha in the order of the search."""
+    smaller = [(config.items // part, 0.0) for part in _SMALLER if config.items // part >= 2]
+    return [*((config.items, alpha) for alpha in dict.fromkeys((config.alpha, *_ALPHAS))), *smaller]
 
 
 def calibrate_hit_rate(

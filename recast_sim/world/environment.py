@@ -46,6 +46,7 @@ class EnvironmentConfig(Checked, error=WorldError):
         reward_knows: share of train prompts whose reward is on `reward_items` items drawn from the true preference without
             replacement; the other prompts' is on the log's own targets. 0: the reward knows what the log does; 1: it knows
             the preference itself.
+        reward_items: see `reward_knows`.
         fresh_prompts: train prompts that the base policy is not trained on.
     """
 

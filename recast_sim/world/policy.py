@@ -29,7 +29,12 @@ class PolicyError(RecastError):
 
 @dataclass(frozen=True)
 class PolicyConfig(Checked, error=PolicyError):
-    """Capacity of a policy. `width` is the rank of "low_rank" and the hidden width of "mlp"; "linear" ignores it."""
+    """Capacity of a policy.
+
+    Attributes:
+        kind: what stands between a context and the scores of the codes.
+        width: rank of "low_rank", hidden width of "mlp"; "linear" ignores it.
+    """
 
     kind: Literal["linear", "low_rank", "mlp"] = "linear"
     width: Width = 32

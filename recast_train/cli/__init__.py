@@ -8,6 +8,7 @@ COMMANDS = {
     "data": Command("recast_train.cli.data", "Data", "data"),
     "export": Command("recast_train.cli.export", "Export", "export"),
     "fetch": Command("recast_train.cli.fetch", "Fetch", "fetch"),
+    "recipes": Command("recast_train.cli.recipes", "TrainerRecipes", "recipes"),
     "run": Command("recast_train.cli.run", "RunRecipe", "run"),
     "search": Command("recast_train.cli.search", "Search", "search"),
     "study": Command("recast_train.cli.study", "Study", "study"),

@@ -15,7 +15,7 @@ class RunRecipe(Common):
     """A whole run from a recipe: data, semantic IDs, supervised start, RL, evaluation.
 
     Attributes:
-        file: TOML recipe with the keys of the options; options override it.
+        file: TOML recipe with the keys of the options, or the name of a recipe that comes with recast; options override it.
         resume: go on with the run in --out: what is done is kept, what was killed goes on from its checkpoint.
     """
 

@@ -18,7 +18,7 @@ class Search(Sweeping):
     """Supervised starts from one recipe, judged on validation prompts; all are kept.
 
     Attributes:
-        file: TOML recipe with the keys of the options; options override it.
+        file: TOML recipe with the keys of the options, or the name of a recipe that comes with recast; options override it.
     """
 
     file: OptionalFile = None

@@ -15,10 +15,10 @@ from recast_train.pipeline.real_study import StudyConfig, run_study
 
 @dataclass(frozen=True, kw_only=True)
 class Study(Sweeping):
-    """Methods from several starts over seeds, at rates chosen on validation, with intervals.
+    """Methods from several starts, at rates chosen on validation, with intervals.
 
     Attributes:
-        file: TOML recipe with the keys of the options; options override it.
+        file: TOML recipe with the keys of the options, or the name of a recipe that comes with recast; options override it.
     """
 
     file: OptionalFile = None

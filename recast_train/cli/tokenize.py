@@ -33,7 +33,7 @@ class TokenizeConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenize(Common):
-    """Semantic IDs of a recipe's data, with a report: sids.safetensors and sids.json in --out.
+    """Semantic IDs of a recipe's data, with a report of their quality.
 
     Attributes:
         file: TOML recipe of `recast-train run`; its data and sids are read, and options override them.

@@ -77,8 +77,9 @@ class ModelConfig(Checked, error=TrainError):
         prompt: of "text", what the model reads (through the tokenizer's chat template where it has one), with one slot
             {history}. "{chat}" instead: the messages that come with the data (OpenOneRec), whole, not the last `max_history`
             items; then there is no supervised training (`sft.steps` 0).
-        dropout: on token embeddings and on the last hidden state; `attention_dropout`: on attention weights. Both act in
-            supervised training alone. A checkpoint of an architecture with more kinds of dropout keeps its own.
+        dropout: on token embeddings and on the last hidden state, in supervised training alone. A checkpoint of an architecture
+            with more kinds of dropout keeps its own.
+        attention_dropout: on attention weights, in supervised training alone.
         precision: type of the weights. AdamW on bf16 weights loses steps below 1/256 of a weight (bf16 has 8 bits), so a small
             learning rate trains nothing: keep fp32 weights there, and compute in bf16 by the engine's mixed precision.
         gradient_checkpointing: layers are computed again in the backward pass instead of kept.

@@ -44,7 +44,8 @@ class StudyConfig(Checked, error=TrainError):
         points: starting points or sizes: changes to the setting by dotted key, each with a `label`; none studies it as it is.
         methods: lines as `parse_methods` reads them; they set no learning rate.
         learning_rates: the grid of every method.
-        seeds: reported seeds, counted from the run's; `tuning_seeds` choose the rates and are not reported.
+        seeds: reported seeds, counted from the run's.
+        tuning_seeds: those that choose the rates and are not reported.
         tuning_prompts: validation prompts that judge a rate.
     """
 

@@ -20,15 +20,21 @@ class RlConfig(Checked, error=TrainError):
         rollout: how a group is drawn.
         prompts: "train" are those that supervision has seen, "held_back" those of `data.held_back`.
         train_prompts: so many of them are drawn and trained on again and again; 0 takes all.
-        group_size: rollouts a prompt (the search width); `prompts_per_step` groups a step; `steps` batches.
+        group_size: rollouts a prompt (the search width).
+        prompts_per_step: groups in a batch.
+        steps: batches of the run.
         learning_rate: of AdamW, after `warm_up` steps of linear rise.
+        warm_up: steps over which the learning rate rises.
+        weight_decay: of AdamW.
         max_norm: longer gradients are cut to this length; 0 cuts none.
         updates_per_batch: passes over one batch, each of `mini_batches` optimiser steps on parts of its rows (each rank's rows
             are parted); off-policy from the second step on.
+        mini_batches: optimiser steps of one pass over a batch.
         micro_batch_tokens: positions, padding included, that one forward and backward pass computes at most: bounds the memory
             of an optimiser step and does not change it. A prompt with its rows is never cut, however long. 0: no limit.
         max_draws: batches drawn at most for one step by a constructor that redraws (dapo).
-        evaluate_every: steps between figures on `validation_prompts` validation prompts.
+        evaluate_every: steps between figures on validation prompts.
+        validation_prompts: of those figures, at most.
         checkpoint_every: in steps; 0 never.
         probe_every: steps between measurements of the gradient's noise (`probe_gradients`, on one process); 0 never.
     """

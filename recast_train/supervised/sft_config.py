@@ -17,9 +17,14 @@ class SftConfig(Checked, error=TrainError):
         steps: at most, 0 keeps the model as it is; the learning rate rises over `warm_up` steps and falls to a twentieth along
             a cosine.
         stop: the step at which training ends on that schedule, for a start that is not fully trained; 0 is `steps`.
-        batch: windows of a step; `window`: items of a window, all of them targets.
+        batch: windows of a step.
+        window: items of a window, all of them targets but the first.
         crop: share of the windows that lose a random number of their first items.
-        evaluate_every: steps between validation passes (each is a checkpoint as well) over `validation_prompts` of them.
+        learning_rate: the highest, of AdamW.
+        warm_up: steps over which the learning rate rises.
+        weight_decay: of AdamW.
+        evaluate_every: steps between validation passes (each is a checkpoint as well).
+        validation_prompts: of a validation pass, at most.
         choose_by: what the kept weights are best at on the validation prompts: NLL, or NDCG@10 of the exact ranking of the
             whole catalog, which takes longer to measure.
         patience: validation passes without a better one after which training stops.

@@ -18,6 +18,7 @@ from recast_analysis.reports.mechanism import MECHANISMS, mechanism_figure
 from recast_analysis.reports.run_kinds import find_report
 from recast_sim.runs import RunError
 
+NO_CORNERS = "actor cost in four corners: no run here has prompts of tokens (a simulated prompt is a vector)"
 TRAINED = ["regimes", "repair", "gradients", "budget", "pass-at-k"]
 REGIMES = next(mechanism for mechanism in MECHANISMS if mechanism.name == "regimes")
 
@@ -25,8 +26,16 @@ REGIMES = next(mechanism for mechanism in MECHANISMS if mechanism.name == "regim
 @pytest.mark.parametrize(
     ("kind", "names", "words"),
     [
-        ("train", TRAINED, ["actor cost in four corners: no run here has prompts of tokens (a simulated prompt is a vector)"]),
-        ("killed", TRAINED, ["actor cost in four corners: no run here has prompts of tokens (a simulated prompt is a vector)"]),
+        (
+            "train",
+            ["figure", *TRAINED],
+            [NO_CORNERS],
+        ),
+        (
+            "killed",
+            ["figure", *TRAINED],
+            [NO_CORNERS],
+        ),
         ("real", ["figure", *TRAINED, "corners"], []),
         ("gradients", ["cools-and-learns", "figure"], ["mechanism figures: a run of kind 'gradients' holds no training run"]),
         ("map", ["slices"], ["mechanism figures: a run of kind 'map' holds no training run"]),
@@ -52,7 +61,7 @@ def test_a_comparison_draws_what_its_evaluations_hold(run_folders: dict[str, Pat
         "repair",
         "gradients",
     ]  # its own figure holds the budget curves
-    assert "actor cost in four corners: no run here has prompts of tokens (a simulated prompt is a vector)" in left_out
+    assert NO_CORNERS in left_out
     assert "5 seeds; lines are means over seeds, bands their 95 % t intervals" in drawn[2].caption
 
 

@@ -83,7 +83,7 @@ def test_nothing_is_fetched(page: str) -> None:
 def test_figures_are_labelled_and_tables_have_headers(page: str) -> None:
     found = Structure(page)
     figures = [attrs for tag, attrs, inside in found.seen if tag == "svg" and "figure" in inside]
-    assert len(figures) == len(found.all("figure")) == 5 + 5 + 7 + 5 + 1
+    assert len(figures) == len(found.all("figure")) == 6 + 6 + 7 + 5 + 1
     assert all(attrs["role"] == "img" and len(attrs["aria-label"] or "") > 40 for attrs in figures)
     tables, heads = len(found.all("table")), len(found.all("thead"))
     assert tables == heads > 8

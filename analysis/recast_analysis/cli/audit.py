@@ -13,7 +13,7 @@ from recast_sim.commandline import Common, Paths, progress
 
 @dataclass(frozen=True)
 class Audit(Common):
-    """Audit rollouts that another run dumped: verl's JSON lines, TRL's completions, or a plain table.
+    """Audit rollouts that another run dumped: verl, TRL, or a plain table.
 
     Attributes:
         dumps: files, or folders that hold nothing else; told apart by content.

@@ -14,7 +14,7 @@ from recast_sim.runs import RunError
 
 @dataclass(frozen=True)
 class Figures(Common):
-    """Draw all figures that run folders have data for, as PNG and PDF; say what is left out.
+    """All figures that run folders have data for, as PNG and PDF; what is left out.
 
     Attributes:
         runs: run folders, whole or killed. Their figures go to --out, below the name of the run where there are several;

@@ -55,7 +55,11 @@ def test_whole_files_are_read_by_the_helpers_alone() -> None:
                 and node.func.attr in ("read_text", "read_bytes")
             ):
                 found |= {(str(file.relative_to(ROOT)), ast.unparse(node.func))}
-    assert found == {("analysis/recast_analysis/glossary.py", "FILE.read_text")}  # a file of the package
+    of_the_package = {
+        ("analysis/recast_analysis/glossary.py", "FILE.read_text"),
+        ("recast_sim/commandline.py", "Path(spec.origin).read_text"),
+    }
+    assert found == of_the_package
 
 
 def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:

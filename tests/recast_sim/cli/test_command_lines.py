@@ -1,0 +1,106 @@
+"""What all commands have in common: help for every option, lines that fit the terminal, recipes by name, a quick overview."""
+
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import called
+
+from recast_analysis.reports.report import Report, Table
+from recast_analysis.terminal import print_report, terminal
+from recast_sim.cli import COMMANDS
+from recast_sim.cli import main as simulator
+from recast_sim.cli.shared import RECIPES as SIMULATED
+from recast_sim.commandline import Command
+from recast_sim.recipe_files import recipe_heads
+from recast_train.cli import main as trainer
+from recast_train.cli.shared import RECIPES as REAL
+
+PACKAGES = {"recast-sim": "recast_sim.cli", "recast-train": "recast_train.cli", "recast-report": "recast_analysis.cli"}
+ALL = [
+    pytest.param(prog, name, command, id=f"{prog} {name}")
+    for prog, module in PACKAGES.items()
+    for name, command in importlib.import_module(module).COMMANDS.items()
+]
+RECIPES = [(folder, name) for folder in (SIMULATED, REAL) for name in recipe_heads(folder)]
+
+
+@pytest.mark.parametrize(("prog", "name", "command"), ALL)
+def test_help_fits_the_terminal_and_leaves_no_option_out(
+    prog: str, name: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    done = called(importlib.import_module(PACKAGES[prog]).main, name, "--help")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    entries = re.split(r"\n  (?=-)", done.stdout)[1:]
+    assert len(entries) > 4
+    untold = [entry.split()[0] for entry in entries if not re.search(r"\w  +\S|[}\]]  +\S|\n +\S", entry.split("(default")[0])]
+    assert untold == []
+    assert len(command.about()) <= 85
+
+
+@pytest.mark.parametrize("prog", PACKAGES)
+def test_the_overview_loads_no_torch_and_fits(prog: str) -> None:
+    code = (
+        f"from {PACKAGES[prog]} import main\ntry:\n    main()\nfinally:\n    import sys; print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert not {"torch", "polars", "scipy", "matplotlib"} & set(done.stderr.split())
+    assert done.stdout.startswith(f"usage: {prog} COMMAND")
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("prog", PACKAGES)
+def test_the_version_is_the_distributions(prog: str) -> None:
+    done = called(importlib.import_module(PACKAGES[prog]).main, "--version")
+    assert re.fullmatch(rf"{prog} \d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize(("folder", "name"), RECIPES, ids=[name for _, name in RECIPES])
+def test_a_recipes_own_command_takes_it(folder: Path, name: str) -> None:
+    program, command, *rest = shlex.split(recipe_heads(folder)[name].command)
+    assert program == {SIMULATED: "recast-sim", REAL: "recast-train"}[folder]
+    assert name in (rest[0] if rest else command)
+    assert called(simulator if folder == SIMULATED else trainer, command, name, "--help").returncode == 0
+
+
+def test_recipes_are_listed_copied_and_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert list(json.loads(called(trainer, "recipes", "--json").stdout)) == sorted(file.stem for file in REAL.glob("*.toml"))
+    assert called(simulator, "recipes", "--copy", "map-quick").stdout == "map-quick.toml\n"
+    assert Path("map-quick.toml").read_text() == (SIMULATED / "map-quick.toml").read_text()
+    again = called(simulator, "recipes", "--copy", "map-quick")
+    assert again.returncode == 2
+    assert "map-quick.toml is there already" in again.stderr
+    unknown = called(simulator, "budget", "budget-slow")
+    assert unknown.returncode == 2
+    assert "budget-slow is neither a file here nor a recipe; recipes are budget, budget-quick, claims" in unknown.stderr
+    assert "--copy: 'x' is" not in called(simulator, "recipes", "--copy", "x").stderr
+    assert set(COMMANDS) > {"recipes"}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 240])
+def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"score {number}" for number in range(14)]
+    rows = [
+        [f"method {row}", "in a few words, as a summary has them", *(f"{row + n / 7:.4f}" for n in range(14))]
+        for row in range(3)
+    ]
+    table = Table("A title", ["", "what it is", *names], rows, words=["", "what it is"], note="A note of some length. " * 9)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_report(Report({}, [table, "A line of some length. " * 9]))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= columns
+    text = " ".join(" ".join(lines).split())
+    assert all(text.count(cell) >= 1 for row in rows for cell in row[2:])
+    assert all(line.count("method 1") <= 1 for line in lines)
+    print_report(Report({}, [table]), terminal(wide=True))
+    whole = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| method") for line in whole) == 3
