@@ -48,6 +48,7 @@ WORKERS = min(2, os.cpu_count() or 1)
 _LETTERS = 2000  # of an error
 _CHOICES = 60  # letters of choices that stand behind an option's name
 _DISTRIBUTION = "recast-rl"
+_EXTRAS = dict.fromkeys(("accelerate", "sklearn", "transformers"), "train") | {"trl": "trl", "verl": "verl", "ray": "sweep"}
 
 
 class _Mark(Enum):
@@ -162,6 +163,13 @@ def run_command(prog: str, about: str, commands: Mapping[str, Command], argv: Se
             said = f"output: cannot be written: {error.strerror}; send it elsewhere"
             _drop_output()
         print(f"{prog}: error: {printable(said, _LETTERS)}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        extra = f"pip install '{_DISTRIBUTION}[{_EXTRAS[package]}]'"
+        print(f"{prog}: error: {package} is not installed, which this command needs; {extra}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

@@ -104,3 +104,13 @@ def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     print_report(Report({}, [table]), terminal(wide=True))
     whole = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| method") for line in whole) == 3
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(self: Command) -> None:
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn.cluster")
+
+    monkeypatch.setattr(Command, "load", load)
+    assert called(trainer, "run").stderr == (
+        "recast-train: error: sklearn is not installed, which this command needs; pip install 'recast-rl[train]'\n"
+    )
