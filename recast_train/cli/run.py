@@ -2,11 +2,13 @@
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.runs.writer import must_exist
+from recast_train.engine import device_words
 from recast_train.pipeline.recipe import RealConfig
 
 
@@ -33,6 +35,8 @@ def run(command: RunRecipe) -> None:
     root = command.out or Path("runs") / f"real-{name}-{command.seed}"
     if command.resume:
         must_exist(root)
+    if not int(os.environ.get("RANK", "0")):
+        print(f"device: {device_words(command.config.device)}", file=sys.stderr)
     with progress() as report:
         run_real(command.config, command.seed, root, command.resume, report)
     if int(os.environ.get("RANK", "0")):  # of several processes one prints and draws

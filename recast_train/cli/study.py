@@ -1,6 +1,7 @@
 """`recast-train study`."""
 
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.runs import RunWriter
 from recast_sim.runs.sweep import open_sweep
 from recast_train.data import load_source
+from recast_train.engine import device_words
 from recast_train.pipeline.real_study import StudyConfig, run_study
 
 
@@ -35,6 +37,7 @@ def study(command: Study) -> None:
     for setting in command.config.settings().values():
         load_source(setting.data)  # bad data fails here, before there is a folder
     writer = RunWriter.open(root, "real-study", asdict(command.config), command.seed, command.resume)
+    print(f"device: {device_words(command.config.setting.device)}", file=sys.stderr)
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_study(command.config, command.seed, root, submit)
     found = study_report(root)

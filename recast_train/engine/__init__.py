@@ -8,10 +8,11 @@
 A prepared model is only ever called, `model(compute, *arguments)` (`SidModel.forward`), and by all ranks equally often.
 """
 
+from recast_train.engine.devices import Device, chosen_device, device_words
 from recast_train.engine.engine import Engine
 from recast_train.engine.engine_config import EngineConfig
 from recast_train.engine.full_state import State
 from recast_train.engine.rank_rows import OwnRows, split_plan
 from recast_train.engine.recorder import Recorder
 
-__all__ = ["Engine", "EngineConfig", "OwnRows", "Recorder", "State", "split_plan"]
+__all__ = ["Device", "Engine", "EngineConfig", "OwnRows", "Recorder", "State", "chosen_device", "device_words", "split_plan"]

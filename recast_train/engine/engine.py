@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recast_sim.runs import RunError
+from recast_train.engine.devices import chosen_device
 from recast_train.engine.engine_config import EngineConfig, launched_world
 from recast_train.engine.full_state import State, gather_state, scatter_state
 from recast_train.engine.sharding import shard
@@ -30,19 +31,18 @@ class Engine:
     """
 
     def __init__(self, config: EngineConfig, device: str = "cpu") -> None:
-        """Join the other ranks; `device` "cpu" (gloo) or "cuda" (nccl, the card of the local rank).
+        """Join the other ranks; `device` "cpu" (gloo), "cuda" (nccl, the card of the local rank) or "auto" (`chosen_device`).
 
         Raises:
             TrainError: the launcher started several processes for "single", or asks for another precision or strategy; no
                 such device.
         """
         self._world = launched_world(config)
-        require(device in ("cpu", "cuda"), "device", device, "must be 'cpu' or 'cuda'")
-        require(device == "cpu" or torch.cuda.is_available(), "device", device, "is not available here; use 'cpu'")
+        on_cpu = chosen_device(device) == "cpu"
         from accelerate import Accelerator
 
         precision = {"fp32": "no", "bf16": "bf16"}[config.precision]
-        self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        self._accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
         atexit.register(_leave)  # not before: a group of ranks that was left is not reliably joined again
         self._config = config
         self._spare: WeakKeyDictionary[SidModel, SidModel] = WeakKeyDictionary()  # whole copies of models that are sharded

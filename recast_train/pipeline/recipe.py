@@ -4,12 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from recast_sim.comparing import Method, parse_method
 from recast_sim.configio import Checked, override
 from recast_train.data.data_config import DataConfig
-from recast_train.engine import EngineConfig
+from recast_train.engine import Device, EngineConfig
 from recast_train.engine.sinks import SinkName
 from recast_train.evaluate import EvaluationConfig
 from recast_train.model import ModelConfig, TrainError, require
@@ -30,7 +30,7 @@ class Recipe(Checked, error=TrainError):
         start: folder of another run, of one of its stages (RUN/sft, RUN/rl/METHOD) or of a checkpoint: its semantic IDs and
             weights are where supervised training begins; with `sft.steps` 0 they are the start as they are.
         sasrec: a reference beside popularity, item-kNN and co-occurrence; minutes, so by default it is left out.
-        device: "cuda" fails where there is none.
+        device: "auto" takes the GPU where there is one, else the CPU; "cuda" fails where there is none.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -42,7 +42,7 @@ class Recipe(Checked, error=TrainError):
     sasrec: SasRecConfig = field(default_factory=SasRecConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)

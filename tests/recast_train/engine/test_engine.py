@@ -13,7 +13,7 @@ from torch import Tensor
 from recast_sim.runs import RunError
 from recast_sim.runs.model_state import load_state, read_tensors, save_state
 from recast_sim.signal import ObjectiveConfig
-from recast_train.engine import Engine, EngineConfig, State, split_plan
+from recast_train.engine import Engine, EngineConfig, State, chosen_device, device_words, split_plan
 from recast_train.model import TrainError
 from recast_train.model.shared_prompts import packed_logprobs
 from recast_train.rl.update import Passes, update
@@ -220,8 +220,31 @@ def test_config_errors(field: str, value: str) -> None:
 
 
 def test_unknown_devices_are_refused() -> None:
-    with pytest.raises(TrainError, match="device: tpu must be 'cpu' or 'cuda'"):
+    with pytest.raises(TrainError, match="device: tpu must be 'auto', 'cpu' or 'cuda'"):
         Engine(EngineConfig(), "tpu")
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "taken"),
+    [(0, "auto", "cpu"), (0, "cpu", "cpu"), (8, "auto", "cuda"), (8, "cpu", "cpu"), (1, "cuda", "cuda")],
+)
+def test_auto_takes_the_gpu_that_is_there_and_says_so(
+    there: int, asked: str, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    assert chosen_device(asked) == taken
+    card = "cuda, NVIDIA H100" + (f", {there} on this machine" if there > 1 else "")
+    assert device_words(asked) == (
+        {"cpu": "cpu", "cuda": card}[taken] + ("; no GPU was found" if there == 0 and asked == "auto" else "")
+    )
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TrainError, match="device: cuda is not available here; use 'auto' or 'cpu'"):
+        chosen_device("cuda")
 
 
 def test_nothing_else_imports_the_engine_libraries() -> None:
