@@ -11,6 +11,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from recast_analysis.drawing.looks import Dash
 from recast_analysis.measures.statistics import mean_band
 
 BAND = "lines are means over seeds, bands their 95 % t intervals"
@@ -18,7 +19,7 @@ _LONGEST = 200  # points of a drawn line
 
 
 def draw_band(
-    axis: Axes, x_E: NDArray[Any], values_SE: NDArray[np.float64], colour: str, label: str, style: str = "-", band: bool = True
+    axis: Axes, x_E: NDArray[Any], values_SE: NDArray[np.float64], colour: str, label: str, style: Dash = "-", band: bool = True
 ) -> None:
     """The mean over seeds, and its 95 % t interval as a band where there are several (and `band`)."""
     thin = slice(None, None, -(-len(x_E) // _LONGEST) or 1)

@@ -20,14 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import Formatter, FuncFormatter, LogFormatter, LogFormatterSciNotation, NullFormatter, ScalarFormatter
 
+from recast_analysis.drawing.looks import look
 from recast_sim.printable import printable
 from recast_sim.runs import atomic_file
 
 INK = "#1f2328"  # of text, axes and reference lines; `as_svg` makes it the page's own text colour
 REGIME_COLOURS = {"all_zero": "#bbbbbb", "single_hit": "#ee9944", "multi_hit": "#4477aa", "all_hit": "#228833"}
-_FIXED = ("grpo", "repair_only", "boundary_only", "recast", "sft", "sft_hard_negative", "base", "item_knn", "popularity")
-# the bright and vibrant schemes of Paul Tol: legible on a white and on a black ground, as seaborn's dark ones are not
-_MORE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988", "#cc3311", "#bbbbbb")
 _INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no metadata, so that the same run gives the same bytes
 _LETTERS, _CAPTION = 300, 4000  # of a text in a figure, and of its caption
@@ -61,11 +59,8 @@ def apply_style() -> None:
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each constructor, the same in every figure."""
-    palette = sns.color_palette("colorblind", len(_FIXED)).as_hex()
-    known: dict[str, str] = dict(zip(_FIXED, palette, strict=True))
-    extra = iter(_MORE * 4)
-    return {name: known.get(name) or next(extra) for name in names}
+    """The colour of each method (`look`), the same in every figure."""
+    return {name: look(name).colour for name in names}
 
 
 def save_figure(drawn: Drawn, folder: Path) -> Path:

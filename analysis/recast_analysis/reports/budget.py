@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
 from recast_analysis.drawing.words import gain_text, interval_text, ratio_text, remark
@@ -118,7 +119,7 @@ def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
     bands = ", bands 95 % t intervals" if len(found.methods) <= _BANDS else ""
     words = (
         f"{summary['reported_worlds']} worlds in {len(summary['settings'])} setting(s); lines are means over the base policy's "
-        f"score{bands}; dashed methods need no rollouts; rates tuned for each panel's metric."
+        f"score{bands}; methods that need no rollouts stand where the others were by then; rates tuned for each panel's metric."
     )
     return Drawn("figure", "Budget curves", figure, words)
 
@@ -212,8 +213,7 @@ def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, 
         curves = [found.curves(setting, method, metric) for setting in found.settings]
         scores = np.concatenate([c.scores_SE / c.starts_S[:, None] for c in curves])
         spent = np.concatenate([c.spent["rollouts"] for c in curves]).mean(0) / 1000
-        style = "-" if found.draws(method) else "--"  # dashed: needs no rollouts, drawn over those the others had by then
-        draw_band(axis, spent, scores, palette[method], method, style, band=len(found.methods) <= _BANDS)
+        draw_band(axis, spent, scores, palette[method], method, look(method).dash, band=len(found.methods) <= _BANDS)
     axis.axhline(1, color=INK, linewidth=0.8, linestyle=":")
     axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{metric} / base policy's", title=metric)
 

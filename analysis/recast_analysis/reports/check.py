@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import same_curves
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours, plain_powers
 from recast_analysis.reports.pieces.updates import NOTE, updates_table
@@ -63,7 +64,8 @@ def _figure(found: dict[str, Any]) -> Drawn:
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for names in twins:
         width = 2.4 if name in names else 1.3
-        axes.plot(hit_rate, weights[names[0]], color=palette[names[0]], linewidth=width, label=", ".join(names))
+        shown = {"color": palette[names[0]], "linestyle": look(names[0]).dash, "linewidth": width, "label": ", ".join(names)}
+        axes.plot(hit_rate, weights[names[0]], **shown)
     if "closed form" in curves:
         closed = np.array(curves["closed form"])
         axes.plot(hit_rate, closed / np.abs(closed).max(), color=INK, linestyle=":", label=f"{name}, closed form")

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
+from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours, plain_powers
 from recast_analysis.reports.pieces.updates import NOTE, parts_table, updates_figure, updates_table
 from recast_analysis.reports.report import Report, Table
@@ -16,7 +17,6 @@ from recast_sim.bounded import read_json_file
 from recast_sim.runs import RunError
 
 _LEVEL_COLOURS = ("#004488", "#bb5566", "#ddaa33", "#66ccee", "#aa3377", "#999999")
-_MARKERS = "osD^vP*X<>dph"
 _NOTE = (
     "First {prompts} train prompts, {sampler} rollouts. cosine: between the expected estimate E and the exact gradient g of "
     "sampled Pass@1; residual: what the best positive rescaling of E leaves of g. variance: of one group's estimate, over "
@@ -162,15 +162,11 @@ def _percent(value: float | None) -> str:
 
 def _draw_curves(axis: Axes, result: dict[str, Any], names: list[str], palette: dict[str, str], field: str) -> None:
     sizes = sorted({row["group_size"] for row in result["reports"]})
-    for index, name in enumerate(names):
+    for name in names:
         rows = sorted((r for r in result["reports"] if r["constructor"] == name), key=lambda row: row["group_size"])
         value = np.array([np.nan if row[field] is None else row[field] for row in rows])
         error = np.array([row[f"{field}_se"] or 0.0 for row in rows])
-        style: dict[str, Any] = {
-            "color": palette[name],
-            "marker": _MARKERS[index % len(_MARKERS)],
-            "linestyle": ("-", "--", ":")[index % 3],
-        }
+        style: dict[str, Any] = {"color": palette[name], "marker": look(name).marker, "linestyle": look(name).dash}
         axis.errorbar([row["group_size"] for row in rows], value, yerr=error, label=name, markersize=5, capsize=2, **style)
     axis.set(xscale="log", xlabel="group size G")
     axis.xaxis.set_major_locator(FixedLocator(sizes))

@@ -13,6 +13,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band, same_curves, seeds_text, stacked
 from recast_analysis.drawing.style import Drawn, apply_style, colours, plain_powers
 from recast_analysis.measures.trajectories import Trajectory, by_method, by_setting
@@ -126,7 +127,7 @@ def _draw_panel(
     for names in groups:
         x_E, values_SE = lines[names[0]]
         if len(values_SE):
-            draw_band(axis, x_E, values_SE, palette[names[0]], " = ".join(names))
+            draw_band(axis, x_E, values_SE, palette[names[0]], " = ".join(names), look(names[0]).dash)
     axis.set(xlabel="generated rollouts (thousands)" if mechanism.over_rollouts else "step", ylabel=quantity.label)
     if quantity.log and any((values_SE > 0).any() for _, values_SE in lines.values()):
         axis.set_yscale("log", nonpositive="mask")

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
+from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band, same_curves, stacked
 from recast_analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours
 from recast_analysis.drawing.words import interval_text, ratio_text
@@ -176,7 +177,7 @@ def _draw_learnable(axis: Axes, frames: dict[str, list[pl.DataFrame]], palette: 
     shares = {name: 100 * stacked([frame[1:] for frame in own], "learnable") for name, own in frames.items()}
     for names in same_curves({name: (share,) for name, share in shares.items()}):
         steps = stacked([frame[1:] for frame in frames[names[0]]], "step").mean(0)
-        draw_band(axis, steps, shares[names[0]], palette[names[0]], " = ".join(names))
+        draw_band(axis, steps, shares[names[0]], palette[names[0]], " = ".join(names), look(names[0]).dash)
     axis.legend(fontsize=8, loc="center right")
     axis.set(xlabel="step", ylabel="learnable groups (%)", ylim=(0, 103), title="Learnable groups in training")
 
@@ -198,7 +199,7 @@ def _draw_budget(axis: Axes, frames: dict[str, list[pl.DataFrame]], palette: dic
     scores = {name: score / score[:, :1] for name, score in scores.items()}
     for names in same_curves({name: (score,) for name, score in scores.items()}):
         spent = stacked(frames[names[0]], "rollouts").mean(0) / 1000
-        draw_band(axis, spent, scores[names[0]], palette[names[0]], " = ".join(names))
+        draw_band(axis, spent, scores[names[0]], palette[names[0]], " = ".join(names), look(names[0]).dash)
     axis.axhline(1, color=INK, linewidth=0.8)
     axis.set(xlabel="generated rollouts (thousands)", ylabel="greedy Pass@1 over the base policy's", title="Budget curves")
     axis.legend(fontsize=8)

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
 from recast_analysis.measures.paired_bootstrap import paired_differences
 from recast_analysis.measures.real_learning import learning_changes, of_users
@@ -188,9 +189,9 @@ def _costs(results: dict[str, Any]) -> Table:
 
 def _draw_ranking(axes: Axes, results: dict[str, Any]) -> None:
     models = _models(results)
-    known = colours(["base" if name == "start" else name for name in models])
+    known = colours(models)
     names, place = list(models), np.arange(len(models))
-    shades = [known["base" if name == "start" else name] for name in names]
+    shades = [known[name] for name in names]
     axes.barh(place, [100 * models[name]["hr@10"] for name in names], color=shades)
     axes.set(yticks=place, yticklabels=names, xlabel="HR@10 (%), seen items filtered", title="Ranking of the whole catalog")
     axes.invert_yaxis()
@@ -219,7 +220,7 @@ def _draw_all_zero(axes: Axes, root: Path, results: dict[str, Any]) -> None:
         if "before_all_zero" in steps.columns:
             window = max(1, min(_SMOOTH, len(steps) // 5))
             share = steps["before_all_zero"].rolling_mean(window)
-            axes.plot(steps["rollouts"], 100 * share, color=known[name], label=name)
+            axes.plot(steps["rollouts"], 100 * share, color=known[name], linestyle=look(name).dash, label=name)
     axes.axhline(100 * results["paper_all_zero"], color=INK, linestyle=":", label="paper, G = 32")
     axes.set(xlabel="generated rollouts", ylabel="all-zero groups (%)", ylim=(0, 103))
     axes.set_title("All-zero share in training, running mean")

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
 from recast_analysis.drawing.words import ratio_text
@@ -132,6 +133,6 @@ def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, 
 def _curves(axes: Axes, found: StudyTables, label: str, metric: str, shades: dict[str, str]) -> None:
     for name in found.methods:
         curves = found.curves(label, name, metric)
-        draw_band(axes, curves.spent["optimiser_steps"].mean(0), curves.scores_SE, shades[name], name)
+        draw_band(axes, curves.spent["optimiser_steps"].mean(0), curves.scores_SE, shades[name], name, look(name).dash)
     axes.set(xlabel="optimiser steps", ylabel=metric)
     axes.set_title(f"{label}: {metric}, validation")
