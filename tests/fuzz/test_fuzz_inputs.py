@@ -132,7 +132,7 @@ def drawn(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, names: 
 NAMES = sorted(hostile.INPUTS)
 
 
-@fuzzing.tries(24)
+@fuzzing.tries(14)
 @given(data=st.data())
 def test_what_says_the_same_gives_the_same(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     tried = drawn(data, tmp_path_factory, NAMES)
@@ -155,7 +155,7 @@ def test_nonsense_is_refused(data: st.DataObject, tmp_path_factory: pytest.TempP
     assert done.returncode == 2, (tried.name, file.name, how, done.stdout)
 
 
-@fuzzing.tries(60)
+@fuzzing.tries(40)
 @given(data=st.data())
 def test_an_input_from_anywhere(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     tried = drawn(data, tmp_path_factory, NAMES)
@@ -212,7 +212,7 @@ CODES_IL = np.array([[a, b] for a in range(3) for b in range(4)])
 TOKENS = [f"a_{code}" for code in range(3)] + [f"b_{code}" for code in range(4)]
 
 
-@fuzzing.tries(100)
+@fuzzing.tries(60)
 @given(data=st.data())
 def test_tokens_of_a_checkpoint_are_found_wherever_they_are(data: st.DataObject) -> None:
     """Any ids, with gaps, in any order, among other tokens; one that an item needs is named when it is missing."""
@@ -244,7 +244,7 @@ def test_a_pipe_device_or_link_is_refused_wherever_a_file_is_read(tmp_path: Path
     for name, kind in hostile.INPUTS.items():
         kind.write(tmp_path)
         for inside in [file.relative_to(tmp_path) for file in changes.files_below(tmp_path)]:
-            for how in changes.no_files(tmp_path / inside, kind):
+            for how in changes.no_files(tmp_path / inside, kind) if fuzzing.EXAMPLES else ("pipe", "device"):
                 shutil.rmtree(tmp_path)
                 tmp_path.mkdir()
                 path = kind.write(tmp_path)
