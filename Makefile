@@ -29,7 +29,7 @@ test: setup  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 SEED ?= $(shell date +%s)
-fuzz: setup  ## broken configs and run folders, a few minutes; FUZZ=5000 for more, SEED=... for the same again
+fuzz: setup  ## broken configs, run folders and inputs, some ten minutes; FUZZ=5000 for more, SEED=... for the same again
 	@echo "make fuzz SEED=$(SEED)"
 	FUZZ=$(or $(FUZZ),1000) $(BIN)/python -m pytest -s -p no:warnings --hypothesis-seed=$(SEED) tests/fuzz
 

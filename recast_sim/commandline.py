@@ -357,8 +357,15 @@ def _reader(kind: Any, optional: bool) -> Callable[[str], Any]:
     """How a word becomes a value: numbers are read here, since a config takes no text for one."""
     parts = {_unmarked(part)[0] for part in get_args(kind) if part is not ...} if get_origin(kind) is tuple else {kind}
     (number,) = parts if parts in ({int}, {float}) else (str,)
-    read = number_of(number)
+    read = _path if parts == {Path} else number_of(number)
     return lambda word: None if optional and word == "None" else read(word)
+
+
+def _path(word: str) -> str:
+    """A path's text. Raises ArgumentTypeError for an empty one, as of a shell's variable that is not set: it would be `.`."""
+    if not word:
+        raise argparse.ArgumentTypeError("'' names no file or folder; give a path, . for this folder")
+    return word
 
 
 def _unmarked(hint: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -21,7 +21,7 @@ TABLES = ("steps", "evals")
 ROWS_BYTES = 2048 * MEGABYTE  # of steps.jsonl or evals.jsonl
 _FAULTS = (
     *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeWarning, TypeError, ValueError),
-    *(PolarsError, PanicException, RecursionError),
+    *(PolarsError, PanicException, RecursionError, StopIteration),
 )
 
 

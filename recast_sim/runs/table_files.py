@@ -25,6 +25,20 @@ _TEXT = 16 * 1024 * MEGABYTE  # of a text file, unpacked
 _UNREADABLE = (PolarsError, PanicException, OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError)
 
 
+_PACKED = {
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it",
+    b"\xfd7zXZ": "compressed by xz; unpack it",
+    b"PK\x03\x04": "a zip archive; unpack it",
+}
+_WIDE = {  # the longer marks first: UTF-32's begins as UTF-16's does
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+
+
 @contextmanager
 def file_faults(path: Path, error: type[ValueError]) -> Iterator[None]:
     """Turn what polars and the file system raise at a damaged file into `error`; polars' Rust panics are no Exceptions."""
@@ -38,12 +52,13 @@ def _first(fault: BaseException) -> str:
     return (str(fault).splitlines() or [type(fault).__name__])[0]
 
 
-def is_parquet(path: Path) -> bool:
-    """Whether a file begins as parquet does; a pipe or a device does not."""
-    if path.exists() and not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+def begins_as_parquet(path: Path, error: type[ValueError]) -> bool:
+    """Whether a file begins as parquet does. Raises `error` for what is no ordinary file or cannot be opened."""
+    try:
+        with open_ordinary(path, error) as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror}); give a file or folder that is there") from fault
 
 
 def scan_parquet(path: Path, error: type[ValueError]) -> pl.LazyFrame:
@@ -96,15 +111,38 @@ def text_lines(path: Path, error: type[ValueError]) -> Iterator[tuple[int, str]]
     number, left = 0, _TEXT
     try:
         with open_ordinary(path, error) as packed, _unpacked(path, packed) as file:
-            while raw := file.readline(_LINE + 1):
+            while raw := next_line(file, path, number + 1, error):
                 number, left = number + 1, left - len(raw)
-                if len(raw) > _LINE or left < 0:
-                    what = "the line" if left >= 0 else "the text, unpacked,"
-                    most = _LINE if left >= 0 else _TEXT
-                    raise error(f"{path}: line {number}: {what} has over {most // MEGABYTE} MB, the most that is read; cut it")
+                if number == 1 and (found := no_utf8(raw)):
+                    raise error(f"{path}: line 1: {found}")
+                if left < 0:
+                    most = f"{_TEXT // MEGABYTE} MB, the most that is read"
+                    raise error(f"{path}: line {number}: the text, unpacked, has over {most}; cut it")
                 yield number, decoded(path, number, raw, error)
     except _UNREADABLE as fault:
         raise error(f"{path}: line {number + 1}: cannot be read ({fault}); is it cut off? fetch it again") from fault
+
+
+def no_utf8(start: bytes) -> str | None:
+    """What a file that begins so is and what to do, where it is packed or of wide characters; None for any other."""
+    packed = next((words for magic, words in _PACKED.items() if start.startswith(magic)), None)
+    wide = next((name for mark, name in _WIDE.items() if start.startswith(mark)), None) or _of_zeros(start[:64])
+    return packed or (f"text in {wide}; save it as UTF-8" if wide else None)
+
+
+def _of_zeros(sample: bytes) -> str | None:
+    """The encoding of two or four bytes a character whose plain letters have these zeros."""
+    zeros = [set(sample[place::4]) == {0} for place in range(4)]
+    if len(sample) < 8 or sum(zeros) == 4:
+        return None
+    return {3: "UTF-32", 2: "UTF-16"}.get(sum(zeros)) if zeros[0] == zeros[2] or sum(zeros) == 3 else None
+
+
+def next_line(file: IO[bytes], path: Path, number: int, error: type[ValueError]) -> bytes:
+    """The line of that number with its end, empty behind the last. Raises `error` for one of over 32 MB."""
+    if len(raw := file.readline(_LINE + 1)) > _LINE:
+        raise error(f"{path}: line {number}: the line has over {_LINE // MEGABYTE} MB, the most that is read; cut it")
+    return raw
 
 
 def _unpacked(path: Path, file: BinaryIO) -> IO[bytes]:

@@ -29,12 +29,19 @@ def parquet_columns(path: Path, wanted: Mapping[str, tuple[type[pl.DataType], ..
 def csv_columns(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """The `wanted` cells of each row, with the number of the row's last line; the first line is the header.
 
-    Raises DataError with file and line for what `csv_rows` and `check_width` refuse, and a missing or repeated column.
+    Raises DataError with file and line for what `csv_rows` and `check_width` refuse, a missing or repeated column, and a blank
+    line between rows.
     """
     rows = csv_rows(path, DataError)
     _, header = next(rows, (1, []))
     places = [_place(path, header, name) for name in wanted]
+    blank = 0
     for line, cells in rows:
+        if not cells:  # at the end of a file it does no harm
+            blank = blank or line
+            continue
+        if blank:
+            raise DataError(f"{path}: line {blank}: the line is empty, and more follow; drop it")
         check_width(path, line, cells, header, DataError)
         yield line, [cells[place] for place in places]
 

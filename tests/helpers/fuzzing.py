@@ -1,6 +1,7 @@
 """Mutations of configs and run folders, and the one thing that every command owes: a figure, or one line and exit 2."""
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -87,9 +88,9 @@ def mutated(draw: st.DrawFn, value: Any, changes: int = 2) -> Any:
         if how == "remove":
             del holder[key]
         elif how == "add" and isinstance(holder, dict):
-            holder[draw(st.sampled_from(("x", "seed", "", "a.b", "step")))] = draw(st.sampled_from(NASTY))
+            holder[draw(st.sampled_from(("x", "seed", "", "a.b", "step")))] = copy.deepcopy(draw(st.sampled_from(NASTY)))
         else:
-            holder[key] = draw(st.sampled_from(NASTY))
+            holder[key] = copy.deepcopy(draw(st.sampled_from(NASTY)))  # which a later change may go into
         if len(paths_of(value)) < 2:
             break
     return value

@@ -187,6 +187,8 @@ def test_bad_files_are_one_line_with_the_key(tmp_path: Path, text: str, words: s
         (["do", "--steps"], "--steps: expected one argument"),
         (["do", "--widths", "1", "x"], "--widths: 'x' must be a whole number"),
         (["do", "missing.toml"], "missing.toml: cannot be read"),
+        (["do", "--out", ""], "--out: '' names no file or folder; give a path"),
+        (["do", ""], "PATH: '' names no file or folder; give a path"),
         (["do", "--inner.rate", "-2"], "Inner.rate: -2.0 must be positive"),
     ],
 )

@@ -36,9 +36,9 @@ class StudyTables:
 
     @classmethod
     def read(cls, root: Path) -> "StudyTables":
-        """Raises RunError where a table is missing: the study was not finished."""
+        """Raises RunError where a table is missing or has no rows: the study was not finished."""
         try:
-            return cls(*(read_table(root / f"{name}.parquet", RunError) for name in ("starts", "rates", "evals", "users")))
+            return cls(*(_rows_of(root / f"{name}.parquet") for name in ("starts", "rates", "evals", "users")))
         except RunError as error:
             raise RunError(f"{root}: no finished study ({error}); go on with --resume") from error
 
@@ -55,6 +55,13 @@ class StudyTables:
         rows = self.evals.filter(pl.col("setting") == setting, pl.col("method") == method).sort("seed", "step")
         frames = {int(seed): frame for (seed,), frame in rows.partition_by("seed", as_dict=True).items()}
         return Curves.of(frames, metric)
+
+
+def _rows_of(file: Path) -> pl.DataFrame:
+    table = read_table(file, RunError)
+    if table.is_empty():
+        raise RunError(f"{file}: has no rows")
+    return table
 
 
 class Resampled:

@@ -14,7 +14,6 @@ from recast_train.model import PromptTokens, SidModel, require
 from recast_train.model.pretrained import check_logits
 from recast_train.rollout import Part, RolloutConfig, sample_rollouts
 
-_SHAPED = "would shape TRL's own sampling, which this is not: draws follow the model at `temperature`; leave it out"
 _REFUSED = {
     "mask_truncated_completions": (False, "would mask every SID, since none has an end token; set it to False"),
     "use_vllm": (False, "would have TRL correct for vLLM's sampling, which this is not; set it to False"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recast_sim.runs.table_files import file_faults, scan_parquet, text_lines
+from recast_sim.runs.table_files import begins_as_parquet, file_faults, scan_parquet, text_lines
 from recast_train.data.data_error import DataError
 from recast_train.data.readers.column_names import TableColumns, find_columns
 from recast_train.data.readers.delimited import delimited_rows, layout_of
@@ -17,13 +17,14 @@ _ROLES = ("item", "title")
 def read_titles(path: Path, columns: TableColumns | None = None) -> dict[str, str]:
     """Item id to title.
 
-    A name that ends in .parquet is read as parquet, in .json as an object of item ids (titles, or objects that hold a `title`),
-    any other as text with a header. Raises DataError with file and place for a file that cannot be read, columns that
-    cannot be told, and an item that is there twice or without an id or title.
+    A file that begins as parquet, or whose name ends in .parquet, is read as such, a name in .json as an object of item ids
+    (titles, or objects that hold a `title`), any other as text with a header. Raises DataError with file and place for a file
+    that cannot be read, columns that cannot be told, and an item that is there twice or without an id or title.
     """
-    readers = {".parquet": _of_parquet, ".json": _of_json}
+    parquet = path.suffix == ".parquet" or begins_as_parquet(path, DataError)
+    read = _of_parquet if parquet else _of_json if path.suffix == ".json" else _of_text
     found: dict[str, str] = {}
-    for where, item, title in readers.get(path.suffix, _of_text)(path, columns or TableColumns()):
+    for where, item, title in read(path, columns or TableColumns()):
         if not isinstance(item, str) or not item or item in found:
             raise DataError(f"{path}: {where}: found the item {item!r}; give every row one, and an item one row")
         if not isinstance(title, str) or not title.strip():

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
-from recast_sim.runs.table_files import file_faults, scan_parquet
+from recast_sim.runs.table_files import begins_as_parquet, file_faults, scan_parquet
 from recast_train.data.data_error import DataError
-from recast_train.data.readers.column_names import ROLES, TableColumns, find_columns, is_header, place_of
+from recast_train.data.readers.column_names import NO_IDS, ROLES, TableColumns, find_columns, is_header, place_of
 from recast_train.data.readers.delimited import Layout, delimited_rows, layout_of
 from recast_train.data.wanted_columns import parquet_columns
 
+_SECONDS, _MILLISECONDS = 10**8, 10**11  # from 1970 to 1973; as seconds the latter are the year 5138
 CHUNK = 1 << 19  # rows of text held as Python strings at once
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 _IDS = (pl.String, pl.Categorical, pl.UInt64, *_INTEGERS)
@@ -21,18 +22,19 @@ _TIMES = (pl.String, pl.Float32, pl.Float64, pl.Date, pl.Datetime, *_INTEGERS)
 def read_table(path: Path, columns: TableColumns | None = None) -> pl.DataFrame:
     """Columns user, item (strings) and timestamp (Int64 or Float64; absent where there is none), in the file's order.
 
-    A name that ends in .parquet is read as parquet, any other as text parted by tabs, commas, semicolons, bars, `::` or blanks,
-    with a header, or without one where `columns` gives places. Ids are strings or integers. Times are numbers, ISO 8601 (then
-    microseconds from 1970, without an offset taken as UTC), or in parquet dates or datetimes, which become the integer count
-    of days, or of their own unit, from 1970; whole numbers stay integers: nanoseconds do not fit a float. A column `label` of 0
-    and 1 says what users did not take, so its zeros are refused.
+    A file that begins as parquet, or whose name ends in .parquet, is read as such, any other as text parted by tabs, commas,
+    semicolons, bars, `::` or blanks, with a header, or without one where `columns` gives places. Ids are strings or integers.
+    Times are numbers, ISO 8601 (then microseconds from 1970, without an offset taken as UTC), or in parquet dates or datetimes,
+    which become the integer count of days, or of their own unit, from 1970; whole numbers stay integers: nanoseconds do not fit
+    a float. A column `label` of 0 and 1 (-1 and 1, false and true) says what users did not take, so such rows are refused.
 
-    Raises DataError with file, row (parquet, from 0) or line (text) and column for an id that is missing or empty, a time that
-    is missing, not finite or of another kind than the first, and what `find_columns`, `parquet_columns` and `delimited_rows`
+    Raises DataError with file, row (parquet, from 0) or line (text) and column for an id that is missing, empty or a word for
+    that (NO_IDS), or written in two ways, a time that is missing, not finite or of another kind or unit than the first, and
+    what `find_columns`, `parquet_columns` and `delimited_rows`
     refuse. A file cut inside its last cell cannot be told apart.
     """
     columns = columns or TableColumns()
-    if path.suffix == ".parquet":
+    if path.suffix == ".parquet" or begins_as_parquet(path, DataError):
         return _checked(path, "row", *_parquet(path, columns))
     return read_delimited(path, layout_of(path), columns)
 
@@ -71,21 +73,38 @@ def _is_number(cell: str) -> bool:
 def _checked(path: Path, place: str, frame: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
     """The wanted columns, once each row is whole."""
     for role, name in names.items():
-        bad = pl.col(role).is_null() | ((pl.col(role) == "") if role in ("user", "item") else pl.lit(False))
+        no_id = pl.col(role).cast(pl.String).is_in(["", *NO_IDS]) if role in ("user", "item") else pl.lit(False)
+        bad = pl.col(role).is_null() | no_id
         first = frame.filter(bad).head(1) if role != "label" else frame.head(0)
         if first.height:
-            mend = "write finite numbers or ISO 8601 times, one kind alone" if role == "timestamp" else "give every row an id"
+            times = "write finite numbers or ISO 8601 times, one kind and unit alone"
+            mend = times if role == "timestamp" else "give every row an id, or leave it out"
             at, value = first.select("place", f"{role} found").row(0)
             raise DataError(f"{path}: {place} {at}, column {name}: found {value!r}; {mend}")
+    for role in ("user", "item"):
+        _refuse_twins(path, frame[role], names[role])
     if "label" in names:
-        _refuse_zeros(path, frame["label"].cast(pl.Float64, strict=False), names["label"])
+        _refuse_zeros(path, frame["label"].cast(pl.String), names["label"])
     return frame.select(role for role in ROLES if role in names)
 
 
+def _refuse_twins(path: Path, column: pl.Series, name: str) -> None:
+    """One id may not be written in two ways: with blanks around it, or as a whole number and a float."""
+    ids = column.unique(maintain_order=True)
+    plain = ids.str.strip_chars().str.replace(r"^(-?[0-9]+)\.0+$", "${1}")
+    if (again := plain.filter(plain.is_duplicated())).len():
+        twins = ids.filter(plain == again[0])
+        raise DataError(f"{path}: column {name}: found {twins[0]!r} and {twins[1]!r}; write an id in one way")
+
+
 def _refuse_zeros(path: Path, label: pl.Series, name: str) -> None:
-    zeros = int((label == 0).sum())
-    if zeros and label.is_in([0.0, 1.0]).all():
-        raise DataError(f"{path}: column {name}: {zeros} of {len(label)} rows are 0, what users did not take; leave them out")
+    """Labels of two values say what users took and what they did not: 0 and 1, -1 and 1, false and true."""
+    value = label.str.to_lowercase().replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
+    for no in (0, -1):
+        count = int((value == no).sum())
+        if count and value.is_in([float(no), 1.0]).all():
+            found = f"{count} of {len(label)} rows are {label.filter(value == no)[0]}, what users did not take"
+            raise DataError(f"{path}: column {name}: {found}; leave them out")
 
 
 def _parquet(path: Path, columns: TableColumns) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -129,7 +148,7 @@ def _times(column: pl.Series) -> pl.Series:
     if column.dtype == pl.String:
         whole = column.cast(pl.Int64, strict=False)
         if not whole.has_nulls():
-            return whole
+            return _of_one_unit(whole)
         first = column.drop_nulls().head(1).to_list()
         if first and not _is_number(first[0]) and _microseconds(first[0]) is not None:
             values = [None if text is None or _is_number(text) else _microseconds(text) for text in column.to_list()]
@@ -137,9 +156,17 @@ def _times(column: pl.Series) -> pl.Series:
         column = column.cast(pl.Float64, strict=False)
     column = column.to_physical()
     if not column.dtype.is_float():
-        return column.cast(pl.Int64)
+        return _of_one_unit(column.cast(pl.Int64))
     wide = column.cast(pl.Float64)
-    return wide.set(~wide.is_finite().fill_null(True), None)
+    return _of_one_unit(wide.set(~wide.is_finite().fill_null(True), None))
+
+
+def _of_one_unit(times: pl.Series) -> pl.Series:
+    """Null for what is seconds among milliseconds (or finer), or the other way round, where all may be one or the other."""
+    lowest, first = times.min(), times.drop_nulls().head(1).to_list()
+    if not first or not isinstance(lowest, int | float) or lowest < _SECONDS:
+        return times
+    return times.set((times >= _MILLISECONDS) != (first[0] >= _MILLISECONDS), None)
 
 
 def _microseconds(text: str) -> int | None:

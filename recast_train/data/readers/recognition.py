@@ -3,9 +3,7 @@
 import re
 from pathlib import Path
 
-import polars as pl
-
-from recast_sim.runs.table_files import file_faults, is_parquet
+from recast_sim.runs.table_files import begins_as_parquet, file_faults, literal_scan
 from recast_train.data.data_config import FORMATS, Format
 from recast_train.data.data_error import DataError
 from recast_train.data.readers.column_names import TableColumns, candidates, is_header
@@ -28,13 +26,10 @@ def recognise(path: Path, columns: TableColumns | None = None) -> tuple[Format, 
         if any(path.rglob("*.parquet")):
             return "openonerec", "the folder holds parquet files"
         raise DataError(f"{path}: no *.index.json and no *.parquet in the folder; give a file, or --format of {_CHOICES}")
-    try:
-        if is_parquet(path):
-            with file_faults(path, DataError):
-                chats = "messages" in pl.scan_parquet(path, glob=False).collect_schema()
-            return ("openonerec", "parquet with a column messages") if chats else ("table", "parquet without messages")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give a file or folder that is there") from error
+    if begins_as_parquet(path, DataError):
+        with file_faults(path, DataError):
+            chats = "messages" in literal_scan(path).collect_schema()
+        return ("openonerec", "parquet with a column messages") if chats else ("table", "parquet without messages")
     if path.name.endswith(".index.json"):
         return "minionerec", "an index.json"
     return _of_text(path, layout_of(path), columns or TableColumns())

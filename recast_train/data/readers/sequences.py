@@ -7,7 +7,7 @@ import polars as pl
 
 from recast_sim.runs.table_files import text_lines
 from recast_train.data.data_error import DataError
-from recast_train.data.readers.column_names import is_header
+from recast_train.data.readers.column_names import NO_IDS, is_header
 
 CHUNK = 1 << 20  # interactions held as Python strings at once
 
@@ -35,6 +35,8 @@ def read_sequences(path: Path) -> pl.DataFrame:
             found = "the line is empty" if blank else f"user {fields[0]!r} has no item"
             mend = "write `user item item ...` or drop the line"
             raise DataError(f"{path}: line {blank or number}, column item: {found}; {mend}")
+        if missing := NO_IDS.intersection(fields):
+            raise DataError(f"{path}: line {number}: found {min(missing)!r}, which is no id; leave it out")
         if number == 1 and is_header(fields):
             raise DataError(f"{path}: line 1: {fields[:6]} is a header; drop it, or read the file as a table")
         if fields[0] in line_of:

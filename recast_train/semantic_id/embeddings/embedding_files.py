@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from recast_sim.bounded import TENSOR_BYTES, read_bounded
-from recast_sim.runs.table_files import literal_scan
+from recast_sim.bounded import TENSOR_BYTES, open_ordinary, read_bounded
+from recast_sim.runs.table_files import file_faults, scan_parquet
 from recast_train.semantic_id.sid_error import SemanticIdError
 
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
@@ -89,7 +89,10 @@ def _by_number(path: Path, rows: int, items: Sequence[str]) -> NDArray[np.int64]
 
 def _read_npy(path: Path) -> tuple[None, NDArray[np.generic]]:
     try:  # a memory map: a header that claims more than the file holds is an error before it is an allocation
-        return None, np.lib.format.open_memmap(path, mode="r")
+        with open_ordinary(path, SemanticIdError):
+            return None, np.lib.format.open_memmap(path, mode="r")
+    except SemanticIdError:
+        raise
     except (OSError, ValueError, OverflowError, TypeError, SyntaxError, TokenError) as error:
         raise _unreadable(path, "an .npy array without pickled objects", error) from error
 
@@ -101,6 +104,8 @@ def _read_safetensors(path: Path) -> tuple[list[str] | None, NDArray[np.generic]
         length = int.from_bytes(content[:_HEADER_BYTES], "little")
         header = json.loads(content[_HEADER_BYTES : _HEADER_BYTES + length])
         names = json.loads(header.get("__metadata__", {}).get("items", "null"))
+    except SemanticIdError:
+        raise
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(path, "a safetensors file", error) from error
     if "embeddings" not in tensors:
@@ -111,10 +116,9 @@ def _read_safetensors(path: Path) -> tuple[list[str] | None, NDArray[np.generic]
 
 
 def _read_parquet(path: Path) -> tuple[list[str], NDArray[np.generic]]:
-    try:
-        frame = literal_scan(path).collect()
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise _unreadable(path, "a parquet table", error) from error
+    lazy = scan_parquet(path, SemanticIdError)
+    with file_faults(path, SemanticIdError):
+        frame = lazy.collect()
     for name in ("item", "embedding"):
         if name not in frame.columns:
             raise SemanticIdError(f"{path}: no column {name!r} among {frame.columns}; name it so")
@@ -124,8 +128,6 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[np.generic]]:
     inner = vector.dtype.inner if isinstance(vector.dtype, pl.List | pl.Array) else None
     if not (isinstance(inner, pl.DataType) and inner.is_numeric()):
         raise SemanticIdError(f"{path}: column 'embedding' is {vector.dtype}; make it lists of floats")
-    if frame.is_empty():
-        raise SemanticIdError(f"{path}: it has no rows; give a row per item")
     vector = vector.cast(pl.List(pl.Float64))
     width = vector.list.len().fill_null(0)
     bad = (item.is_null() | vector.is_null() | (width != width.max())).arg_true()

@@ -122,6 +122,8 @@ def test_sids_are_missing_malformed_or_unknown(tmp_path: Path) -> None:
         ('{"a": 1', "not readable as items"),
         ("<a_1><b_2>\n<a_1>\n", "line 2: found '<a_1>'; write an SID of 2 levels"),
         ('{"x": ["<b_1>"]}', "item 'x': found \\['<b_1>'\\]; write an SID"),
+        ('{"x": "<a_1><b_2>", "x": "<a_1><b_3>"}', "the key 'x' is there twice"),
+        ("<a_1><b_2>\n<a_1>\0<b_3>\n", "line 2: holds a NUL"),
         ("title\n", "line 1: found 'title'"),
         ("<s_a_1>", "SIDs such as <s_a_1>, but the responses hold such as <a_1><b_2>"),
     ],

@@ -56,6 +56,11 @@ TEXT_FILES = {
     "logged table": (b'{"columns": ["step"], "data": [[1]]}', "line 1: a logged table"),
     "printed table": ("╭─── Step 1 ───╮\n│ Prompt │\n".encode(), "line 1: a printed table.*completions_"),
     "document": (json.dumps(json.loads(LINES[0]), indent=1).encode(), "line 1: not JSON"),
+    "key twice": (changed(LINES, 7, lambda line: b'{"score":1.0,' + line[1:]), "is there twice"),
+    "long line": (
+        b'{"input": "' + b"x" * (33 << 20) + b'"}\n',
+        "line 1: the line has over 32 MB, the most that is read; cut it",
+    ),
     "json cut off": (b"".join(LINES)[:-9], "line 48: not JSON"),
     "json cut off early": (LINES[0][:30], "line 1: not JSON"),
     "json with more behind": (changed(LINES, 7, lambda line: line.rstrip() + b" x\n"), "line 7: not JSON"),

@@ -1,5 +1,6 @@
 """Files that are no parts of one dump: copies, resumed runs, validation beside training. Nothing is pooled in silence."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,33 @@ def test_copies_inside_one_file_are_named(tmp_path: Path) -> None:
     uids = [row | {"uid": f"{run} {row['input']}"} for run in "ab" for row in rows]
     words = audited(write_lines(tmp_path / "runs.jsonl", uids))["warnings"]
     assert any("36 of 36 groups have the prompt and target of another group of their step" in word for word in words)
+
+
+@pytest.mark.parametrize("how", ["pipe", "device", "link to nothing", "link to itself"])
+def test_a_step_that_is_no_file_is_not_left_out_unseen(how: str, tmp_path: Path) -> None:
+    dump = write_steps(tmp_path / "dump", (1, 2, 3))
+    (dump / "2.jsonl").unlink()
+    if how == "pipe":
+        os.mkfifo(dump / "2.jsonl")
+    else:
+        to = {"device": "/dev/zero", "link to nothing": "gone", "link to itself": "2.jsonl"}[how]
+        (dump / "2.jsonl").symlink_to(to)
+    assert refusal(dump).startswith(f"{dump / '2.jsonl'}: ")
+    assert refusal(dump / "2.jsonl").startswith(f"{dump / '2.jsonl'}: ")
+
+
+def test_a_linked_folder_is_not_left_out_unseen(tmp_path: Path) -> None:
+    dump, more = write_steps(tmp_path / "dump", (1, 2)), write_steps(tmp_path / "more", (3, 4))
+    (dump / "more").symlink_to(more)
+    assert f"{dump / 'more'}: is a link to a folder, which is not followed; name that folder" in refusal(dump)
+    (tmp_path / "latest").symlink_to(more)
+    assert sizes(grouped(tmp_path / "latest")) == [(4, 12)]
+
+
+@pytest.mark.parametrize("column", ["prompt", "group"])
+def test_values_of_two_kinds_are_no_one_dump(column: str, tmp_path: Path) -> None:
+    names = {"prompt": "input", "group": "uid"}
+    for step, value in ((1, lambda p, r: f"q{p}"), (2, lambda p, r: p)):
+        rows = verl_step(step, **{names[column]: value})
+        pl.DataFrame(rows).write_parquet(tmp_path / f"{step}.parquet")
+    assert f"{column} {names[column]} of numbers" in refusal(tmp_path)

@@ -160,6 +160,14 @@ def test_a_missing_or_damaged_table_is_an_unfinished_study(tmp_path: Path, name:
         measure_study(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["starts", "rates", "evals", "users"])
+def test_a_table_without_rows_is_one_error(tmp_path: Path, name: str) -> None:
+    write_study(tmp_path, user_table(changing, seeds=1, users=2))
+    pl.read_parquet(tmp_path / f"{name}.parquet").clear().write_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(RunError, match=rf"no finished study \({tmp_path / name}.parquet: has no rows\)"):
+        StudyTables.read(tmp_path)
+
+
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["recast-report", *arguments])
     with pytest.raises(SystemExit) as stop:

@@ -11,6 +11,7 @@ import pytest
 
 from recast_sim.bounded import JSON_DEPTH, read_bounded, read_json_file
 from recast_sim.runs import RunError, RunWriter, read_run
+from recast_sim.runs.reader import fits_its_kind
 from recast_sim.runs.table_files import read_table, text_lines
 
 ROOT = Path(__file__).parents[3]
@@ -52,7 +53,7 @@ def test_whole_files_are_read_by_the_helpers_alone() -> None:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("read_text", "read_bytes")
+                and (node.func.attr in ("read_text", "read_bytes") or ast.unparse(node).endswith(".open('rb')"))
             ):
                 found |= {(str(file.relative_to(ROOT)), ast.unparse(node.func))}
     of_the_package = {
@@ -141,3 +142,8 @@ def test_reads_are_bounded(tmp_path: Path) -> None:
         list(text_lines(Path("/dev/zero"), RunError))
     with pytest.raises(RunError, match=r"nowhere: not readable \(No such file"):
         read_table(tmp_path / "nowhere", RunError)
+
+
+def test_code_that_finds_nothing_to_take_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="does not hold what a run of its kind holds"), fits_its_kind(tmp_path):
+        next(iter(()))

@@ -31,6 +31,7 @@ from data_files import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_readers import prompts_of
 
 from recast_train.data import (
     DataConfig,
@@ -292,6 +293,15 @@ def test_minionerec_says_where_it_is_wrong(tmp_path: Path, column: str, value: s
     rows[1][column] = value
     path.write_text(csv_text(rows))
     refused(lambda: read_minionerec(path, read_index(tmp_path / "i.index.json")), path, f"line 3, column {column}: .*{said}")
+
+
+def test_minionerec_may_end_in_blank_lines_and_hold_none(tmp_path: Path) -> None:
+    (tmp_path / "i.index.json").write_text(index_text())
+    path, index = tmp_path / "a.csv", read_index(tmp_path / "i.index.json")
+    path.write_text(csv_text(minionerec_rows("train")) + "\n\n")
+    assert prompts_of(read_minionerec(path, index)) == [(history, [target]) for _, history, target in PROMPTS["train"]]
+    path.write_text(path.read_text() + csv_text(minionerec_rows("train")).splitlines()[1] + "\n")
+    refused(lambda: read_minionerec(path, index), path, "line 6: the line is empty, and more follow; drop it")
 
 
 def broken_chat(**change: object) -> str:

@@ -1,13 +1,24 @@
 """What a file is, told by its content: what is read right without a word from the user, and what is refused with the fix."""
 
+import gzip
 import json
+import lzma
 from pathlib import Path
 
 import polars as pl
 import pytest
 from data_files import LOG, SIDS, TITLES, csv_text, index_text, minionerec_rows, write_minionerec
 
-from recast_train.data import DataConfig, DataError, TableColumns, read_source, read_table, read_titles, recognise
+from recast_train.data import (
+    DataConfig,
+    DataError,
+    TableColumns,
+    read_sequences,
+    read_source,
+    read_table,
+    read_titles,
+    recognise,
+)
 from recast_train.data.readers.recbole import read_atomic
 
 PAIRS = [(user, item) for user, item, _ in LOG]
@@ -76,6 +87,60 @@ def test_a_label_of_0_is_no_interaction(tmp_path: Path, name: str) -> None:
     pl.DataFrame(rows, schema=["user", "item", "label"], orient="row").write_parquet(tmp_path / "x.parquet")
     with pytest.raises(DataError, match="15 of 30 rows are 0"):
         read(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("true", "false"), ("1.0", "0.0"), ("1", "-1")])
+def test_labels_of_two_words_are_such_as_well(tmp_path: Path, yes: str, no: str) -> None:
+    rows = [(*pair, no if place % 3 else yes) for place, pair in enumerate(PAIRS)]
+    with pytest.raises(DataError, match=rf"column label: 20 of 30 rows are {no}, what users did not take; leave them out"):
+        read_table(write(tmp_path / "x.csv", "user,item,label", rows, ","))
+    assert read_table(write(tmp_path / "x.csv", "user,item,label", [(*pair, yes) for pair in PAIRS], ",")).rows() == PAIRS
+
+
+@pytest.mark.parametrize("odd", ["nan", "NULL", "None", "<NA>"])
+def test_a_word_for_a_missing_id_is_none(tmp_path: Path, odd: str) -> None:
+    for row, column in (((odd, "x"), "user"), (("a", odd), "item")):
+        with pytest.raises(DataError, match=rf"line 32, column {column}: found '{odd}'; give every row an id, or leave it out"):
+            read_table(write(tmp_path / "x.csv", "user,item", [*PAIRS, row], ","))
+    with pytest.raises(DataError, match=rf"line 1: found '{odd}', which is no id"):
+        read_sequences(write(tmp_path / "x.txt", f"u1 i1 {odd} i2", [], " "))
+
+
+@pytest.mark.parametrize(("first", "second"), [("u0", "u0 "), (" 7", "7"), ("7", "7.0"), ("-3.00", "-3")])
+def test_an_id_is_written_in_one_way(tmp_path: Path, first: str, second: str) -> None:
+    rows = [(first, "x"), (second, "y"), ("u", "z")]
+    with pytest.raises(DataError, match=f"column user: found '{first}' and '{second}'; write an id in one way"):
+        read_table(write(tmp_path / "x.csv", "user,item", rows, ","))
+    pl.DataFrame(rows, schema=["item", "user"], orient="row").write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=f"column item: found '{first}' and '{second}'"):
+        read_table(tmp_path / "x.parquet")
+    one = [("7.0", "x"), ("8.0", "y"), ("v1.0", "x"), ("v1", "y"), (" a", "z")]
+    assert read_table(write(tmp_path / "x.csv", "user,item", one, ",")).rows() == one
+
+
+def test_times_of_two_units_are_refused(tmp_path: Path) -> None:
+    moments = [1_600_000_000, 1_600_000_060, 1_600_000_120_000]
+    for times in (moments, [float(time) for time in moments]):
+        frame = pl.DataFrame({"user": ["a", "b", "c"], "item": ["x", "y", "z"], "timestamp": times})
+        frame.write_parquet(tmp_path / "x.parquet")
+        frame.write_csv(tmp_path / "x.csv")
+        for name, place in (("x.parquet", "row 2"), ("x.csv", "line 4")):
+            with pytest.raises(DataError, match=f"{place}, column timestamp: found .*one kind and unit alone"):
+                read_table(tmp_path / name)
+    assert read_table(write(tmp_path / "x.csv", "user,item,time", [("a", "x", 5), ("b", "y", 10**12)], ",")).height == 2
+
+
+def test_content_tells_parquet_and_packed_text_whatever_the_name(tmp_path: Path) -> None:
+    frame = pl.DataFrame(PAIRS, schema=["user", "item"], orient="row")
+    frame.write_parquet(tmp_path / "x.csv")
+    assert read(tmp_path / "x.csv") == ("table", PAIRS)
+    pl.DataFrame({"item": ["x"], "title": ["X"]}).write_parquet(tmp_path / "titles.csv")
+    assert read_titles(tmp_path / "titles.csv") == {"x": "X"}
+    packed = {"gzip": gzip.compress(b"user,item"), "xz": lzma.compress(b"user,item"), "a zip": b"PK\x03\x04more"}
+    for name, content in packed.items():
+        (tmp_path / "x.csv").write_bytes(content)
+        with pytest.raises(DataError, match=f"line 1: .*{name}.*; unpack it"):
+            read_table(tmp_path / "x.csv")
 
 
 ISO = {

@@ -137,7 +137,7 @@ def test_parquet_tables_that_are_no_embeddings(tmp_path: Path, columns: dict[str
 def test_names_that_no_reader_takes(tmp_path: Path) -> None:
     for name, said in (
         ("e.csv", "its name ends in '.csv'; give one of .npy"),
-        ("e.parquet", "not readable"),
+        ("e.parquet", "cannot be read"),
         ("e.npy", "not readable"),
     ):
         with pytest.raises(SemanticIdError, match=said):

@@ -22,6 +22,11 @@ def is_messages(kind: pl.DataType) -> bool:
     return content is not None and (content.base_type() in _ONE_CONTENT or _are_parts(content))
 
 
+def kind_of(kind: pl.DataType) -> str:
+    """What a column holds, for the end of its name: values of two kinds never are the same. "" for text and messages."""
+    return " of numbers" if kind.is_numeric() else " of token ids" if is_token_ids(kind) else ""
+
+
 def text_of(name: str, kind: pl.DataType) -> pl.Expr:
     """A column's text, that of a conversation's messages and their parts in lines; numbers and token ids as they are."""
     if is_messages(kind):

@@ -12,7 +12,7 @@ import polars as pl
 
 from recast_analysis.audit.audit_error import AuditError
 from recast_analysis.audit.reading import csv_file, json_lines, parquet_file
-from recast_analysis.audit.reading.column_values import is_text, text_of
+from recast_analysis.audit.reading.column_values import is_text, kind_of, text_of
 from recast_analysis.audit.reading.columns import Columns, parse_columns, recognise
 from recast_analysis.audit.reading.files import file_format, find_files
 from recast_analysis.audit.reading.grouping import SOURCE, check_keys, is_verls, may_be_cut, signs
@@ -25,6 +25,7 @@ from recast_sim.runs.table_files import file_faults
 _READERS: dict[str, ModuleType] = {"parquet": parquet_file, "jsonl": json_lines, "csv": csv_file}
 _WORDS = {"jsonl": "JSON lines", "csv": "CSV", "parquet": "parquet"}
 _EVIDENCE = (*SOURCE, "parity", "apart", "no_key", "no_uuid", "repeated_keys")  # which the signs replace
+_TOLD_APART = ("group", "prompt", "completion")  # roles whose values must be of one kind in all files
 _Given = dict[str, str]
 
 
@@ -111,7 +112,6 @@ def _read(
     """The groups of all files, and what each file holds of each step."""
     first = _signature(*_open(files[0], given))
     parts: list[pl.DataFrame] = []
-    marks: list[pl.DataFrame] = []
     for done, path in enumerate(files):
         report("files read", done, len(files))
         kind, layout = _open(path, given)
@@ -120,10 +120,10 @@ def _read(
         own = replace(rules, layout=layout)
         with file_faults(path, AuditError):
             found = [partial_groups(piece, own, str(path)) for piece in _READERS[kind].pieces(path, layout)]
-        marks.append(file_marks(done, found))
-        parts += found
+        parts += [groups.with_columns(file=pl.lit(done)) for groups in found]
     report("files read", len(files), len(files))
-    return _combined(parts), pl.concat(marks)
+    whole = pl.concat(parts)
+    return _combined(whole.drop("file")), file_marks(whole)
 
 
 def _open(path: Path, given: _Given) -> tuple[str, Columns]:
@@ -134,7 +134,8 @@ def _open(path: Path, given: _Given) -> tuple[str, Columns]:
 def _signature(kind: str, layout: Columns) -> str:
     """What the files of one dump must have in common; a target that makes no groups may be missing in some."""
     needed = {role: names for role, names in layout.columns.items() if role != "target" or names[0] in layout.grouped_by}
-    roles = ", ".join(f"{role} {'+'.join(names)}" for role, names in sorted(needed.items()))
+    told = {role: kind_of(layout.types[needed[role][0]]) for role in _TOLD_APART if role in needed}
+    roles = ", ".join(f"{role} {'+'.join(names)}{told.get(role, '')}" for role, names in sorted(needed.items()))
     return f"{layout.kind}, {_WORDS[kind]} ({roles}; lengths in {RowRules(layout, 0, None).unit})"
 
 
@@ -151,13 +152,12 @@ def _sample(path: Path, kind: str, layout: Columns, hit_above: float, items: Pat
         rules = RowRules(layout, hit_above, find_rules(texts.drop_nulls() if is_text(texts.dtype) else (), items))
         if may_be_cut(layout):
             cut = replace(rules, cut_uids=True)
-            rules = cut if is_verls(_combined([partial_groups(Piece(head, piece.origin), cut, str(path))])) else rules
+            rules = cut if is_verls(_combined(partial_groups(Piece(head, piece.origin), cut, str(path)))) else rules
     return rules, named
 
 
-def _combined(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """One row a group; lists of completions become their number."""
-    whole = pl.concat(parts)
+def _combined(whole: pl.DataFrame) -> pl.DataFrame:
+    """One row a group, of its parts; lists of completions become their number."""
     lists = [name for name in ("completions",) if name in whole.columns]
     if whole.select(pl.struct(KEY).is_duplicated().any()).item():
         sums = [name for name in whole.columns if name not in (*KEY, *EXTREMES, *lists, "parity")]

@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from polars.exceptions import PanicException, PolarsError
 from recast_analysis.audit.audit_error import AuditError
 from recast_analysis.audit.reading.columns import Columns
 from recast_analysis.audit.reading.piece import SAMPLE, Piece
-from recast_sim.runs.table_files import decoded, file_faults
+from recast_sim.bounded import each_key_once, open_ordinary
+from recast_sim.runs.table_files import decoded, file_faults, next_line
 
 BLOCK = 32 << 20  # bytes parsed at once
 _BOM = b"\xef\xbb\xbf"
@@ -33,8 +34,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def schema(path: Path) -> dict[str, pl.DataType]:
     """Columns and types as the first rows have them. Raises AuditError with the line where one of them is no JSON object."""
     found: dict[str, pl.DataType] = {}
-    with path.open("rb") as file:
-        for number, line in islice(_filled(file, 0), SAMPLE):
+    with open_ordinary(path, AuditError) as file:
+        lines = (next_line(file, path, number, AuditError) for number in count(1))
+        for number, line in islice(_filled(takewhile(bool, lines), 0), SAMPLE):
             for name, value in _parse(path, number, line).items():
                 kind = _type(value)
                 if found.get(name, pl.Null()) == pl.Null() or (found[name], kind) == (pl.Int64, pl.Float64):
@@ -45,9 +47,9 @@ def schema(path: Path) -> dict[str, pl.DataType]:
 def pieces(path: Path, layout: Columns) -> Iterator[Piece]:
     """A piece a block. Raises AuditError with line and column where a line is no JSON object or a value of another type."""
     before = 0
-    with path.open("rb") as file:
+    with open_ordinary(path, AuditError) as file:
         while block := file.read(BLOCK):
-            block += file.readline()
+            block += next_line(file, path, before + block.count(b"\n") + 1, AuditError)
             yield _piece(path, block, before, layout)
             before += block.count(b"\n")
 
@@ -108,7 +110,8 @@ def _filled(file: Iterable[bytes], before: int) -> Iterator[tuple[int, bytes]]:
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     text = decoded(path, number, line, AuditError)
     try:
-        row = _whole_text(json.loads(text)) if _HALF.search(line) else json.loads(text)
+        row = json.loads(text, object_pairs_hook=each_key_once)
+        row = _whole_text(row) if _HALF.search(line) else row
     except (ValueError, RecursionError) as error:
         raise AuditError(f"{path}: line {number}: not JSON ({error}); is it cut off? write the line again") from error
     if not isinstance(row, dict):

@@ -24,12 +24,12 @@ def check_folders(named: Sequence[Path], files: Sequence[Path], layout: Columns)
             )
 
 
-def file_marks(place: int, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def file_marks(groups: pl.DataFrame) -> pl.DataFrame:
     """A row a step of a file: file (its place), step, rows, and a hash of its groups, None where completions are not known."""
-    groups = pl.concat(parts)
-    sums = [name for name in groups.columns if name != "completions"]
+    sums = [name for name in groups.columns if name not in ("completions", "file")]
     mark = pl.struct(sums).hash().sum() if "parity" in sums else pl.lit(None, pl.UInt64)
-    return groups.group_by("step").agg(pl.lit(place).first().alias("file"), pl.col("rows").sum(), mark.alias("mark"))
+    steps = groups.group_by("file", "step").agg(pl.col("rows").sum(), mark.alias("mark"))
+    return steps.sort("file", "step")
 
 
 def check_files(marks: pl.DataFrame, files: Sequence[Path], layout: Columns) -> int:

@@ -9,7 +9,7 @@ import polars as pl
 from recast_analysis.audit.audit_error import AuditError
 from recast_analysis.audit.reading.columns import Columns
 from recast_analysis.audit.reading.piece import Piece
-from recast_sim.runs.table_files import file_faults, scan_parquet
+from recast_sim.runs.table_files import file_faults, literal_scan, scan_parquet
 
 SLICE = 1 << 20  # rows; a slice decodes the row groups that it touches
 
@@ -23,7 +23,7 @@ def schema(path: Path) -> dict[str, pl.DataType]:
 
 def pieces(path: Path, layout: Columns) -> Iterator[Piece]:
     """A piece a SLICE of rows, not yet read: collect it in `file_faults`."""
-    whole = pl.scan_parquet(path, glob=False).select(*layout.types)
+    whole = literal_scan(path).select(*layout.types)
     for start in range(0, int(whole.select(pl.len()).collect().item()), SLICE):
         yield _piece(whole.slice(start, SLICE), start)
 

@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 
 from recast_analysis.audit.audit_error import AuditError
-from recast_analysis.audit.reading.files import wide_text
-from recast_sim.bounded import MEGABYTE, read_bounded
+from recast_sim.bounded import MEGABYTE, each_key_once, read_bounded
+from recast_sim.runs.table_files import no_utf8
 
 _TOKEN = r"<(?:s_)?[a-z]_[0-9]+>"
 _THOUGHT = r"(?s)^.*</think>"
@@ -94,12 +94,14 @@ def _read_items(path: Path) -> list[str]:
     """SIDs from a JSON object of item to SID (a string, or a list of its tokens: MiniOneRec's index.json), or one a line."""
     try:
         content = read_bounded(path, _ITEM_BYTES, AuditError)
-        if wide := wide_text(content):
-            raise AuditError(f"{path}: text in {wide}; save it as UTF-8")
+        if found := no_utf8(content):
+            raise AuditError(f"{path}: {found}")
         text = content.decode("utf-8-sig")
+        if "\0" in text:
+            raise AuditError(f"{path}: line {text[: text.index(chr(0))].count(chr(10)) + 1}: holds a NUL; fetch it again")
         rows: list[tuple[str, Any]]
         if text.lstrip().startswith("{"):
-            rows = [(f"item {item!r}", sid) for item, sid in json.loads(text).items()]
+            rows = [(f"item {item!r}", sid) for item, sid in json.loads(text, object_pairs_hook=each_key_once).items()]
         else:
             rows = [(f"line {n}", line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
     except AuditError:
