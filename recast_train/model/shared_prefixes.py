@@ -90,8 +90,8 @@ def prefix_states(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> t
     itself. A prompt without a row is not computed. Prompts and tree are on the CPU, or both on the model's device.
 
     Returns:
-        last hidden states (X, D) of all positions, on the model's device; which of them stands after a row's prompt and after each of its tokens
-        (N, 1 + L), the same for rows that share a prefix, after a row's end its last one.
+        last hidden states (X, D) of all positions, on the model's device; which of them stands after a row's prompt and after
+        each of its tokens (N, 1 + L), the same for rows that share a prefix, after a row's end its last one.
     """
     part = prompts.flush_left(tree.used_P)
     (P, T), E = part.tokens_PT.shape, tree.tokens_PE.shape[1]

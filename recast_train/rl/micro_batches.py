@@ -16,7 +16,7 @@ from recast_train.model.shared_prompts import packed_logprobs, sid_prefixes
 
 @dataclass(frozen=True)
 class RankBatch:
-    """Rows `leaf_N` behind `prompts[prompt_N]`, all on the CPU, and how they are computed; models as `Engine.prepare` gave them.
+    """Rows `leaf_N` behind `prompts[prompt_N]`, all on the CPU, and how they are computed; models are `Engine.prepare`'s.
 
     Attributes:
         temperature: that the log-probabilities are at.

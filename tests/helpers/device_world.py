@@ -1,7 +1,7 @@
 """What runs on the pretended device, beside the CPU: each check is one function of a device, and both results must agree.
 
-As a script, in a process of its own: `device_world.py GROUP FILE` leaves for each check of a group what went wrong (null where
-nothing did) or, of `steps`, what was counted; `device_world.py steps` prints what a step dispatches and waits for.
+As a script, in a process of its own: `device_world.py GROUP FILE` leaves what a group of checks found (`run_group`);
+`device_world.py steps` prints what a step dispatches and what it waits for.
 """
 
 import copy
@@ -28,10 +28,10 @@ CPU = torch.device("cpu")
 Check = Callable[[torch.device], Any]
 
 
-def compare(check: Check, device: torch.device, rtol: float = 1e-4, atol: float = 1e-5) -> None:
-    """Raises AssertionError where a check finds something else on the device than on the CPU."""
+def compare(check: Check, device: torch.device, rtol: float = 1e-4, atol: float = 1e-5) -> Trace:
+    """What a check asked of the device; AssertionError where it finds something else there than on the CPU."""
     wanted, shape = tree_flatten(check(CPU))
-    with pretending():
+    with pretending() as trace:
         found = tree_flatten(to_cpu(check(device)))
     assert found[1] == shape, f"another structure: {found[1]} against {shape}"
     assert wanted, "nothing to compare"
@@ -43,6 +43,7 @@ def compare(check: Check, device: torch.device, rtol: float = 1e-4, atol: float 
             assert np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True), f"{got} against {want}"
         else:
             assert got == want, f"{got} against {want}"
+    return trace
 
 
 def moved(value: Any, device: torch.device) -> Any:
@@ -62,6 +63,7 @@ def signal_checks() -> dict[str, Check]:
         choose_anchor,
         construct,
         exact_hit,
+        get_constructor,
         level_matches,
         plan_objective,
         structural_score,
@@ -69,29 +71,25 @@ def signal_checks() -> dict[str, Check]:
     from recast_sim.signal.declared import iid_groups
 
     base = SignalConfig(pods_width=2, pass_k=2)
-    rules = {
-        "first": base,
-        "highest_logprob": replace(base, tie_rule="highest_logprob", normaliser="tokens"),
-        "random": replace(base, tie_rule="random", anchor_weighting="annealed", singleton="raw"),
-        "clipped": replace(base, anchor_weighting="clipped"),
+    mixed = replace(base, tie_rule="random", normaliser="tokens", anchor_weighting="annealed", singleton="raw")
+    rules = {"defaults": base, "others": mixed}
+    more = {
+        "likeliest first": replace(base, tie_rule="highest_logprob", anchor_weighting="clipped"),
+        "shaped": replace(base, normaliser="active_rows", anchor_weighting="luffy"),
     }
 
     def signal(name: str, device: torch.device) -> Any:
-        found = {}
-        batch = iid_groups(8, 0.2, groups=12)
-        batch["valid_PG"] = torch.arange(8) < 8 - torch.arange(12)[:, None] % 3
-        for rule, config in rules.items():
-            length = torch.full((12, 9 if name in APPENDING else 8), 3)
-            ties = torch.Generator().manual_seed(5)
-            made = construct(name, **moved(batch, device), length_PG=length.to(device), config=config, generator=ties)
+        found, G = {}, 8
+        batch = iid_groups(G, 0.2, groups=12)
+        batch["valid_PG"] = torch.arange(G) < G - torch.arange(12)[:, None] % 3
+        length_PG = torch.full((12, G + get_constructor(name).appends), 3).to(device)
+        for rule, config in (rules | more if name in ("recast", "care", "grpo") else rules).items():
+            ties = torch.Generator().manual_seed(5)  # of the CPU, whose draws any device takes
+            made = construct(name, **moved(batch, device), length_PG=length_PG, config=config, generator=ties)
             plan, regime = made.plan, made.regime_after
             columns = (plan.rows_N, plan.advantages_NL, plan.weights_N, plan.anchor_N, plan.coefficients_NL)
             found[rule] = (columns, plan.normaliser, regime.learnable, made.learnable_P, made.hits_after_P, made.anchor_slot_P)
         return found
-
-    from recast_sim.signal import get_constructor
-
-    APPENDING = {name for name in SHIPPED if get_constructor(name).appends}
 
     def objective(device: torch.device) -> Any:
         plan = construct("grpo", **moved(iid_groups(8, 0.2, groups=6), device)).plan
@@ -150,9 +148,9 @@ def device_of_accelerate(device: torch.device) -> Iterator[None]:
 
 
 def trainer_checks() -> dict[str, Check]:
-    """Rollouts of every kind, updates, supervised steps and evaluations, each on one small model."""
-    from rollout_cases import WORDS, wordy_world, world
-    from sid_world import questions, tiny_catalog, tiny_dataset, tiny_model, tiny_prompts
+    """Rollouts of every kind, training by both loops and evaluations on small models, and a whole recipe."""
+    from rollout_cases import wordy_world, world
+    from sid_world import questions, tiny_catalog, tiny_dataset, tiny_model
 
     from recast_sim.signal import ObjectiveConfig, SignalConfig
     from recast_train.evaluate import EvaluationConfig, sampled_regimes, score_prompts, target_logprobs
@@ -181,13 +179,12 @@ def trainer_checks() -> dict[str, Check]:
         longer, found = sample_thoughts(model.to(device), prompts.to(device), ThoughtConfig(5, 1.5), markers, draws)
         behind = sample_rollouts(model, longer, 4, draws)
         hidden = torch.ones(2, 16).to(device)
-        assert WORDS
         return longer.tokens_PT, found.logprobs_PS, found.length_P, behind.leaf_PG, free_logprobs(model, hidden)
 
     def evaluation(device: torch.device) -> Any:
         catalog = tiny_catalog()
-        model, asked = tiny_model(catalog).to(device), questions(catalog, 9)
-        config = EvaluationConfig(width=6, batch=5, group_size=6)
+        model, asked = tiny_model(catalog).to(device), questions(catalog, 4)
+        config = EvaluationConfig(width=6, batch=3, group_size=6)
         scores = score_prompts(model, catalog, asked, config)
         seen = Seen.of(model, catalog, asked, config, 0)
         learnt = learning_scores(seen, seen, seen)
@@ -207,14 +204,16 @@ def trainer_checks() -> dict[str, Check]:
         model.dropout.p = 0.2
         return trained_sft(device, precision, model, catalog, tiny_dataset(60), asked, config)
 
-    def reinforced(name: str, precision: Literal["fp32", "bf16"], device: torch.device, signal: Any = None, **changes: Any) -> Any:
+    def reinforced(
+        name: str, precision: Literal["fp32", "bf16"], device: torch.device, signal: Any = None, **changes: Any
+    ) -> Any:
         return trained_rl(device, precision, name, SignalConfig(**(signal or {})), **changes)
 
     kl = {"objective": ObjectiveConfig(kl=0.1)}
     twice = {**kl, "updates_per_batch": 2, "mini_batches": 2, "micro_batch_tokens": 60, "max_norm": 1.0, "probe_every": 2}
-    beam, thinking = RolloutConfig("stochastic_beam"), RolloutConfig("iid", 2.0, ThoughtConfig(4))
+    beam, hints = RolloutConfig("stochastic_beam"), RolloutConfig(hint_levels=1)
+    thinking = RolloutConfig("iid", 2.0, ThoughtConfig(4))
     most_likely = {"anchor_choice": "most_likely"}
-    assert tiny_prompts
     return {
         "rollouts iid": lambda device: rollouts("iid", 0, device),
         "rollouts behind hints": lambda device: rollouts("iid", 1, device),
@@ -222,20 +221,19 @@ def trainer_checks() -> dict[str, Check]:
         "rollouts stochastic beam": lambda device: rollouts("stochastic_beam", 0, device),
         "thoughts": thoughts,
         "evaluation": evaluation,
-        "supervised, stopped and resumed": lambda device: supervised("fp32", device),
-        "recast, several updates, KL, gradient probe, stopped and resumed": lambda device: reinforced("recast", "fp32", device, **twice),
+        "supervised": lambda device: supervised("fp32", device),
+        "recast, several updates, KL, gradient probe": lambda device: reinforced("recast", "fp32", device, **twice),
         "grpo, stochastic beam": lambda device: reinforced("grpo", "fp32", device, rollout=beam),
         "recast behind thoughts": lambda device: reinforced("recast", "fp32", device, rollout=thinking),
-        "recast behind hints": lambda device: reinforced("recast", "fp32", device, rollout=RolloutConfig(hint_levels=1)),
         "dapo, redrawn": lambda device: reinforced("dapo", "fp32", device),
-        "luffy, the likeliest anchor": lambda device: reinforced("luffy", "fp32", device, most_likely),
-        "sft as a method": lambda device: reinforced("sft", "fp32", device, **kl),
+        "luffy behind hints, likeliest anchor": lambda device: reinforced("luffy", "fp32", device, most_likely, rollout=hints),
         "bf16 supervised": lambda device: supervised("bf16", device),
+        "a recipe, from its data to its results": whole_run,
         "bf16 recast": lambda device: reinforced("recast", "bf16", device, **kl),
     }
 
 
-LOOSE = {"bf16 supervised": 0.03, "bf16 recast": 0.03}  # kernels of attention differ in their roundings
+LOOSE = {"bf16 supervised": 0.03, "bf16 recast": 0.03}  # attention is another kernel, which rounds otherwise
 
 
 def trained_sft(device: torch.device, precision: Any, model: Any, catalog: Any, data: Any, asked: Any, config: Any) -> Any:
@@ -247,7 +245,9 @@ def trained_sft(device: torch.device, precision: Any, model: Any, catalog: Any, 
         run = Path(folder) / "run"
 
         def train(stop: int) -> Any:
-            return train_sft(engine, copy.deepcopy(model), catalog, data, asked, config, 0, recorder(engine, run), stopper(stop))
+            return train_sft(
+                engine, copy.deepcopy(model), catalog, data, asked, config, 0, recorder(engine, run), stopper(stop)
+            )
 
         try:
             train(1)
@@ -272,9 +272,9 @@ def trained_rl(device: torch.device, precision: Any, name: str, signal: Any, **c
     model, tokens = wordy_world(6)
     model.vocabulary = replace(model.vocabulary, begin=(15,), thought_end=14)
     train = TrainPrompts(tokens, torch.tensor([[0, 3], [1, -1], [2, 5], [3, -1], [4, 0], [5, -1]]))
-    model.vocabulary = replace(model.vocabulary, begin=())  # histories of the validation prompts have no words
-    if changes.get("rollout") and changes["rollout"].thought.max_tokens:
-        model.vocabulary = replace(model.vocabulary, begin=(15,), suffix=(15,))
+    thinks = "rollout" in changes and changes["rollout"].thought.max_tokens
+    around = {"begin": (15,), "suffix": (15,), "thought_end": 14} if thinks else {}
+    model.vocabulary = replace(model.vocabulary, **around)
     config = RlConfig(
         **{
             **{"signal": signal, "group_size": 6, "prompts_per_step": 4, "steps": 2, "learning_rate": 0.003, "warm_up": 2},
@@ -319,23 +319,28 @@ def recorder(engine: Any, path: Path) -> Any:
     return Recorder(engine, path, RunWriter.resume(path, {}, 0) if there else RunWriter.create(path, "device", {}, 0))
 
 
-# whole runs ------------------------------------------------------------------------------------------------------------
+# the whole recipe, and the adapter -------------------------------------------------------------------------------------
 
 
-def pipeline_checks() -> dict[str, Check]:
+def whole_run(device: torch.device) -> Any:
     """A tiny recipe from its data to its results, by the command's own function."""
     from pipeline_world import run_spread, untimed, without_seconds, write_recipe
 
     from recast_sim.runs import read_run
 
-    def whole(device: torch.device) -> Any:
-        with tempfile.TemporaryDirectory() as folder, device_of_accelerate(device):
-            recipe = write_recipe(Path(folder), ("recast updates_per_batch=2", "dapo"))
-            results = without_seconds(run_spread(recipe, "single", Path(folder) / "run"))
-            steps = untimed(read_run(Path(folder) / "run" / "rl" / "dapo").steps).to_dict(as_series=False)
-            return json.loads(json.dumps(results)), steps
+    def shorter(recipe: str) -> str:
+        less = {"steps = 24": "steps = 4", "steps = 5": "steps = 2", "evaluate_every = 8": "evaluate_every = 4"}
+        for long, short in (less | {"train_prompts = 41": "train_prompts = 9, learning_prompts = 0, prompts = 9"}).items():
+            assert long in recipe
+            recipe = recipe.replace(long, short)
+        return recipe
 
-    return {"a recipe, from its data to its results": whole}
+    with tempfile.TemporaryDirectory() as folder, device_of_accelerate(device):
+        recipe = write_recipe(Path(folder), ("recast updates_per_batch=2",), shorter)
+        results = without_seconds(run_spread(recipe, "single", Path(folder) / "run"))
+        method = next(iter(results["methods"].values()))["folder"]
+        steps = untimed(read_run(Path(folder) / "run" / "rl" / method).steps).to_dict(as_series=False)
+        return json.loads(json.dumps(results)), steps
 
 
 def trl_checks() -> dict[str, Check]:
@@ -351,11 +356,13 @@ def trl_checks() -> dict[str, Check]:
             assert run.accelerator.device.type == device.type
             return trl_world.change(run)
 
-    constrained = trl_world.constrained_rollout(trl_world.SIDS)
+    def constrained(device: torch.device) -> Any:
+        return change(device, script=None, rollout_func=trl_world.constrained_rollout(trl_world.SIDS))
+
     return {
         "TRL, recast, KL and two iterations": lambda device: change(device, beta=0.1, num_iterations=2, max_steps=2),
         "TRL, anchor probabilities": lambda device: change(device, constructor="luffy"),
-        "TRL, constrained rollouts": lambda device: change(device, script=None, rollout_func=constrained),
+        "TRL, constrained rollouts": constrained,
     }
 
 
@@ -409,7 +416,7 @@ def mistakes(device: torch.device) -> dict[str, str]:
     from sid_world import tiny_catalog, tiny_model, tiny_prompts
 
     from recast_train.model import PromptTokens, SidModel
-    from recast_train.rollout import Part, RolloutConfig, sample_rollouts
+    from recast_train.rollout import Part, RolloutConfig, beam, sample_rollouts
 
     def child_codes(model: SidModel, level: int, node: Tensor) -> tuple[Tensor, Tensor]:
         first, code_N = model.table("first_child", level), model.table("node_code", level + 1)
@@ -419,10 +426,12 @@ def mistakes(device: torch.device) -> dict[str, str]:
     def uniform(part: Part, shape: Any, axis: int, generator: Any, dtype: Any = torch.float32) -> Tensor:
         return torch.rand(shape, generator=generator, dtype=dtype, device=device)
 
-    table = SidModel.table
+    def group(model: SidModel, found: Any, *rest: Any) -> Any:
+        return model.table("leaf_codes").cpu()[found.node_PW]  # a copy on the CPU, asked by an index of the device
+
     planted: dict[str, tuple[Any, str, Any]] = {
         "tensor": (PromptTokens, "to", lambda prompts, device: prompts),
-        "index": (SidModel, "table", lambda model, *key: table(model, *key).cpu()),
+        "index": (beam, "_group", group),
         "generator": (Part, "uniform", uniform),
         "default device": (SidModel, "_child_codes", child_codes),
     }
@@ -432,7 +441,8 @@ def mistakes(device: torch.device) -> dict[str, str]:
         model.to(device)
 
         def sample() -> None:
-            sample_rollouts(model, tokens.to(device), 4, torch.Generator().manual_seed(0), RolloutConfig())
+            config = RolloutConfig("stochastic_beam")
+            sample_rollouts(model, tokens.to(device), 4, torch.Generator().manual_seed(0), config)
 
         sample()  # nothing is wrong yet
         for name, (owner, method, wrong) in planted.items():
@@ -448,39 +458,35 @@ def mistakes(device: torch.device) -> dict[str, str]:
 GROUPS: dict[str, Callable[[], dict[str, Check]]] = {
     "signal": signal_checks,
     "trainer": trainer_checks,
-    "pipeline": pipeline_checks,
     "trl": trl_checks,
 }
 
 
-def run_group(group: str, device: torch.device, only: str = "") -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
+def run_group(group: str, device: torch.device) -> dict[str, Any]:
+    """What went wrong in each check, and how many operations the device ran; with the trainer what else needs its imports."""
+    errors: dict[str, str | None] = {}
+    operations = 0
     for name, check in GROUPS[group]().items():
-        if only not in name:
-            continue
-        tolerance = LOOSE.get(name)
+        tolerance = {"rtol": LOOSE[name], "atol": LOOSE[name]} if name in LOOSE else {}
+        errors[name] = None
         try:
-            compare(check, device, **({"rtol": tolerance, "atol": tolerance} if tolerance else {}))
-            found[name] = None
+            operations += compare(check, device, **tolerance).dispatched.total()
         except Exception:
-            found[name] = traceback.format_exc()
+            errors[name] = traceback.format_exc()
+    found: dict[str, Any] = {"checks": errors, "operations": operations}
+    if group == "trainer":
+        found["mistakes"] = mistakes(device)
+        found["steps"] = {name: trace.waits() for name, trace in steps(device).items()}
     return found
 
 
-def main(group: str, out: str = "") -> None:
+def main(group: str, file: str = "") -> None:
     torch.set_num_threads(1)
     device = pretend_device.install()
     if group == "steps":
-        traces = steps(device)
-        if not out:
-            print("\n\n".join(f"{name}\n{trace.told()}" for name, trace in traces.items()))
-            return
-        found: Any = {name: trace.waits() for name, trace in traces.items()}
-    elif group == "mistakes":
-        found = mistakes(device)
+        print("\n\n".join(f"{name}\n{trace.told()}" for name, trace in steps(device).items()))
     else:
-        found = run_group(group, device)
-    Path(out).write_text(json.dumps(found))
+        Path(file).write_text(json.dumps(run_group(group, device)))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,14 @@ OURS = tuple(f"{ROOT / package}/" for package in ("recast_sim", "recast_train"))
 # results that are Python values, so that the host waits for them
 _VALUES = {"aten::_local_scalar_dense", "aten::item", "aten::equal", "aten::is_nonzero"}
 # the size of the result is a number on the device, which the host has to know
-_SIZED = {"aten::nonzero", "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::masked_select", "aten::bincount"}
+_SIZED = {
+    "aten::nonzero",
+    "aten::_unique2",
+    "aten::unique_dim",
+    "aten::unique_consecutive",
+    "aten::masked_select",
+    "aten::bincount",
+}
 _INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
 _COPIES = {"aten::copy_", "aten::_to_copy"}
 # they take no number of the CPU, as pointwise operations do
@@ -86,7 +93,9 @@ class Trace:
         for kind in ("to_host", "to_device", "sized"):
             counter: Counter[tuple[str, str]] = getattr(self, kind)
             rows.append(f"{kind}: {counter.total()}")
-            rows += [f"  {count:4d}  {line}  {name}" for (name, line), count in sorted(counter.items(), key=lambda row: row[0][1])]
+            rows += [
+                f"  {count:4d}  {line}  {name}" for (name, line), count in sorted(counter.items(), key=lambda row: row[0][1])
+            ]
         return "\n".join(rows)
 
 
@@ -305,7 +314,9 @@ def _written(func: Any, writes: tuple[tuple[int, str], ...], args: Any, kwargs: 
     written = [args[at] if at < len(args) else kwargs.get(key) for at, key in writes]
     for tensor in written:
         if isinstance(tensor, Remote) and tensor.shape != tensor.inner.shape:
-            raise NotImplementedError(f"{func}: changes the shape of its argument, which the pretended device cannot show{_at()}")
+            raise NotImplementedError(
+                f"{func}: changes the shape of its argument, which the pretended device cannot show{_at()}"
+            )
     if out is None:
         return None
     return written[0] if isinstance(out, Tensor) or len(written) == 1 else type(out)(written)
