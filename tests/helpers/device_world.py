@@ -5,6 +5,7 @@ As a script, in a process of its own: `device_world.py GROUP FILE` leaves what a
 """
 
 import copy
+import gc
 import json
 import os
 import sys
@@ -469,6 +470,7 @@ def run_group(group: str, device: torch.device) -> dict[str, Any]:
     for name, check in GROUPS[group]().items():
         tolerance = {"rtol": LOOSE[name], "atol": LOOSE[name]} if name in LOOSE else {}
         errors[name] = None
+        gc.freeze()  # each prepared model collects garbage, and the imports are most of what there is to look through
         try:
             operations += compare(check, device, **tolerance).dispatched.total()
         except Exception:
