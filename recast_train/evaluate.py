@@ -183,8 +183,8 @@ def target_logprobs(model: SidModel, catalog: Catalog, prompts: Prompts, batch: 
     parts = []
     for start in range(0, len(prompts), batch):
         chunk = prompts.take(slice(start, start + batch))
-        tokens = model.vocabulary.encode(chunk.history_NH, chat_P=chunk.chat_N).to(model.device)
-        logprob_PT = path_logprobs(model, tokens, target_leaves(catalog, chunk).to(model.device)).sum(2)
+        tokens = model.vocabulary.encode(chunk.history_NH, chat_P=chunk.chat_N)
+        logprob_PT = path_logprobs(model, tokens, target_leaves(catalog, chunk)).sum(2)
         parts.append(logprob_PT.double().logsumexp(1).clamp(max=0.0).cpu().numpy())  # a sum of rounded terms may pass 1
         _require_finite(parts[-1])
     return np.concatenate(parts)

@@ -38,11 +38,21 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Objective:
-    """A differentiable `loss`, the mean `kl` estimate of a row (nats), and the share of tokens where the clip binds."""
+    """A differentiable `loss`, and its `figures` (2,), which stay where the loss is: whoever reads them waits for the device.
+
+    They are `kl`, the mean estimate of a row (nats), and `clip_share`, the share of tokens where the clip binds.
+    """
 
     loss: Tensor
-    kl: float
-    clip_share: float
+    figures: Tensor
+
+    @property
+    def kl(self) -> float:
+        return float(self.figures[0])
+
+    @property
+    def clip_share(self) -> float:
+        return float(self.figures[1])
 
 
 def plan_objective(
@@ -55,13 +65,13 @@ def plan_objective(
     """
     surrogate_NL, binds_NL = clipped_surrogate(new_NL, old_NL, plan.advantages_NL, config.clip_low, config.clip_high)
     total = (plan.weights_N[:, None] * surrogate_NL).sum()
-    kl = 0.0
+    kl = total.new_zeros(())
     if config.kl:
         if reference_NL is None:
             raise SignalError(f"reference_NL: missing; kl is {config.kl}, pass the reference policy's log-probabilities")
         kl_NL = low_variance_kl(new_NL, reference_NL)
-        total, kl = total + config.kl * kl_NL.sum(), float(kl_NL.detach().sum(1).mean())
-    return Objective(total / plan.normaliser, kl, float(binds_NL.float().mean()))
+        total, kl = total + config.kl * kl_NL.sum(), kl_NL.detach().sum(1).mean()
+    return Objective(total / plan.normaliser, torch.stack([kl, binds_NL.float().mean().to(kl.dtype)]))
 
 
 def clipped_surrogate(

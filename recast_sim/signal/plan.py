@@ -66,8 +66,8 @@ class UpdatePlan:
         return self._each(lambda column_N: column_N[rows])
 
     def to(self, device: torch.device) -> "UpdatePlan":
-        """The plan on a device."""
-        return self._each(lambda column_N: column_N.to(device))
+        """The plan on a device; nothing waits for the copy to one that is not the CPU."""
+        return self._each(lambda column_N: column_N.to(device, non_blocking=device.type != "cpu"))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "UpdatePlan":
         columns = (field.name for field in fields(self) if field.name != "normaliser")

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal import Objective, ObjectiveConfig, UpdatePlan, plan_objective
-from recast_train.model import require
+from recast_train.model import beside, require
 
 
 @dataclass(frozen=True)
 class OwnRows:
-    """Rows that a rank computes.
+    """Rows that a rank computes, on the CPU wherever the model is.
 
     Attributes:
         plan: the rank's own rows and fillers; `rows_N` counts from the rank's first prompt, `normaliser` is the whole batch's.
@@ -36,9 +36,10 @@ class OwnRows:
         Without an own row the loss is 0, still a function of every parameter, and `kl` and `clip_share` are NaN; average them
         over the ranks by `Engine.mean(value, rows.count)`. Fillers are left out here since the KL term has no weights.
         """
-        own_N = self.own_N.to(new_NL.device)
-        reference_NL = None if reference_NL is None else reference_NL[own_N]
-        return plan_objective(self.plan.take(own_N), new_NL[own_N], old_NL[own_N], reference_NL, config)
+        at_N = self.own_N.nonzero()[:, 0]  # on the CPU: a device would have to be asked how many there are
+        own, at_N = self.plan.take(at_N).to(new_NL.device), beside(at_N, new_NL)
+        reference_NL = None if reference_NL is None else reference_NL[at_N]
+        return plan_objective(own, new_NL[at_N], old_NL[at_N], reference_NL, config)
 
 
 def split_plan(plan: UpdatePlan, group_size: int, share: slice) -> OwnRows:

@@ -10,6 +10,8 @@ from recast_train.model.vocabulary import (
     SPECIAL_TOKENS,
     PromptTokens,
     Vocabulary,
+    beside,
+    on,
     sid_vocabulary,
     tokenise_histories,
 )
@@ -24,7 +26,9 @@ __all__ = [
     "SidModel",
     "TrainError",
     "Vocabulary",
+    "beside",
     "build_model",
+    "on",
     "require",
     "save_pretrained",
     "sid_vocabulary",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recast_train.model import PromptTokens, SidModel, require
+from recast_train.model import PromptTokens, SidModel, on, require
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,19 @@ def prefix_states(model: SidModel, prompts: PromptTokens, tree: PrefixTree) -> t
     """One pass with gradient over prompts and the rows behind them.
 
     One sequence a prompt holds it once and then the distinct prefixes, each seeing the prompt, the prefixes that begin it and
-    itself. A prompt without a row is not computed.
+    itself. A prompt without a row is not computed. Prompts and tree are on the CPU, or both on the model's device.
 
     Returns:
-        last hidden states (X, D) of all positions; which of them stands after a row's prompt and after each of its tokens
-        (N, 1 + L), the same for rows that share a prefix, after a row's end its last one.
+        last hidden states (X, D) of all positions, on the model's device; which of them stands after a row's prompt and after
+        each of its tokens (N, 1 + L), the same for rows that share a prefix, after a row's end its last one.
     """
     part = prompts.flush_left(tree.used_P)
     (P, T), E = part.tokens_PT.shape, tree.tokens_PE.shape[1]
     tokens = torch.cat([part.tokens_PT, tree.tokens_PE], 1)
     positions = torch.cat([part.positions_PT, part.length_P[:, None] + tree.depth_PE], 1)
     mask = torch.cat([part.real_PT[:, None].expand(P, E, T), tree.sees_PEE], 2)[:, None] if E else None
-    hidden_PQD = model.hidden(tokens, positions, mask)
+    mask = None if mask is None else on(mask, model.device)
+    hidden_PQD = model.hidden(on(tokens, model.device), on(positions, model.device), mask)
     end_N = part.length_P[tree.group_N, None] - 1
     at = torch.cat([end_N, torch.where(tree.at_NL >= 0, T + tree.at_NL, end_N)], 1)
     return hidden_PQD.flatten(0, 1), tree.group_N[:, None] * (T + E) + at

@@ -7,7 +7,7 @@ R responses of a prompt, D hidden width, X positions of a pass, N rows, L levels
 import torch
 from torch import Tensor
 
-from recast_train.model import PromptTokens, SidModel
+from recast_train.model import PromptTokens, SidModel, beside
 from recast_train.model.shared_prefixes import PrefixTree, prefix_states, prefix_tree
 
 
@@ -45,7 +45,8 @@ def packed_logprobs(
     """Trie-constrained token log-probabilities (N, L) of leaves as continuations of prompts, with gradient.
 
     `prompt_N` says which prompt a row belongs to. A prompt is computed once for all its rows, and so is a prefix of an SID that
-    several of them share; a prompt without a row is not computed.
+    several of them share; a prompt without a row is not computed. Prompts and rows are best on the CPU, wherever the model is:
+    what a pass consists of is found there, and the device is never waited for.
     """
     matrix = model.output_matrix()
     hidden_XD, at_NL = prefix_states(model, prompts, sid_prefixes(model, prompt_N, leaf_N))
@@ -63,7 +64,7 @@ def shared_hidden(model: SidModel, prompts: PromptTokens, tokens_PRE: Tensor, re
     read_NE = tokens_PRE.flatten(0, 1)[:, : E - 1]
     real_NE = None if real_PRE is None else real_PRE.flatten(0, 1)[:, : E - 1]
     hidden_XD, at_NE = prefix_states(model, prompts, prefix_tree(prompt_N, read_NE, real_NE))
-    return hidden_XD[at_NE].view(P, R, E, -1)
+    return hidden_XD[beside(at_NE, hidden_XD)].view(P, R, E, -1)
 
 
 def repeated_logprobs(
@@ -85,4 +86,4 @@ def sid_prefixes(model: SidModel, prompt_N: Tensor, leaf_N: Tensor) -> PrefixTre
 
 def _tokens_read(model: SidModel, leaf_N: Tensor) -> Tensor:
     """Tokens (N, L - 1) of leaves; that of the last level is predicted, never read."""
-    return model.table("leaf_tokens")[leaf_N, :-1]
+    return model.table("leaf_tokens", index=leaf_N)[leaf_N, :-1]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recast_sim.catalog import Catalog
 from recast_train.model.attention import set_split, whole_mask
 from recast_train.model.level_logits import OutputMatrix, level_logits
-from recast_train.model.vocabulary import Vocabulary
+from recast_train.model.vocabulary import Vocabulary, beside
 
 T = TypeVar("T")
 FEW = 128  # where no node has more than one in so many of a level's codes, logits cost less child by child
@@ -46,8 +46,9 @@ class SidModel(nn.Module):
             tables[f"node_code_{level + 1}"] = catalog.node_code[level + 1]
             tables[f"code_token_{level}"] = vocabulary.level_tokens[level]
         self._spans = tuple(map(_span, vocabulary.level_tokens))
-        for name, table in tables.items():
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
+        self._host = {name: torch.from_numpy(np.ascontiguousarray(table)) for name, table in tables.items()}
+        for name, table in self._host.items():
+            self.register_buffer(name, table, persistent=False)
         self.widest = tuple(int(np.diff(offset).max()) for offset in catalog.child_offset)
         self.register_buffer("not_text", torch.from_numpy(vocabulary.not_text()), persistent=False)
         self.tied = _tied_names(self)
@@ -59,9 +60,11 @@ class SidModel(nn.Module):
     def device(self) -> torch.device:
         return self.table("leaf_codes").device
 
-    def table(self, name: str, level: int | None = None) -> Tensor:
-        """A table of the trie on the model's device, int64; or `Vocabulary.not_text`, bool."""
-        return getattr(self, name if level is None else f"{name}_{level}")
+    def table(self, name: str, level: int | None = None, index: Tensor | None = None) -> Tensor:
+        """A table of the trie, int64, on the model's device, or on the CPU for an `index` that is there, so that nobody waits
+        for a device to look something up; or `Vocabulary.not_text`, bool."""
+        key = name if level is None else f"{name}_{level}"
+        return self._host[key] if index is not None and index.device.type == "cpu" else getattr(self, key)
 
     def forward(self, compute: Callable[..., T], *arguments: Any) -> T:
         """compute(model, *arguments): the one entry, so that wrappers of distributed training see every pass."""
@@ -130,18 +133,19 @@ class SidModel(nn.Module):
     ) -> Tensor:
         """Log-probabilities (N, L) of leaves, token by token; `at_NL` says which hidden state predicts each.
 
-        Rows that are predicted from one state share its softmax.
+        Rows that are predicted from one state share its softmax. `at_NL` and `leaf_N` are best on the CPU: how many states are
+        distinct is known there, and a device would have to be asked.
         """
-        nodes_NL, steps = self.table("leaf_nodes")[leaf_N], []
+        nodes_NL, steps = self.table("leaf_nodes", index=leaf_N)[leaf_N], []
         parents_NL = torch.cat([torch.zeros_like(nodes_NL[:, :1]), nodes_NL[:, :-1]], 1)
         states = [at_N.unique(return_inverse=True) for at_N in at_NL.unbind(1)]
-        every = self.level_logits([hidden_XD[at_U] for at_U, _ in states], matrix=matrix)
+        every = self.level_logits([hidden_XD[beside(at_U, hidden_XD)] for at_U, _ in states], matrix=matrix)
         for level, (logits_UC, (at_U, state_N)) in enumerate(zip(every, states, strict=True)):
             parent_N = parents_NL[:, level]
             parent_U = torch.empty_like(at_U).index_put_((state_N,), parent_N)  # the same for all rows of a state
-            logprobs_UB = self.legal_logprobs(logits_UC, level, parent_U, temperature)
-            column_N = nodes_NL[:, level] - self.table("first_child", level)[parent_N]
-            steps.append(logprobs_UB[state_N, column_N])
+            logprobs_UB = self.legal_logprobs(logits_UC, level, beside(parent_U, hidden_XD), temperature)
+            column_N = nodes_NL[:, level] - self.table("first_child", level, parent_N)[parent_N]
+            steps.append(logprobs_UB[beside(state_N, hidden_XD), beside(column_N, hidden_XD)])
         return torch.stack(steps, 1)
 
     @contextmanager

@@ -26,6 +26,16 @@ Ints = NDArray[np.int64]
 _SID_TOKEN = re.compile(r"<(?:s_)?[a-z]_[0-9]+>")
 
 
+def on(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, whose pending work a copy to it does not wait for; a copy to the CPU has to."""
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
+def beside(tensor: Tensor, other: Tensor) -> Tensor:
+    """The tensor on another one's device, likewise."""
+    return on(tensor, other.device)
+
+
 @dataclass(frozen=True)
 class PromptTokens:
     """Tokenised prompts: tokens (P, T) padded on the left, and which of them are real (P, T); at least one a prompt."""
@@ -62,7 +72,7 @@ class PromptTokens:
         return PromptTokens(tokens.gather(1, order), real.gather(1, order))
 
     def to(self, device: torch.device) -> "PromptTokens":
-        return PromptTokens(self.tokens_PT.to(device), self.real_PT.to(device))
+        return PromptTokens(on(self.tokens_PT, device), on(self.real_PT, device))
 
 
 @dataclass(frozen=True)

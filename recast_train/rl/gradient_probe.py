@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recast_sim.signal import UpdatePlan
-from recast_train.model import PromptTokens, SidModel, require
+from recast_train.model import PromptTokens, SidModel, beside, require
 from recast_train.model.shared_prompts import packed_logprobs
 
 FIGURES = ("gradient_variance", "gradient_norm_squared", "gradient_snr", "cosine_halves")
@@ -24,7 +24,7 @@ def probe_gradients(
     """Figures of a batch before its first optimiser step; parameters and their gradients stay as they are.
 
     Args:
-        prompts: those of all P groups, also of those without a kept row.
+        prompts: those of all P groups, also of those without a kept row. They, the plan and the leaves are on the CPU.
 
     Returns:
         gradient_variance: sum over groups of |g_p - mean|^2, over P - 1.
@@ -47,19 +47,24 @@ def probe_gradients(
     squared, prompt_N = 0.0, plan.rows_N // group_size
     for group in prompt_N.unique().tolist():
         own = prompt_N == group
-        first = torch.zeros(int(own.sum()), dtype=torch.int64, device=prompt_N.device)
+        first = torch.zeros(int(own.sum()), dtype=torch.int64)
         row_NL = packed_logprobs(model, prompts.take(prompt_N[own][:1]), first, leaf_N[own], temperature)
-        total = groups * (plan.coefficients_NL[own].to(row_NL.dtype) * row_NL).sum()
+        total = groups * (beside(plan.coefficients_NL[own].to(row_NL.dtype), row_NL) * row_NL).sum()
         gradient = torch.autograd.grad(total, trainable, allow_unused=True, materialize_grads=True)
-        squared += sum(float(part.float().square().sum()) for part in gradient)
+        squared += _sum([part.float().square().sum() for part in gradient])
         for sums, part in zip(halves[group % 2], gradient, strict=True):
             sums += part
     return _figures(squared, halves, groups)
 
 
+def _sum(numbers: list[Tensor]) -> float:
+    """In double precision, one after the other; a device is asked for all of them at once."""
+    return sum(torch.stack(numbers).tolist(), 0.0)
+
+
 def _figures(squared: float, halves: list[list[Tensor]], groups: int) -> dict[str, float | None]:
     def dot(left: list[Tensor], right: list[Tensor]) -> float:
-        return sum(float((a * b).sum()) for a, b in zip(left, right, strict=True))
+        return _sum([(a * b).sum() for a, b in zip(left, right, strict=True)])
 
     even, odd, both = dot(halves[0], halves[0]), dot(halves[1], halves[1]), dot(halves[0], halves[1])
     mean_squared = (even + odd + 2 * both) / groups**2

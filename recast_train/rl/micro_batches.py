@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from recast_train.engine import Engine
-from recast_train.model import PromptTokens
+from recast_train.model import PromptTokens, beside
 from recast_train.model.shared_prefixes import PrefixTree
 from recast_train.model.shared_prompts import packed_logprobs, sid_prefixes
 
 
 @dataclass(frozen=True)
 class RankBatch:
-    """Rows `leaf_N` behind `prompts[prompt_N]`, and how they are computed; models as `Engine.prepare` gave them.
+    """Rows `leaf_N` behind `prompts[prompt_N]`, all on the CPU, and how they are computed; models are `Engine.prepare`'s.
 
     Attributes:
         temperature: that the log-probabilities are at.
@@ -37,7 +37,7 @@ class RankBatch:
     def cut(self, model: nn.Module, rows: Tensor) -> list[tuple[Tensor, bool]]:
         """Places in `rows` of each pass over them, equally many passes on all ranks; false where one only fills up."""
         if not self.limit:
-            return [(torch.arange(len(rows), device=rows.device), True)]
+            return [(torch.arange(len(rows)), True)]
         found = micro_batches(self.prompts.length_P, self.tree(model, rows), self.limit)
         most = int(self.engine.gather(torch.tensor([len(found)])).max())
         return [(part, True) for part in found] + [(found[0][:1], False)] * (most - len(found))
@@ -48,12 +48,12 @@ class RankBatch:
 
     @torch.no_grad()
     def fixed_logprobs(self, model: nn.Module) -> Tensor:
-        """Log-probabilities (N, L) of all rows, in passes without gradient."""
-        found_NL = torch.empty(len(self.leaf_N), self.engine.unwrap(model).levels, device=self.leaf_N.device)
-        for rows, counted in self.cut(model, torch.arange(len(self.leaf_N), device=self.leaf_N.device)):
+        """Log-probabilities (N, L) of all rows, on the model's device, in passes without gradient."""
+        found_NL = torch.empty(len(self.leaf_N), self.engine.unwrap(model).levels, device=self.engine.device)
+        for rows, counted in self.cut(model, torch.arange(len(self.leaf_N))):
             part = self.logprobs(model, rows)
             if counted:
-                found_NL[rows] = part
+                found_NL[beside(rows, found_NL)] = part
         return found_NL
 
 
@@ -65,7 +65,7 @@ def micro_batches(length_P: Tensor, tree: PrefixTree, limit: int) -> list[Tensor
 
     Args:
         length_P: real tokens of every prompt by its number, also of those without a row.
-        tree: of all rows.
+        tree: of all rows; it and the lengths are on the CPU.
     """
     length, extra = length_P[tree.used_P].tolist(), tree.size_P.tolist()
     batch_P, batch, prompts, widest = [0] * len(length), -1, 0, (0, 0)
@@ -74,5 +74,5 @@ def micro_batches(length_P: Tensor, tree: PrefixTree, limit: int) -> list[Tensor
         if prompts == 0 or (prompts + 1) * sum(wider) > limit:
             batch, prompts, wider = batch + 1, 0, (length[p], extra[p])
         batch_P[p], prompts, widest = batch, prompts + 1, wider
-    batch_N = torch.tensor(batch_P, device=tree.group_N.device)[tree.group_N]
+    batch_N = torch.tensor(batch_P)[tree.group_N]
     return [(batch_N == one).nonzero()[:, 0] for one in range(batch + 1)]

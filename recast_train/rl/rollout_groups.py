@@ -105,7 +105,8 @@ class _Draw:
         own = PromptTokens(whole.tokens_PT[share], whole.real_PT[share]).to(self.engine.device)
         own, thought_tokens = self._think(own, part, generator)
         tokens = self._gathered(own) if self.rollout.thought.max_tokens else whole
-        logprob_PTL = self._target_logprobs(own, target_PT[share])
+        known = PromptTokens(tokens.tokens_PT[share], tokens.real_PT[share])
+        logprob_PTL = self._target_logprobs(known, target_PT[share])
         of_anchors = derive_seed(generator.initial_seed(), "anchors")
         anchor_P, extras = choose_anchors(target_PT, self.config, logprob_PTL, of_anchors)
         if self.constructor.rollouts:
@@ -128,7 +129,7 @@ class _Draw:
         extras: dict[str, Tensor],
     ) -> ScoredGroups:
         leaf_PG, logprob_PG, valid_PG = drawn
-        codes_YL = self.engine.unwrap(self.model).table("leaf_codes").cpu()
+        codes_YL = self.engine.unwrap(self.model).table("leaf_codes", index=leaf_PG)
         rewards_PG, structural_PG = score_leaves(codes_YL, leaf_PG, target_PT)
         if not self.constructor.rollouts:
             rewards_PG, structural_PG = torch.zeros_like(rewards_PG), torch.zeros_like(structural_PG)
@@ -168,8 +169,7 @@ class _Draw:
         if not needs_logprobs(target_PT, self.constructor, self.config):
             return None
         with torch.no_grad():
-            rows = (own, target_PT.to(self.engine.device), self.rollout.temperature)
-            return self.engine.gather(self.model(path_logprobs, *rows))
+            return self.engine.gather(self.model(path_logprobs, own, target_PT, self.rollout.temperature))
 
 
 def padded(table_PT: Tensor, width: int) -> Tensor:

@@ -88,25 +88,23 @@ class Step:
     def _own(self, groups: Groups, signal: Signal) -> tuple[PromptTokens, OwnRows, Tensor]:
         """This rank's prompts, rows and their leaves. A redraw may leave a number of groups that does not divide: then the last
         prompt stands again at the end, without rows."""
-        P, world, device = len(groups.scored.prompt_P), self.engine.world, self.engine.device
+        P, world = len(groups.scored.prompt_P), self.engine.world
         share = self.engine.share(-(-P // world) * world)
         own = torch.arange(share.start, share.stop).clamp(max=P - 1)
         rows = split_plan(signal.plan, signal.group_size, share)
         leaf_N = kept_leaves(groups.scored, rows.plan, signal.group_size, own)
-        prompts = PromptTokens(groups.tokens.tokens_PT[own], groups.tokens.real_PT[own]).to(device)
-        return prompts, OwnRows(rows.plan.to(device), rows.own_N.to(device)), leaf_N.to(device)
+        return PromptTokens(groups.tokens.tokens_PT[own], groups.tokens.real_PT[own]), rows, leaf_N
 
     def _noise(self, step: int, groups: Groups, signal: Signal) -> dict[str, float | None]:
         """The gradient's noise at the chosen steps, None at the others; nothing where it is never wanted."""
-        every, device = self.config.probe_every, self.engine.device
+        every = self.config.probe_every
         if not every:
             return {}
         if step % every:
             return dict.fromkeys(FIGURES)
-        leaf_N = kept_leaves(groups.scored, signal.plan, signal.group_size).to(device)
-        plan, inner = signal.plan.to(device), self.engine.unwrap(self.model)
-        temperature = self.config.rollout.temperature
-        return probe_gradients(inner, groups.tokens.to(device), plan, leaf_N, signal.group_size, temperature)
+        leaf_N = kept_leaves(groups.scored, signal.plan, signal.group_size)
+        inner, temperature = self.engine.unwrap(self.model), self.config.rollout.temperature
+        return probe_gradients(inner, groups.tokens, signal.plan, leaf_N, signal.group_size, temperature)
 
     def _spend(self, groups: Groups, signal: Signal, log: dict[str, float]) -> None:
         levels = self.engine.unwrap(self.model).levels

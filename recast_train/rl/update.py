@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recast_sim.signal import ObjectiveConfig
 from recast_train.engine import Engine, OwnRows
-from recast_train.model import PromptTokens, SidModel
+from recast_train.model import PromptTokens, SidModel, beside
 from recast_train.model.shared_prefixes import PrefixTree
 from recast_train.rl.cost import attention_flops, packed_pairs, training_flops
 from recast_train.rl.micro_batches import RankBatch
@@ -51,6 +51,7 @@ def update(
 
     Args:
         model, reference: as `Engine.prepare` gave them; the reference is only computed where `objective.kl` is not 0.
+        prompts, rows, leaf_N: on the CPU, wherever the model is: passes are laid out there, and a device is not waited for.
         rows: its plan's `rows_N` index (prompt, rollout) pairs of `prompts` with `group_size` rollouts each.
         leaf_N: leaf of each row (the anchor's where one was placed).
 
@@ -67,7 +68,7 @@ def update(
     if len(rows.plan.rows_N) == 0:  # on all ranks alike
         return log
     prompt_N = rows.plan.rows_N // group_size
-    parts = [part for part in torch.arange(len(prompt_N), device=prompt_N.device).chunk(passes.mini_batches) if len(part)]
+    parts = [part for part in torch.arange(len(prompt_N)).chunk(passes.mini_batches) if len(part)]
     batch = RankBatch(engine, prompts, prompt_N, leaf_N, passes.temperature, passes.micro_batch_tokens)
     clock = _Clock(engine.device)
     old_NL = batch.fixed_logprobs(model) if passes.updates * len(parts) > 1 else None
@@ -103,16 +104,19 @@ def _backward(
 
     `held` are the old log-probabilities (None: those of this pass) and the reference's.
     """
-    loss, sums = 0.0, {"kl": 0.0, "clip_share": 0.0}
+    passes: list[tuple[int, Tensor]] = []  # own rows, and loss, KL and clip share, read once all passes are under way
     for at_N, counted in batch.cut(model, part):
         new_NL = batch.logprobs(model, part[at_N])
-        old_NL, reference_NL = (None if known_NL is None else known_NL[part[at_N]] for known_NL in held)
+        old_NL, reference_NL = (None if known_NL is None else known_NL[beside(part[at_N], known_NL)] for known_NL in held)
         own = OwnRows(rows.plan.take(at_N), rows.own_N[at_N] & counted)
         result = own.objective(new_NL, new_NL.detach() if old_NL is None else old_NL, reference_NL, config)
         batch.engine.backward(result.loss)
-        loss += float(result.loss.detach())
-        if own.count:  # else both are NaN
-            sums = {name: total + own.count * getattr(result, name) for name, total in sums.items()}
+        passes.append((own.count, torch.cat([result.loss.detach()[None], result.figures])))
+    loss, sums = 0.0, {"kl": 0.0, "clip_share": 0.0}
+    for (count, _), (own_loss, *figures) in zip(passes, torch.stack([row for _, row in passes]).tolist(), strict=True):
+        loss += own_loss
+        if count:  # else both are NaN
+            sums = {name: total + count * figure for (name, total), figure in zip(sums.items(), figures, strict=True)}
     return loss, {name: batch.engine.mean(total / max(rows.count, 1), rows.count) for name, total in sums.items()}
 
 

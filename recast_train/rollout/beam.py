@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recast_train.model import SidModel
+from recast_train.model import SidModel, on
 from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.frontier import Frontier
 from recast_train.rollout.rollouts import Part, Rollouts
@@ -39,10 +39,10 @@ def sample_stochastic_beam(
     algorithm's 0: with 0 the sample is right but the threshold is not, and importance weights are biased. One leaf more than
     G is searched; its score is the threshold.
     """
-    root_P = _gumbel((len(cache.last_PD),), generator, part).to(model.device)
+    root_P = on(_gumbel((len(cache.last_PD),), generator, part), model.device)
 
     def perturbed(path_PWB: Tensor, parent_PW: Tensor) -> Tensor:
-        return conditional_gumbels(path_PWB, parent_PW, _gumbel(path_PWB.shape, generator, part).to(model.device))
+        return conditional_gumbels(path_PWB, parent_PW, on(_gumbel(path_PWB.shape, generator, part), model.device))
 
     found, steps_PWL, phi_PW = _search(model, cache, root_P, group_size + 1, temperature, perturbed)
     nothing_P = torch.full_like(root_P, -torch.inf)

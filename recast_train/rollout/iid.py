@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recast_train.model import SidModel, require
+from recast_train.model import SidModel, on, require
 from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.rollouts import Part, Rollouts
 
@@ -31,7 +31,7 @@ def sample_iid(
     P, G = len(cache.last_PD), group_size
     given = 0 if given_PK is None else given_PK.shape[1]
     require(given < model.levels, "hint_levels", given, f"leaves nothing to draw of {model.levels} levels; give fewer")
-    uniform_LPG = part.uniform((model.levels, P, G), 1, generator).to(model.device)
+    uniform_LPG = on(part.uniform((model.levels, P, G), 1, generator), model.device)
     hidden, node_PG, steps = cache.last_PD[:, None], torch.zeros(P, 1, dtype=torch.int64, device=model.device), []
     for level in range(model.levels):
         if given_PK is not None and level < given:

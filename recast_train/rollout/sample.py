@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from recast_train.model import PromptTokens, SidModel, TrainError
+from recast_train.model import PromptTokens, SidModel, TrainError, on
 from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.beam import sample_beam, sample_stochastic_beam
 from recast_train.rollout.iid import sample_iid
@@ -36,7 +36,7 @@ def sample_rollouts(
     config, part = config or RolloutConfig(), part or Part(0, len(prompts.tokens_PT))
     cache = PromptCache(model, prompts)
     if config.method == "iid":
-        given_PL = None if hint_P is None else model.table("leaf_nodes")[hint_P.to(model.device), : config.hint_levels]
+        given_PL = None if hint_P is None else model.table("leaf_nodes")[on(hint_P, model.device), : config.hint_levels]
         found = sample_iid(model, cache, group_size, generator, config.temperature, part, given_PL)
     elif config.method == "beam":
         found = sample_beam(model, cache, group_size, config.temperature)

@@ -9,7 +9,7 @@ from torch import Tensor
 from recast_sim.catalog import Catalog
 from recast_sim.signal import Constructor, SignalConfig, choose_anchor
 from recast_train.data import Prompts
-from recast_train.model import PromptTokens, SidModel
+from recast_train.model import PromptTokens, SidModel, beside
 from recast_train.model.shared_prompts import packed_logprobs
 
 
@@ -27,11 +27,11 @@ def target_leaves(catalog: Catalog, prompts: Prompts) -> Tensor:
 
 def path_logprobs(model: SidModel, prompts: PromptTokens, leaf_PT: Tensor, temperature: float = 1.0) -> Tensor:
     """Log-probability of each code of each leaf after its prompt, (P, T, L), -inf where the leaf is -1. With gradient; a prompt
-    without any leaf is not computed."""
+    without any leaf is not computed. Prompts and leaves are on the CPU, or both on the model's device."""
     there_PT = leaf_PT >= 0
     logprob_NL = packed_logprobs(model, prompts, there_PT.nonzero()[:, 0], leaf_PT[there_PT], temperature)
     nothing_PTL = logprob_NL.new_full((*leaf_PT.shape, logprob_NL.shape[1]), -torch.inf)
-    return nothing_PTL.masked_scatter(there_PT[..., None], logprob_NL)
+    return nothing_PTL.masked_scatter(beside(there_PT, logprob_NL)[..., None], logprob_NL)
 
 
 def choose_anchors(

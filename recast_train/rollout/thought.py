@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recast_train.model import PromptTokens, SidModel, TrainError, require
+from recast_train.model import PromptTokens, SidModel, TrainError, on, require
 from recast_train.model.shared_prompts import PromptCache
 from recast_train.rollout.iid import inverse_cdf
 from recast_train.rollout.rollout_config import ThoughtConfig
@@ -65,16 +65,15 @@ def sample_thoughts(
     require(config.max_tokens >= 1, "ThoughtConfig.max_tokens", config.max_tokens, "must be at least 1 to sample thoughts")
     _check_markers(model, markers)
     P, S, device = len(prompts.tokens_PT), config.max_tokens, model.device
-    uniform_SP = (part or Part(0, P)).uniform((S, P), 1, generator, torch.float64).to(device)
+    uniform_SP = on((part or Part(0, P)).uniform((S, P), 1, generator, torch.float64), device)
     tokens_PS = torch.full((P, S), markers.end, dtype=torch.int64, device=device)
     sampled_PS = torch.zeros(P, S, dtype=torch.bool, device=device)
     logprobs_PS = torch.zeros(P, S, device=device)
     cache, open_P = PromptCache(model, prompts), torch.ones(P, dtype=torch.bool, device=device)
-    hidden_PD = cache.last_PD
+    hidden_PD, diverged_P = cache.last_PD, torch.zeros_like(open_P)
     for step in range(S):
         logprobs_PV = free_logprobs(model, hidden_PD, config.temperature)
-        if not bool(torch.isfinite(logprobs_PV[open_P].amax(1)).all()):
-            raise TrainError("probabilities: not finite; the model has diverged, lower learning_rate")
+        diverged_P = diverged_P | (open_P & ~torch.isfinite(logprobs_PV.amax(1)))
         # a long tail of unlikely tokens needs more digits than a node's children
         token_P = inverse_cdf(logprobs_PV.double()[:, None], uniform_SP[step, :, None])[:, 0]
         tokens_PS[:, step] = torch.where(open_P, token_P, markers.end)
@@ -85,6 +84,8 @@ def sample_thoughts(
             break
         before = torch.ones(P, 1, step, dtype=torch.bool, device=device)
         hidden_PD = cache.feed(tokens_PS[:, step, None], (prompts.length_P + step)[:, None], before)[:, 0]
+    if bool(diverged_P.any()):
+        raise TrainError("probabilities: not finite; the model has diverged, lower learning_rate")
     thoughts = Thoughts(tokens_PS, sampled_PS, logprobs_PS)
     return _extended(prompts, thoughts, markers.begin), thoughts
 
@@ -113,5 +114,5 @@ def _check_markers(model: SidModel, markers: ThoughtMarkers) -> None:
     vocabulary = model.lm.lm_head.weight.shape[0]
     for token in (markers.end, *markers.begin):
         require(0 <= token < vocabulary, "ThoughtMarkers", token, f"must lie in 0..{vocabulary - 1}, the model's vocabulary")
-    of_sid = any(bool((model.table("code_token", level) == markers.end).any()) for level in range(model.levels))
+    of_sid = any(bool((tokens == markers.end).any()) for tokens in model.vocabulary.level_tokens)
     require(not of_sid, "ThoughtMarkers.end", markers.end, "must not be an SID token, which no thought holds")

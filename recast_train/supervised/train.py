@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
@@ -114,14 +114,15 @@ class _TrainStep:
         devices = [engine.device] if engine.device.type == "cuda" else []
         self.optimiser.zero_grad()
         self.model.train()
-        loss = 0.0
+        losses: list[Tensor] = []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(derive_seed(self.seed, "dropout", step, *rank))
             for part in parts:
                 mean = self.model(window_loss, self.catalog, part, config.label_smoothing)
                 own = mean * (float((part >= 0).sum()) / items)
                 engine.backward(own)
-                loss += float(own.detach())
+                losses.append(own.detach())
+        loss = sum(torch.stack(losses).tolist(), 0.0)  # read once all passes are under way
         total, norm = engine.step(self.model, loss, self.optimiser, config.max_norm)
         self.model.eval()
         seconds = time.perf_counter() - started

@@ -52,6 +52,11 @@ def rows_mask(index_P: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=index_P.device) == index_P[:, None]
 
 
+def drawn(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform numbers of the shape and device of `like`, drawn where the generator is: the same on every device."""
+    return torch.rand(like.shape, generator=generator, device=generator.device).to(like.device)
+
+
 def _pick_tied(state: GroupState, score_PG: Tensor, candidates_PG: Tensor) -> Tensor:
     masked = score_PG.masked_fill(~candidates_PG, -torch.inf)
     tied = candidates_PG & (masked == masked.amax(1, keepdim=True))
@@ -64,7 +69,7 @@ def _tie_key(state: GroupState) -> Tensor:
     if state.config.tie_rule == "random":
         if state.generator is None:
             raise SignalError("generator: missing; tie_rule 'random' needs an explicit torch.Generator")
-        return torch.rand(state.rewards_PG.shape, generator=state.generator, device=state.rewards_PG.device)
+        return drawn(state.rewards_PG, state.generator)
     if state.logprob_PG is None:
         raise SignalError("logprob_PG: missing; tie_rule 'highest_logprob' needs the rollouts' log-probabilities")
     return state.logprob_PG

@@ -14,7 +14,7 @@ from recast_sim.signal.checks import shaped
 from recast_sim.signal.group_state import GroupState
 from recast_sim.signal.reductions import flat_rows, groups_where
 from recast_sim.signal.signal_config import AnchorChoice, SignalError
-from recast_sim.signal.steps.pick import pick_cheapest
+from recast_sim.signal.steps.pick import drawn, pick_cheapest
 
 
 def repair_all_zero(state: GroupState) -> GroupState:
@@ -76,7 +76,7 @@ def choose_anchor(
     elif rule == "random":
         if generator is None:
             raise SignalError("generator: missing; anchor_choice 'random' needs an explicit torch.Generator")
-        key = torch.rand(target_mask_PT.shape, generator=generator, device=target_mask_PT.device)
+        key = drawn(target_mask_PT, generator)
     elif logprob_PT is None:
         raise SignalError("logprob_PT: missing; anchor_choice 'most_likely' needs the targets' log-probabilities")
     else:
