@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRATCH = tempfile.TemporaryDirectory(prefix="recast-notebook-")  # goes away with the kernel
 _PROGRAMS = {"recast-sim": "recast_sim.cli", "recast-train": "recast_train.cli", "recast-report": "recast_analysis.cli"}
 _WIDTH = 1100  # pixels of a picture
-_TERMINAL = ("FORCE_COLOR", "CLICOLOR_FORCE")  # a kernel sets them; a command would then print escape codes
+_TERMINAL = ("FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS")  # set by a kernel: a command would print escapes, or cut its tables
 _OF_THE_MACHINE = ("run: ", "figure: ", "seconds: ")  # lines that no second run repeats
 
 

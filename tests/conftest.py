@@ -4,6 +4,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ.pop("COLUMNS", None)  # tables would be cut to the width of whatever terminal the tests are started from
 
 import torch
 
