@@ -32,7 +32,7 @@ P, G, STEPS, UPDATES = 4, 6, 4, 2
 ROOT = Path(__file__).parents[2]
 
 
-def launch(folder: Path, check: str, seconds: float = 170, script: str = __file__) -> tuple[int, str, list[Any]]:
+def launch(folder: Path, check: str, seconds: float = 300, script: str = __file__) -> tuple[int, str, list[Any]]:
     """Run a check of a script on two gloo processes: exit code, what they printed, what each rank found (None where nothing).
 
     torchrun lets the system choose its port; whatever still runs after `seconds` is killed.
