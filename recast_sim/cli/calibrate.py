@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibrate(Common):
-    """Find an environment and a base policy that show a regime.
+    """Find an environment and a base policy that show a regime, with fewer items if need be.
 
     Attributes:
         regime: shares of all-zero, single-hit and multi-hit groups.
@@ -33,15 +33,14 @@ class Calibrate(Common):
 
 
 def calibrate_world(command: Calibrate) -> None:
-    found = calibrate(
-        command.regime, command.group_size, command.environment, command.policy, command.convergence, command.seed
-    )
+    knobs = (command.environment, command.policy, command.convergence, command.seed)
+    found = calibrate(command.regime, command.group_size, *knobs, cut_items=True)
     result = {"environment": asdict(found.config), "regime": found.regime, "beta_fit": found.beta_fit}
     if command.out is not None:
         command.out.mkdir(parents=True, exist_ok=True)
         write_json(command.out / "calibration.json", result)
-    knobs = " ".join(f"--environment.{name} {getattr(found.config, name):g}" for name in ("items", "alpha", "beta"))
-    then = f"recast-sim gradients --no-calibrate --convergence {command.convergence:g} {knobs}"
+    options = " ".join(f"--environment.{name} {getattr(found.config, name):g}" for name in ("items", "alpha", "beta"))
+    then = f"recast-sim gradients --no-calibrate --convergence {command.convergence:g} {options}"
     finish(command, result, _report(result), then)
 
 

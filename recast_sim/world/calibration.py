@@ -1,8 +1,8 @@
 """Calibration: give a regime, get an environment and a trained base policy that show it.
 
 For a chosen convergence, the sharpness beta is solved so that the all-zero share fits. The popularity exponent alpha is taken
-from a short list so that the single-hit share fits as well; where hit rates still differ too much between prompts, the catalog
-is cut, so that a flatter preference gives the same share. Nothing but the regime enters the search.
+from a short list so that the single-hit share fits as well; where hit rates still differ too much between prompts, a smaller
+catalog shows the same share with a flatter preference, and may be asked for. Nothing but the regime enters the search.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,15 +47,16 @@ def calibrate(
     convergence: float,
     seed: int,
     tolerance: float = 0.01,
+    cut_items: bool = False,
 ) -> Calibration:
-    """Find beta, alpha and, if need be, a smaller catalog such that the base policy shows `target` = (all_zero, single_hit,
-    multi_hit) on train prompts.
+    """Find beta and alpha such that the base policy shows `target` = (all_zero, single_hit, multi_hit) on train prompts.
 
     Args:
         target: shares of groups, summing to 1.
-        config: the environment's other knobs; its `alpha` and `items` are tried first.
+        config: the environment's other knobs; its `alpha` is tried first.
         convergence: see `train_base`.
         tolerance: largest allowed deviation of a share.
+        cut_items: try fewer items where that alone is left. A comparison does not: its settings say how many there are.
 
     Raises:
         CalibrationError: the target is no regime, is one that no independent rollouts can show, or none of the tried worlds is
@@ -70,7 +71,7 @@ def calibrate(
             f"{most:.3f} of all groups are single hits, and that where every prompt has the same hit rate; ask for fewer"
         )
     best, miss = None, np.inf
-    for items, alpha in _worlds(config):
+    for items, alpha in _worlds(config, cut_items):
         if items < config.items and best is not None and best.regime[1] > target[1]:
             break  # hit rates are too alike already
         found = _solve_beta(target[0], group_size, replace(config, alpha=alpha, items=items), policy, convergence, seed)
@@ -96,9 +97,9 @@ def most_single_hits(all_zero: float, group_size: int) -> float:
     return group_size * (all_zero ** ((group_size - 1) / group_size) - all_zero)
 
 
-def _worlds(config: EnvironmentConfig) -> list[tuple[int, float]]:
+def _worlds(config: EnvironmentConfig, cut_items: bool) -> list[tuple[int, float]]:
     """Items and alpha in the order of the search."""
-    smaller = [(config.items // part, 0.0) for part in _SMALLER if config.items // part >= 2]
+    smaller = [(config.items // part, 0.0) for part in _SMALLER if cut_items and config.items // part >= 2]
     return [*((config.items, alpha) for alpha in dict.fromkeys((config.alpha, *_ALPHAS))), *smaller]
 
 

@@ -18,7 +18,7 @@ class SftConfig(Checked, error=TrainError):
             a cosine.
         stop: the step at which training ends on that schedule, for a start that is not fully trained; 0 is `steps`.
         batch: windows of a step.
-        window: items of a window, all of them targets but the first.
+        window: items of a window, all of them targets.
         crop: share of the windows that lose a random number of their first items.
         learning_rate: the highest, of AdamW.
         warm_up: steps over which the learning rate rises.

@@ -39,5 +39,8 @@ def test_a_smaller_catalog_is_tried_where_hit_rates_differ_too_much(
         return Calibration(config, (all_zero, share, 1 - all_zero - share), 0.01, None)
 
     monkeypatch.setattr(calibration, "_solve_beta", solved)
-    found = calibrate((0.6, single, 0.4 - single), 32, SMALL, PolicyConfig(), 1.0, 0)
-    assert found.config.items == items
+    wanted = ((0.6, single, 0.4 - single), 32, SMALL, PolicyConfig(), 1.0, 0)
+    assert calibrate(*wanted, cut_items=True).config.items == items
+    if items < SMALL.items:  # a comparison's setting keeps the items that it says
+        with pytest.raises(CalibrationError, match=r"nearest 0.600 / 0.200 / 0.200; change items"):
+            calibrate(*wanted)
