@@ -141,8 +141,8 @@ def _simpler(reward: Any) -> Iterator[Any]:
         yield 0.0
         if reward != 1:
             yield 1.0
-            if round(reward, 1) != reward:
-                yield round(reward, 1)
+            if (rounder := _float32(round(reward, 1))) != reward:
+                yield rounder
 
 
 def reward_cases() -> list[Case]:
@@ -162,6 +162,7 @@ def reward_cases() -> list[Case]:
         Case("nothing to learn", "every group is dead", [0] * 8, [0] * 4 + [1] * 4),
         Case("zero variance", "equal rewards that no float holds", equal, [0] * 7 + [1] * 8 + [2] * 6, _SIGN),
         Case("small spread", "rewards that differ by 1e-4", [0, 1e-4, 2e-4, 0, 1, 0, 0, 0], [0] * 4 + [1] * 4),
+        Case("small batch", "and no other rewards", [0, 1e-4, 2e-4, 0, 1e-4, 0, 0, 0], [0] * 4 + [1] * 4),
         Case("large offset", "rewards far from 0", [1000, 1000, 1001, 1001, -500, -500, -500, -502], [0] * 4 + [1] * 4, _SIGN),
         Case("groups of two", "two rows a group", [1, 0, 0, 0, 0.5, 0.25], [0, 0, 1, 1, 2, 2]),
         Case("one group", "a batch of one group", [1, 0, 0.5, 0], [3, 3, 3, 3]),

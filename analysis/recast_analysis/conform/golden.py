@@ -71,9 +71,9 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 def document(kind: str) -> dict[str, Any]:
     """What `KIND.json` holds: for each method the reference, and each choice taken alone where it matters. NaN is null."""
-    cases: Sequence[Any] = reward_cases() if kind == "advantages" else loss_cases()
-    formulas: Mapping[str, Any] = FORMULAS if kind == "advantages" else {"loss": LOSS}
-    expected = []
+    cases: list[Any] = [*reward_cases()] if kind == "advantages" else [*loss_cases()]
+    formulas: dict[str, Any] = FORMULAS if kind == "advantages" else {"loss": LOSS}
+    expected: list[dict[str, Any]] = []
     for method, formula in formulas.items():
         reference = formula.reference()
         for setting in formula.settings():

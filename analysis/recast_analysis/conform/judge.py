@@ -1,4 +1,4 @@
-"""A target against the golden vectors: its method, the choices that explain it, and what no choice explains, at its smallest."""
+"""A target against the golden vectors: its method, the choices that explain it, and the smallest case of what none explains."""
 
 import math
 import re

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import trl
+from trl import GRPOTrainer
 
 _ADVANTAGES = {  # name: trainer, formula, options
     "grpo": ("GRPOTrainer", "grpo", {"scale_rewards": "group"}),
@@ -73,7 +74,7 @@ def loss(kind: str, error: Any, new_NS: Any, old_NS: Any, reference_NS: Any, adv
     new, old, reference, numbers, mask = (
         torch.from_numpy(table) for table in (new_NS, old_NS, reference_NS, advantages_N, mask_NS)
     )
-    mine = _scripted(trl.GRPOTrainer, 1, 1, {"loss_type": kind, "beta": 0.1, "max_completion_length": mask.shape[1]})
+    mine = _scripted(GRPOTrainer, 1, 1, {"loss_type": kind, "beta": 0.1, "max_completion_length": mask.shape[1]})
     mine._get_per_token_logps_and_entropies = lambda *_, **__: (new, torch.zeros_like(new), None)
     tokens = {"prompt_ids": torch.ones(len(numbers), 1, dtype=torch.long), "completion_ids": torch.ones_like(mask).long()}
     masks = {"prompt_mask": torch.ones(len(numbers), 1), "completion_mask": mask}
@@ -96,11 +97,13 @@ def _scripted(base: Any, functions: int, G: int, options: dict[str, Any]) -> Any
     own = {
         "accelerator": accelerator, "args": arguments,
         "model": SimpleNamespace(training=True, is_gradient_checkpointing=False),
-        "environment_factories": None, "environments": None, "tools": None, "pad_to_multiple_of": None, "mask_truncated_completions": False, "use_vllm": False,
+        "environment_factories": None, "environments": None, "tools": None,
+        "pad_to_multiple_of": None, "mask_truncated_completions": False, "use_vllm": False,
         "beta": 0.0, "num_iterations": 1, "num_generations": G, "num_generations_eval": G,
         "reward_weights": torch.ones(functions), "multi_objective_aggregation": "sum_then_normalize", "scale_rewards": "group",
         "reward_func_names": [f"f{number}" for number in range(functions)], "reward_funcs": [None] * functions,
-        "normalize_advantages": False, "reward_clip_range": None, "top_entropy_quantile": 1.0, "off_policy_mask_threshold": None,
+        "normalize_advantages": False, "reward_clip_range": None, "top_entropy_quantile": 1.0,
+        "off_policy_mask_threshold": None,
         "importance_sampling_level": "token", "epsilon_low": 0.2, "epsilon_high": 0.28, "aux_loss_enabled": False,
         "current_gradient_accumulation_steps": 1, "_entropy_bonus_enabled": False, "use_liger_kernel": False,
         "vllm_importance_sampling_correction": False, "_is_vlm": False, "eos_token_ids": [0],
