@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.verl
-pytest.importorskip("verl")
-
 from recast_analysis.conform.judge import judge
 from recast_analysis.conform.targets import load_target
 
+pytestmark = pytest.mark.verl
+pytest.importorskip("verl")
 NAN = {"missing reward": "NaN for all that it is compared with"}
 RAW = {"one row": "its reward", **NAN}
 DUAL = {"clip": "both sides (dual clip, 3)", "KL clamp": "log ratio to 20, estimate to 10"}
