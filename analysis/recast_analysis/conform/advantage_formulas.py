@@ -28,6 +28,7 @@ _WHITEN = {"denominator": ("sqrt(var + 1e-8)", *(name for name in DENOMINATORS i
 _SINGLE = {"one row": ("0", "its reward")}
 _MISSING = {"missing reward": ("left out", "counts as 0", "NaN for all that it is compared with")}
 EQUAL = "equal rewards"
+NOISE = 0.1  # more than this is no rounding error any more but a signal where there is none
 _EQUAL = {EQUAL: ("0", "0 up to float32 rounding over the denominator")}
 
 
@@ -100,7 +101,7 @@ def slack(rewards: Rewards, ids: Sequence[Hashable], setting: Setting) -> list[f
     found = [0.0] * len(rewards)
     for group in _groups(totals, ids):
         if _equal(group):
-            found = [rounding([group[row]]) * gain if row in group else old for row, old in enumerate(found)]
+            found = [min(NOISE, rounding([group[row]]) * gain) if row in group else old for row, old in enumerate(found)]
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import trl
-from trl import GRPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 _ADVANTAGES = {  # name: trainer, formula, options
     "grpo": ("GRPOTrainer", "grpo", {"scale_rewards": "group"}),
