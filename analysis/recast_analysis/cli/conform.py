@@ -7,7 +7,7 @@ from recast_analysis.cli.shared import print_or_dump
 from recast_analysis.conform.conform_error import ConformError
 from recast_analysis.conform.conform_report import report as conform_report
 from recast_analysis.conform.judge import judge
-from recast_analysis.conform.targets import GIVEN, load_target
+from recast_analysis.conform.judged_target import GIVEN, load_target
 from recast_sim.commandline import Common, Flag, Positional
 from recast_sim.runs.atomic import write_json
 

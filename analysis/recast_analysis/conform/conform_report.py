@@ -4,7 +4,7 @@ import textwrap
 from dataclasses import asdict
 from typing import Any
 
-from recast_analysis.conform.judge import Finding, Verdict
+from recast_analysis.conform.judge import Remark, Verdict
 from recast_analysis.reports.report import Report, Table
 
 WIDTH = 100
@@ -39,7 +39,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _minimal(number: int, fault: Finding) -> str:
+def _minimal(number: int, fault: Remark) -> str:
     parts = [f"{name} {value}" for name, value in fault.minimal.items()]
     return _wrapped(f"fault {number}, {fault.what}: {fault.says}" + (f"; smallest: {'; '.join(parts)}" if parts else ""))
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,16 +10,16 @@ from recast_analysis.conform.advantage_formulas import EQUAL, FORMULAS
 from recast_analysis.conform.cases import random_case, random_loss_case
 from recast_analysis.conform.conform_error import ConformError
 from recast_analysis.conform.golden import Key, golden, key
+from recast_analysis.conform.judged_target import Target, call
 from recast_analysis.conform.loss_formulas import LOSS
 from recast_analysis.conform.properties import broken_properties
-from recast_analysis.conform.targets import Target, call
 
 BATCHES = 100  # random ones
 _KNOWN: dict[Key, Sequence[float]] = {}  # numbers of golden batches
 
 
 @dataclass(frozen=True)
-class Finding:
+class Remark:
     """One line of a verdict.
 
     Attributes:
@@ -44,10 +44,10 @@ class Verdict:
     setting: dict[str, str]
     explained: int
     asked: int
-    findings: Sequence[Finding]
+    findings: Sequence[Remark]
 
     @property
-    def faults(self) -> list[Finding]:
+    def faults(self) -> list[Remark]:
         return [finding for finding in self.findings if finding.verdict == "fault"]
 
 
@@ -79,9 +79,7 @@ def judge(target: Target, method: str | None = None, seed: int = 0, batches: int
             f"target: {target.name} raises on every batch ({answers[asked[0].name].raised}); see docs/conform.md"
         )
     search = _Search(answered, answers)
-    tried = [(search.score(name, setting), name, setting) for name in ([method] if method else formulas)
-             for setting in formulas[name].settings()]  # fmt: skip
-    (explained, _), method, setting = max(tried, key=lambda one: one[0])  # the first of equals: the nearest to its reference
+    explained, method, setting = search.best({method: formulas[method]} if method else formulas)
     formula = formulas[method]
     unseen = search.unseen(method, formula, setting)
     refused = {case.may_refuse: answers[case.name].raised for case in asked if case.may_refuse and answers[case.name].raised}
@@ -89,9 +87,9 @@ def judge(target: Target, method: str | None = None, seed: int = 0, batches: int
     faulty = [c for c in asked if not (c.may_refuse and answers[c.name].raised) and not search.agrees(method, c, setting)]
     faulty += _first_random(target, formula, setting, seed, batches)
     findings += _faults(target, formula, setting, faulty)
-    findings += [Finding("fault", *broken) for broken in broken_properties(target, formula, setting)]
+    findings += [Remark("fault", *broken) for broken in broken_properties(target, formula, setting)]
     if len(asked) < len(cases):
-        findings.append(Finding("not run", "functions", "takes one reward a row (--functions: a table of them)"))
+        findings.append(Remark("not run", "functions", "takes one reward a row (--functions: a table of them)"))
     return Verdict(target, method, setting, explained, len(asked), findings)
 
 
@@ -100,6 +98,18 @@ class _Search:
 
     def __init__(self, cases: Sequence[Any], answers: dict[str, _Answer]) -> None:
         self.cases, self.answers = cases, answers
+
+    def best(self, formulas: Mapping[str, Any]) -> tuple[int, str, dict[str, str]]:
+        """Batches that the best setting explains, its method, and the setting: of equals the nearest to its reference."""
+        best, chosen, most = "", {}, (-1, -1)
+        for method, formula in formulas.items():
+            for setting in formula.settings():
+                score = self.score(method, setting)
+                if score > most:
+                    best, chosen, most = method, setting, score
+                if most[0] == len(self.cases):  # nothing can be better
+                    return most[0], best, chosen
+        return most[0], best, chosen
 
     def score(self, method: str, setting: dict[str, str]) -> tuple[int, int]:
         """Batches and rows that the setting explains."""
@@ -143,18 +153,18 @@ def _ask(target: Target, case: Any) -> _Answer:
         return _Answer(None, f"{type(error).__name__}: {error}".splitlines()[0][:200])
 
 
-def _choices(formula: Any, setting: dict[str, str], unseen: set[str], refused: dict[str, str]) -> Iterator[Finding]:
+def _choices(formula: Any, setting: dict[str, str], unseen: set[str], refused: dict[str, str]) -> Iterator[Remark]:
     reference = formula.reference()
     for name, option in setting.items():
         if name in refused:
-            yield Finding("choice", name, f"refused: {refused[name]}")
+            yield Remark("choice", name, f"refused: {refused[name]}")
         elif name in unseen:
-            yield Finding("not run", name, "no batch that was answered tells")
+            yield Remark("not run", name, "no batch that was answered tells")
         elif option == reference[name]:
-            yield Finding("agrees", name, option)
+            yield Remark("agrees", name, option)
         else:
-            yield Finding("choice", name, f"{option} (reference: {reference[name]})")
-    yield from (Finding("choice", name, f"refused: {said}") for name, said in refused.items() if name not in setting)
+            yield Remark("choice", name, f"{option} (reference: {reference[name]})")
+    yield from (Remark("choice", name, f"refused: {said}") for name, said in refused.items() if name not in setting)
 
 
 def _first_random(target: Target, formula: Any, setting: dict[str, str], seed: int, batches: int) -> list[Any]:
@@ -173,7 +183,7 @@ def _failure(target: Target, formula: Any, setting: dict[str, str], case: Any) -
     return "" if all(_close(case, answer.values, case.expected(formula, setting), setting)) else "numbers"
 
 
-def _faults(target: Target, formula: Any, setting: dict[str, str], faulty: Sequence[Any]) -> Iterator[Finding]:
+def _faults(target: Target, formula: Any, setting: dict[str, str], faulty: Sequence[Any]) -> Iterator[Remark]:
     """A finding for each smallest batch; batches that shrink to the same one share it."""
     by_shape: dict[str, tuple[list[str], dict[str, Any]]] = {}
     for case in faulty:
@@ -185,7 +195,7 @@ def _faults(target: Target, formula: Any, setting: dict[str, str], faulty: Seque
         by_shape.setdefault(repr(small.shown()), ([], minimal))[0].append(case.name)
     for names, minimal in by_shape.values():
         said = "raises" if "raised" in minimal else "not finite" if None in minimal["got"] else "no choice explains it"
-        yield Finding("fault", names[0], said if len(names) == 1 else f"{said}; also {', '.join(names[1:])}", minimal)
+        yield Remark("fault", names[0], said if len(names) == 1 else f"{said}; also {', '.join(names[1:])}", minimal)
 
 
 def shrunk(case: Any, fails: Callable[[Any], bool]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from recast_analysis.conform.advantage_formulas import local
-from recast_analysis.conform.targets import Target, call
+from recast_analysis.conform.judged_target import Target, call
 
 HIT_RATES = (0.02, 0.1, 0.5)
 WIDTH = 8  # of the closed form's groups

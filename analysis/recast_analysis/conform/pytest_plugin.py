@@ -57,7 +57,7 @@ def hold(target: Any, method: str | None = None, loss: bool = False, functions: 
     from recast_analysis.conform.conform_error import ConformError
     from recast_analysis.conform.conform_report import report
     from recast_analysis.conform.judge import judge
-    from recast_analysis.conform.targets import Target, load_target
+    from recast_analysis.conform.judged_target import Target, load_target
 
     if callable(target):
         found = Target(getattr(target, "__name__", "function"), target, "loss" if loss else "advantages", None, functions)

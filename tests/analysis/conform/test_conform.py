@@ -19,8 +19,8 @@ from recast_analysis.conform.cases import Case, LossCase, reward_cases
 from recast_analysis.conform.conform_error import ConformError
 from recast_analysis.conform.golden import FOLDER, document, golden
 from recast_analysis.conform.judge import Verdict, judge
+from recast_analysis.conform.judged_target import ADAPTERS, Target, load_target
 from recast_analysis.conform.loss_formulas import LOSS, loss
-from recast_analysis.conform.targets import ADAPTERS, Target, load_target
 from recast_sim.signal import SignalConfig, list_constructors
 from recast_train.adapters import conform_ours
 
@@ -301,7 +301,8 @@ def test_a_library_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPat
 def test_a_users_function_is_judged_without_torch(tmp_path: Path) -> None:
     (tmp_path / "users.py").write_text(USERS)
     code = (
-        "import sys\nfrom recast_analysis.conform.judge import judge\nfrom recast_analysis.conform.targets import load_target\n"
+        "import sys\nfrom recast_analysis.conform.judge import judge\n"
+        "from recast_analysis.conform.judged_target import load_target\n"
         f"judge(load_target({str(tmp_path / 'users.py') + ':four'!r}))\n"
         "print({'torch', 'polars', 'recast_train', 'recast_sim.signal'} & set(sys.modules))"
     )

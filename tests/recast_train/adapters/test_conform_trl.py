@@ -9,7 +9,7 @@ pytest.importorskip("trl")
 
 from recast_analysis.conform.conform_error import ConformError
 from recast_analysis.conform.judge import judge
-from recast_analysis.conform.targets import load_target
+from recast_analysis.conform.judged_target import load_target
 
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]
 FOUR = "std + 1e-4"
