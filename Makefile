@@ -40,7 +40,7 @@ test-trl-oldest:  ## the TRL adapter on the oldest TRL that it supports, in an e
 	.venv-trl-oldest/bin/python -m pytest -m adapters tests/recast_train/adapters/test_trl*.py
 
 test-verl: $(VERL_VENV)/.installed  ## the tests of the verl adapter, in an environment with verl
-	$(VERL_VENV)/bin/python -m pytest -m verl tests/recast_train/adapters/test_verl_trainer.py
+	$(VERL_VENV)/bin/python -m pytest -m verl tests/recast_train/adapters/test_verl_trainer.py tests/recast_train/adapters/test_conform_verl.py
 
 $(VERL_VENV)/.installed: pyproject.toml constraints-verl.txt
 	@echo "installing verl and its locked dependencies into $(VERL_VENV) ..."

@@ -12,6 +12,7 @@ COMMANDS = {
     "claims": Command("recast_analysis.cli.claims", "ClaimsPage", "claims"),
     "agree": Command("recast_analysis.cli.agree", "Agree", "agree"),
     "audit": Command("recast_analysis.cli.audit", "Audit", "audit"),
+    "conform": Command("recast_analysis.cli.conform", "Conform", "conform"),
 }
 
 
