@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibrate(Common):
-    """Find an environment and a base policy that show a regime, with fewer items if need be.
+    """Find an environment and a base policy that show a regime.
+
+    Fewer items are tried where hit rates differ too much between prompts.
 
     Attributes:
         regime: shares of all-zero, single-hit and multi-hit groups.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recast_sim.cli.shared import RECIPES
 from recast_sim.commandline import Common
-from recast_sim.recipe_files import copy_recipe, recipe_heads
+from recast_sim.commandline.recipe_files import copy_recipe, recipe_heads
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recast_sim.commandline import Common
-from recast_sim.recipe_files import copy_recipe, recipe_heads
+from recast_sim.commandline.recipe_files import copy_recipe, recipe_heads
 from recast_train.cli.shared import RECIPES
 
 

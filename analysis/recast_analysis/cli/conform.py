@@ -14,7 +14,7 @@ from recast_sim.runs.atomic import write_json
 
 @dataclass(frozen=True)
 class Conform(Common):
-    """Hold advantages or a loss against golden vectors: which choices explain them, and what is a fault.
+    """Hold anybody's advantages or loss against golden vectors: choices and faults.
 
     Ends with status 1 where a fault is found.
 

@@ -17,7 +17,7 @@ from recast_sim.cli import COMMANDS
 from recast_sim.cli import main as simulator
 from recast_sim.cli.shared import RECIPES as SIMULATED
 from recast_sim.commandline import Command
-from recast_sim.recipe_files import recipe_heads
+from recast_sim.commandline.recipe_files import recipe_heads
 from recast_train.cli import main as trainer
 from recast_train.cli.shared import RECIPES as REAL
 
