@@ -1,8 +1,10 @@
-"""A report on the terminal: its tables as Markdown, as wide as the terminal is, its notes as lines."""
+"""What a command shows: tables as Markdown, as wide as the terminal is, notes as lines, its figure, the next command."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from rich.box import MARKDOWN
 from rich.cells import cell_len
@@ -11,12 +13,26 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from recast_analysis.reports.report import Report, Table
+from recast_sim.commandline import Common
 from recast_sim.printable import printable
 
 _WHOLE = 10_000  # columns of a file or a pipe, where nothing is wrapped
 _NOTE = 20_000  # letters of a note
 _LABEL = 40  # columns of the first column, which tells the rows apart, at most
 _WORDS = 16  # columns to which words are wrapped at most, where a table does not fit
+
+
+def finish(command: Common, result: Any, report: Report, then: str = "") -> None:
+    """Print the result as JSON on request; else its report, where run and figure lie, and the next command."""
+    if command.json:
+        print(json.dumps(result, allow_nan=False))
+        return
+    print_report(report, terminal(command.wide))
+    for key in ("run", "figure", "seconds"):
+        if isinstance(result, dict) and isinstance(result.get(key), str | float):
+            print(f"{key}: {result[key]}")
+    if then:
+        print("next:", then, *(f"--plugin {name}" for name in command.plugin))
 
 
 def terminal(wide: bool = False) -> Console:
@@ -53,15 +69,8 @@ def _fitting(table: Table, width: int) -> list[tuple[Table, list[int]]]:
     """The table in pieces that are no wider than `width`, with the width of each column."""
     columns = list(zip(*[table.header, *table.rows], strict=True))
     full = [max(map(cell_len, column)) for column in columns]
-    least = [
-        min(whole, _longest_word(column[:1]) if numeric else _WORDS)
-        for column, whole, numeric in zip(columns, full, table.numeric, strict=True)
-    ]
+    least = [_least(column, numeric) for column, numeric in zip(columns, table.numeric, strict=True)]
     least[0] = min(full[0], _LABEL)
-    least = [
-        max(small, max(map(cell_len, column[1:]), default=0)) if numeric else small
-        for column, small, numeric in zip(columns, least, table.numeric, strict=True)
-    ]
     pieces: list[list[int]] = [[0]]
     for column in range(1, len(columns)):
         if _lines([least[at] for at in (*pieces[-1], column)]) > width and len(pieces[-1]) > 1:
@@ -71,6 +80,13 @@ def _fitting(table: Table, width: int) -> list[tuple[Table, list[int]]]:
         (_piece(table, piece, at, len(pieces)), _spread([full[c] for c in piece], [least[c] for c in piece], width))
         for at, piece in enumerate(pieces, start=1)
     ]
+
+
+def _least(column: Sequence[str], numeric: bool) -> int:
+    """The fewest letters of a line: numbers are not broken, their heading and words are."""
+    if numeric:
+        return max(_longest_word(column[:1]), *map(cell_len, column[1:]), 0)
+    return min(_WORDS, max(map(cell_len, column)))
 
 
 def _piece(table: Table, columns: Sequence[int], at: int, of: int) -> Table:

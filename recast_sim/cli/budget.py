@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from pydantic import PositiveFloat
 
-from recast_sim.cli.shared import RECIPES, finish, folder
+from recast_sim.cli.shared import RECIPES, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Point, named_settings
@@ -58,6 +58,7 @@ class Budget(Sweeping):
 
 def budget(command: Budget) -> None:
     from recast_analysis.reports.budget import report as budget_report
+    from recast_analysis.terminal import finish
 
     begun, config = time.perf_counter(), command.config
     settings = named_settings(config.setting, config.points)

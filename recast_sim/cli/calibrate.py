@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from recast_sim.cli.shared import finish
 from recast_sim.commandline import Common
 from recast_sim.field_types import Convergence, GroupSize, Regime
 from recast_sim.runs import write_json
@@ -35,6 +34,8 @@ class Calibrate(Common):
 
 
 def calibrate_world(command: Calibrate) -> None:
+    from recast_analysis.terminal import finish
+
     knobs = (command.environment, command.policy, command.convergence, command.seed)
     found = calibrate(command.regime, command.group_size, *knobs, cut_items=True)
     result = {"environment": asdict(found.config), "regime": found.regime, "beta_fit": found.beta_fit}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recast_sim.cli.shared import finish, folder
+from recast_sim.cli.shared import folder
 from recast_sim.closed_forms.gradient_weights import weight, weight_names
 from recast_sim.commandline import Common, Positional
 from recast_sim.configio import Checked
@@ -65,6 +65,7 @@ class Check(Common):
 def check(command: Check) -> None:
     """Exits with status 1 where a declaration does not hold."""
     from recast_analysis.reports.check import report as check_report
+    from recast_analysis.terminal import finish
 
     if command.name is None:
         raise SignalError("name: missing; give a constructor's name, for example `recast-sim check recast`")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import polars as pl
 from pydantic import Field, PositiveInt
 
-from recast_sim.cli.shared import RECIPES, finish, folder
+from recast_sim.cli.shared import RECIPES, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.configio import Checked
 from recast_sim.exact.instrument import gradient_reports
@@ -60,6 +60,7 @@ class Claims(Sweeping):
 
 def claims(command: Claims) -> None:
     from recast_analysis.claims.simulated import report as claims_report
+    from recast_analysis.terminal import finish
 
     begun, config = time.perf_counter(), command.config
     root = folder(command, "claims")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from recast_sim.cli.shared import finish
 from recast_sim.commandline import Common
 from recast_sim.signal import Constructor, list_constructors
 
@@ -14,6 +13,7 @@ class Constructors(Common):
 
 def constructors(command: Constructors) -> None:
     from recast_analysis.reports.report import Report, Table
+    from recast_analysis.terminal import finish
 
     rows = [_row(constructor) for constructor in list_constructors()]
     header = [column.replace("_", " ") for column in rows[0]]

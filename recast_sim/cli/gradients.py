@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from pydantic import Field, PositiveInt
 
-from recast_sim.cli.shared import finish, folder
+from recast_sim.cli.shared import folder
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.configio import Checked
 from recast_sim.exact.instrument import BATCHES, GradientReport, gradient_reports
@@ -88,6 +88,7 @@ class Gradients(Common):
 
 def compare_gradients(command: Gradients) -> None:
     from recast_analysis.reports.gradients import report as gradients_report
+    from recast_analysis.terminal import finish
 
     torch.set_num_threads(1)  # tensors this small only lose by more
     begun, config = time.perf_counter(), command.config

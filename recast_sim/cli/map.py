@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 import polars as pl
 
-from recast_sim.cli.shared import RECIPES, finish, folder
+from recast_sim.cli.shared import RECIPES, folder
 from recast_sim.commandline import OptionalFile, Sweeping, progress
 from recast_sim.configio import Checked
 from recast_sim.experiments.map_cells import Axis, map_cells
@@ -59,6 +59,7 @@ class Map(Sweeping):
 
 def draw_the_map(command: Map) -> None:
     from recast_analysis.reports.map import report as map_report
+    from recast_analysis.terminal import finish
 
     begun, config = time.perf_counter(), command.config
     cells = map_cells(config.setting, config.axes, config.grids)

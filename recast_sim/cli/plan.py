@@ -5,7 +5,6 @@ from pathlib import Path
 
 from pydantic import PositiveFloat
 
-from recast_sim.cli.shared import finish
 from recast_sim.commandline import Common, Positional
 from recast_sim.runs import RunError
 from recast_sim.runs.reader import fits_its_kind
@@ -28,6 +27,7 @@ class Plan(Common):
 
 def plan(command: Plan) -> None:
     from recast_analysis.reports.plan import report as plan_report
+    from recast_analysis.terminal import finish
 
     if command.run is None:
         raise RunError("run: missing; give the folder of a finished pilot, for example of recast-sim quickstart")

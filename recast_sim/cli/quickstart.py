@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from pydantic import PositiveInt
 
-from recast_sim.cli.shared import finish, folder
+from recast_sim.cli.shared import folder
 from recast_sim.commandline import WORKERS, Common, Flag, progress
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.experiments.protocol import Protocol, run_protocol, worlds_folder
@@ -47,6 +47,7 @@ class Quickstart(Common):
 
 def quickstart(command: Quickstart) -> None:
     from recast_analysis.reports.quickstart import report as quickstart_report
+    from recast_analysis.terminal import finish
 
     begun = time.perf_counter()
     training = TrainingConfig(steps=command.steps, group_size=command.group_size)

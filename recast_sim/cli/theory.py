@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, NonNegativeFloat
 
-from recast_sim.cli.shared import finish, folder
+from recast_sim.cli.shared import folder
 from recast_sim.closed_forms import gradient_weights as weights
 from recast_sim.closed_forms import iid_groups as forms
 from recast_sim.commandline import Common
@@ -44,6 +44,7 @@ class Theory(Common):
 
 def theory(command: Theory) -> None:
     from recast_analysis.reports.theory import report as theory_report
+    from recast_analysis.terminal import finish
 
     hit_rate, beta = _rates(command)
     names = _checked(command)

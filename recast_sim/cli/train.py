@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from recast_sim.cli.shared import finish, folder
+from recast_sim.cli.shared import folder
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.configio import Checked
 from recast_sim.field_types import Convergence
@@ -50,6 +50,7 @@ class Train(Common):
 
 def train_one(command: Train) -> None:
     from recast_analysis.reports.training import report as training_report
+    from recast_analysis.terminal import finish
 
     torch.set_num_threads(1)  # tensors this small only lose by more
     config = command.config

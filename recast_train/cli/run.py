@@ -1,6 +1,5 @@
 """`recast-train run`."""
 
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ class RunRecipe(Common):
 
 def run(command: RunRecipe) -> None:
     from recast_analysis.reports.real.run import report as run_report
-    from recast_analysis.terminal import print_report
+    from recast_analysis.terminal import finish
     from recast_train.pipeline.whole_run import run_real
 
     name = command.file.stem if command.file else "default"
@@ -43,7 +42,4 @@ def run(command: RunRecipe) -> None:
         return
     found = run_report(root)
     (figure,) = found.save_figures(root)
-    if command.json:
-        print(json.dumps(found.summary | {"run": str(root), "figure": figure}, allow_nan=False))
-    else:
-        print_report(found)
+    finish(command, found.summary | {"run": str(root), "figure": figure}, found, f"recast-report html {root}")

@@ -1,6 +1,5 @@
 """`recast-train search`."""
 
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ class Search(Sweeping):
 
 def search(command: Search) -> None:
     from recast_analysis.reports.real.search import report as search_report
-    from recast_analysis.terminal import print_report
+    from recast_analysis.terminal import finish
 
     begun = time.perf_counter()
     name = command.file.stem if command.file else "search"
@@ -41,8 +40,6 @@ def search(command: Search) -> None:
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_search(command.config, command.seed, root, submit)
     found = search_report(root)
-    writer.close(summary=found.summary | {"seconds": round(time.perf_counter() - begun, 1)})
-    if command.json:
-        print(json.dumps(found.summary, allow_nan=False))
-    else:
-        print_report(found)
+    summary = found.summary | {"seconds": round(time.perf_counter() - begun, 1)}
+    writer.close(summary=summary)
+    finish(command, summary | {"run": str(root)}, found, f"recast-report html {root}")

@@ -1,6 +1,5 @@
 """`recast-train study`."""
 
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ class Study(Sweeping):
 
 def study(command: Study) -> None:
     from recast_analysis.reports.real.study import report as study_report
-    from recast_analysis.terminal import print_report
+    from recast_analysis.terminal import finish
 
     begun = time.perf_counter()
     name = command.file.stem if command.file else "study"
@@ -44,8 +43,4 @@ def study(command: Study) -> None:
     (figure,) = found.save_figures(root)
     summary = found.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary)
-    if command.json:
-        print(json.dumps(summary, allow_nan=False))
-    else:
-        print_report(found)
-        print(f"figure: {figure}")
+    finish(command, summary | {"run": str(root)}, found, f"recast-report html {root}")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from recast_analysis.cli.shared import print_or_dump
 from recast_analysis.reports.real.agreement import report as agreement_report
+from recast_analysis.terminal import finish
 from recast_sim.commandline import Common, Positional
 from recast_sim.runs.reader import fits_its_kind
 
@@ -25,4 +25,4 @@ class Agree(Common):
 def agree(command: Agree) -> None:
     with fits_its_kind(command.real):
         found = agreement_report(command.real, command.simulated)
-    print_or_dump(found, command.json)
+    finish(command, found.summary, found)

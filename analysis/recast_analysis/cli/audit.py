@@ -7,7 +7,7 @@ from pathlib import Path
 from recast_analysis.audit.audit_report import report as audit_report
 from recast_analysis.audit.audit_report import write_audit
 from recast_analysis.audit.reading.dump_groups import read_groups
-from recast_analysis.cli.shared import print_or_dump
+from recast_analysis.terminal import finish
 from recast_sim.commandline import Common, Paths, progress
 
 
@@ -36,4 +36,4 @@ def audit(command: Audit) -> None:
     if command.out is not None:
         write_audit(command.out, found.summary, groups.table)
         print("figure:", *found.save_figures(command.out), file=sys.stderr)
-    print_or_dump(found, command.json)
+    finish(command, found.summary, found)

@@ -3,11 +3,11 @@
 import sys
 from dataclasses import dataclass
 
-from recast_analysis.cli.shared import print_or_dump
 from recast_analysis.conform.conform_error import ConformError
 from recast_analysis.conform.conform_report import report as conform_report
 from recast_analysis.conform.judge import judge
 from recast_analysis.conform.judged_target import GIVEN, load_target
+from recast_analysis.terminal import finish
 from recast_sim.commandline import Common, Flag, Positional
 from recast_sim.runs.atomic import write_json
 
@@ -39,6 +39,6 @@ def conform(command: Conform) -> None:
     if command.out is not None:
         command.out.mkdir(parents=True, exist_ok=True)
         write_json(command.out / "conform.json", found.summary)
-    print_or_dump(found, command.json)
+    finish(command, found.summary, found)
     if verdict.faults:
         sys.exit(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from recast_analysis.cli.shared import named
 from recast_analysis.reports.report import Report
 from recast_analysis.show import readable_runs, runs_table
-from recast_analysis.terminal import print_report
+from recast_analysis.terminal import print_report, terminal
 from recast_sim.commandline import Common, Paths
 from recast_sim.printable import printable
 from recast_sim.runs import find_runs
@@ -31,4 +31,4 @@ def show(command: Show) -> None:
         for words in unread:
             print(printable(words), file=sys.stderr)
     else:
-        print_report(Report({}, [runs_table(summaries), *unread]))
+        print_report(Report({}, [runs_table(summaries), *unread]), terminal(command.wide))

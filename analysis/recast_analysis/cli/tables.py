@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from recast_analysis.cli.shared import named
 from recast_analysis.reports.run_kinds import run_report
-from recast_analysis.terminal import print_report
+from recast_analysis.terminal import print_report, terminal
 from recast_sim.commandline import Common, Paths
 
 
@@ -21,4 +21,4 @@ class Tables(Common):
 
 def tables(command: Tables) -> None:
     for path in named(command.runs):
-        print_report(run_report(path))
+        print_report(run_report(path), terminal(command.wide))

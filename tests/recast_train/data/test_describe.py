@@ -60,6 +60,16 @@ def test_describe_takes_a_pair_of_cores_and_a_split(tmp_path: Path, monkeypatch,
     assert "| split | leave-one-out |" in words
 
 
+def test_tables_fit_the_terminal_unless_they_shall_be_wide(tmp_path: Path, monkeypatch, capsys) -> None:
+    folder = str(write_minionerec(tmp_path / "x"))
+    monkeypatch.setenv("COLUMNS", "60")
+    for wide in (False, True):
+        assert command_line(monkeypatch, "data", "describe", folder, "--prompts", "1", *["--wide"] * wide) == 0
+        *lines, then = capsys.readouterr().out.splitlines()
+        assert (max(len(line) for line in lines if line.startswith("|")) > 60) == wide
+        assert then == f"next: recast-train tokenize --data.format minionerec --data.path {folder}"
+
+
 @pytest.mark.parametrize(("write", "users"), [(write_minionerec, 3), (write_openonerec, 6)])
 def test_describe_prints_prompt_formats(tmp_path: Path, monkeypatch, capsys, write, users: int) -> None:
     folder = str(write(tmp_path / "x"))

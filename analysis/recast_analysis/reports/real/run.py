@@ -40,13 +40,7 @@ def report(root: Path) -> Report:
     methods = {name: row | {"versus_start": versus[name]} for name, row in results["methods"].items()}
     results |= {"methods": methods}
     seconds = ", ".join(f"{stage} {spent:.0f}" for stage, spent in results["seconds"].items())
-    notes = (
-        _sids(results["sids"]),
-        *results.get("notes", ()),
-        f"seconds: {seconds}",
-        f"run: {root}",
-        f"figure: {root / 'figure.png'}",
-    )
+    notes = (_sids(results["sids"]), *results.get("notes", ()), f"seconds: {seconds}")
     ranking = [_ranking(results, policy) for policy in ("seen_filtered", "unfiltered")]
     tables = [_scores(results), *ranking, _differences(results), *_learning(root, results), _costs(results)]
     return Report(results, (*tables, *notes), lambda: [_figure(root, results)])
