@@ -8,7 +8,7 @@ import lzma
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,12 +120,17 @@ def listing(folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.rglob("*"))
 
 
-def drawn(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> Tried:
+def changed(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, names: list[str], change: Callable[..., str | None]
+) -> tuple[Tried, str]:
+    """An input in a folder of its own, one of its files changed, and what was done to which."""
     name = data.draw(st.sampled_from(names))
     folder = tmp_path_factory.getbasetemp() / "fuzz-inputs"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    return Tried(name, folder, hostile.INPUTS[name].write(folder))
+    tried = Tried(name, folder, hostile.INPUTS[name].write(folder))
+    file = data.draw(st.sampled_from(changes.files_below(folder)))
+    return tried, f"{name}, {file.name}: {change(data.draw, file, tried.kind)}"
 
 
 NAMES = sorted(hostile.INPUTS)
@@ -134,32 +139,26 @@ NAMES = sorted(hostile.INPUTS)
 @fuzzing.tries(14)
 @given(data=st.data())
 def test_what_says_the_same_gives_the_same(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    tried = drawn(data, tmp_path_factory, NAMES)
-    file = data.draw(st.sampled_from(changes.files_below(tried.folder)))
-    how = changes.harmless(data.draw, file, tried.kind)
+    tried, how = changed(data, tmp_path_factory, NAMES, changes.harmless)
     done = tried.read()
     tried.count("same", done)
-    assert not done.returncode, (tried.name, file.name, how, done.stderr)
-    assert figures(tried.kind, done) == whole(tried.name), (tried.name, file.name, how)
+    assert not done.returncode, (how, done.stderr)
+    assert figures(tried.kind, done) == whole(tried.name), how
 
 
 @fuzzing.tries(50)
 @given(data=st.data())
 def test_nonsense_is_refused(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    tried = drawn(data, tmp_path_factory, [name for name in NAMES if "skip" not in name])
-    file = data.draw(st.sampled_from(changes.files_below(tried.folder)))
-    how = changes.nonsense(data.draw, file, tried.kind)
+    tried, how = changed(data, tmp_path_factory, [name for name in NAMES if "skip" not in name], changes.nonsense)
     done = tried.read()
     tried.count("nonsense", done)
-    assert done.returncode == 2, (tried.name, file.name, how, done.stdout)
+    assert done.returncode == 2, (how, done.stdout)
 
 
 @fuzzing.tries(40)
 @given(data=st.data())
 def test_an_input_from_anywhere(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    tried = drawn(data, tmp_path_factory, NAMES)
-    file = data.draw(st.sampled_from(changes.files_below(tried.folder)))
-    how = changes.anything(data.draw, file, tried.kind)
+    tried, how = changed(data, tmp_path_factory, NAMES, changes.anything)
     done = tried.read()
     tried.count("anything", done)
     if not done.returncode:
@@ -175,14 +174,14 @@ def check_sane(tried: Tried, found: Any, how: str) -> None:
     files = [file for file in changes.files_below(tried.folder) if not file.name.startswith(("items", "titles"))]
     if tried.kind.command == "audit":
         rows, left_out = found["dump"]["rows"], found["dump"]["repeated_steps"]
-        assert left_out or rows == sum(map(filled, files)), (tried.name, how)
+        assert left_out or rows == sum(map(filled, files)), how
         assert all(0 <= share <= 1 for share in found["regimes"].values())
         assert sum(found["regimes"].values()) == pytest.approx(1)
     elif found["format"] in ("table", "atomic", "sequences"):
         wanted = sum(map(filled, files)) if found["format"] != "sequences" else sum(map(words_less_users, files))
         headless = tried.name == "u.data"
         if wanted:
-            assert found["interactions"] in ((wanted, wanted + 1) if headless else (wanted,)), (tried.name, how)
+            assert found["interactions"] in ((wanted, wanted + 1) if headless else (wanted,)), how
 
 
 def text(file: Path) -> str:
