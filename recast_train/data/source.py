@@ -37,6 +37,7 @@ from recast_train.data.readers.sequences import read_sequences
 from recast_train.data.yoochoose import FILE, fetch_yoochoose
 
 NOTHING = Dropped()
+_REPEATED = 0.01  # share of the interactions that is worth a word
 _ORDER = "no times: each user's rows are taken in the order of the file"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -92,8 +93,7 @@ def read_source(config: DataConfig) -> Source:
     """Read the data of a recipe. Raises DataError."""
     if config.format in PROMPT_FORMATS:
         return _from_prompts(config)
-    data, tied, dropped = read_dataset(config)
-    notes = (_ORDER,) if tied is None and config.format != "sequences" else ()
+    data, tied, dropped, notes = read_dataset(config)
     supervised, held = without_train(data, config.held_back, config.seed) if config.held_back else (data, None)
     train = prompts(supervised, "train", config.max_history, targets=config.train_targets)
     held_back = None if held is None else prompts(held, "train", config.max_history, targets=config.train_targets)
@@ -112,19 +112,31 @@ def load_source(config: DataConfig) -> Source:
     return source
 
 
-def read_dataset(config: DataConfig) -> tuple[Dataset, float | None, Dropped]:
-    """Users in time of a format that has them, the share of interactions tied in time (None without times), and what the
-    cores took.
+def read_dataset(config: DataConfig) -> tuple[Dataset, float | None, Dropped, tuple[str, ...]]:
+    """Users in time of a format that has them, the share of interactions tied in time (None without times), what the cores
+    took, and what a reader wants to be known of how it was read.
 
     Raises DataError, also for a format that comes as prompts.
     """
     frame, titles = _interactions(config)
     frame, dropped = drop_rare(frame, config.core[0], config.core[-1])
-    tied = None
+    tied, notes = None, ()
     if "timestamp" in frame.columns and frame.height:
+        notes = _repeated(frame)
         tied = float(frame.select((pl.len().over("user", "timestamp") > 1).mean()).item())
         frame = build_sequences(frame, config.seed)
-    return split_by_time(frame, titles, config.split), tied, dropped
+    elif config.format != "sequences":
+        notes = (_ORDER,)
+    return split_by_time(frame, titles, config.split), tied, dropped, notes
+
+
+def _repeated(frame: pl.DataFrame) -> tuple[str, ...]:
+    """A word on rows that say what another says, where there are many: the file may hold a copy of itself."""
+    again = frame.height - frame.n_unique(["user", "item", "timestamp"])
+    if again < _REPEATED * frame.height:
+        return ()
+    said = f"{again:,} of {frame.height:,} interactions ({again / frame.height:.1%}) repeat the user, item and time of another"
+    return (f"{said}, and count each time; if the file holds a copy of itself, drop it",)
 
 
 def _interactions(config: DataConfig) -> tuple[pl.DataFrame, dict[str, str] | None]:

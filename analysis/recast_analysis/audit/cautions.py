@@ -98,6 +98,11 @@ def _of_rewards(summary: Mapping[str, Any]) -> list[str]:
         words.append(f"{which} reward is above {dump['hit_above']:g}; is --hit-above right?")
     if summary["learnable"]["targets"] is False:
         words.append("the first rows name no target; a repair needs one")
+    if summary["dump"]["unread_sid"]:
+        words.append(
+            f"responses hold such as {summary['dump']['unread_sid']}; if these are semantic IDs, they are not checked: those "
+            "that are look like <a_12><b_3> or <s_a_12><s_b_3>"
+        )
     return words
 
 

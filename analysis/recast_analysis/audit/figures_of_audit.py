@@ -112,6 +112,7 @@ def _dump(groups: DumpGroups) -> dict[str, Any]:
         "last_step": table["step"].max(),
         "repeated_steps": groups.repeated_steps,
         "alike_steps": groups.alike_steps,
+        "unread_sid": groups.unread_sid,
         "pooled_steps": groups.pooled_steps,
         "doubled_steps": _doubled_steps(table),
         "grouped_by": groups.rules.grouping,

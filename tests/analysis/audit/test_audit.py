@@ -14,7 +14,7 @@ from recast_analysis.audit.actor_corners import actor_corners
 from recast_analysis.audit.audit_error import AuditError
 from recast_analysis.audit.figures_of_audit import audit_summary, steps_table
 from recast_analysis.audit.reading.dump_groups import read_groups
-from recast_analysis.audit.reading.sid_text import find_rules
+from recast_analysis.audit.reading.sid_text import find_rules, unread_sid
 from recast_analysis.cli import main
 
 
@@ -172,3 +172,18 @@ def test_an_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert run(monkeypatch, tmp_path / "a.jsonl") == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith(f"recast-report: error: {tmp_path / 'a.jsonl'}: line 1: not JSON")
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["thus <A_1><B_20> ", "<A_2><B_3>", "none"], "<A_1><B_20>"),
+        (["[a_1], [b_2]", "[a_3], [b_4]"], "[a_1], [b_2]"),
+        (["<|s_a_1|><|s_b_2|>"], "<|s_a_1|><|s_b_2|>"),
+        (["<a_1><b_2>"], None),  # read
+        (["as in [1] and [2]", "item 12", "<A_1><B_2>"], None),  # not in most
+        ([], None),
+    ],
+)
+def test_ids_in_another_notation_are_noticed(texts: list[str], said: str | None) -> None:
+    assert unread_sid(texts) == said

@@ -43,6 +43,15 @@ def test_describe_counts_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert set(found["references"]["metrics"]["sequential"]) == {"seen_filtered", "unfiltered"}
 
 
+def test_a_file_that_holds_a_copy_of_itself_is_noticed(tmp_path: Path, monkeypatch, capsys) -> None:
+    rows = [(f"u{user}", f"i{place}", 10 * place + user) for user in range(4) for place in range(6)]
+    for copies in (1, 2):
+        pl.DataFrame(rows * copies, schema=["user", "item", "timestamp"], orient="row").write_csv(tmp_path / "a.csv")
+        assert command_line(monkeypatch, "data", "describe", str(tmp_path / "a.csv"), "--core", "1", "--json") == 0
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        assert [note.partition(" repeat ")[0] for note in notes] == ["24 of 48 interactions (50.0%)"] * (copies - 1)
+
+
 def test_describe_takes_a_pair_of_cores_and_a_split(tmp_path: Path, monkeypatch, capsys) -> None:
     rows = [(f"u{user}", f"i{place}", 10 * place + user) for user in range(4) for place in range(10 + user)] + [
         ("late", "i0", 999)

@@ -19,7 +19,7 @@ from recast_analysis.audit.reading.grouping import SOURCE, check_keys, is_verls,
 from recast_analysis.audit.reading.one_dump import check_files, check_folders, check_runs, file_marks
 from recast_analysis.audit.reading.partial_groups import EXTREMES, KEY, RowRules, partial_groups
 from recast_analysis.audit.reading.piece import SAMPLE, Piece
-from recast_analysis.audit.reading.sid_text import find_rules
+from recast_analysis.audit.reading.sid_text import find_rules, unread_sid
 from recast_sim.runs.table_files import file_faults
 
 _READERS: dict[str, ModuleType] = {"parquet": parquet_file, "jsonl": json_lines, "csv": csv_file}
@@ -39,6 +39,7 @@ class DumpGroups:
         rules: how the rows of the first file were read.
         form: who wrote the dump, and in which format, in words.
         files: how many there were; folders: in how many.
+        unread_sid: of what looks like SIDs in a notation that is not read, an example.
         has_target: whether the first rows name a target; None where the dump has no column for it.
         repeated_steps: steps that hold the rows of the step before once more and are left out: at each of its logging steps
             TRL writes what was generated last, however often it has written that before.
@@ -53,6 +54,7 @@ class DumpGroups:
     form: str
     files: int
     folders: int
+    unread_sid: str | None
     has_target: bool | None
     repeated_steps: int
     alike_steps: int
@@ -82,7 +84,7 @@ def read_groups(
     files, given = find_files(paths), parse_columns(columns)
     kind, layout = _open(files[0], given)
     check_folders(paths, files, layout)
-    rules, has_target = _sample(files[0], kind, layout, hit_above, items)
+    rules, has_target, unread = _sample(files[0], kind, layout, hit_above, items)
     table, marks = _read(files, given, rules, report)
     if rules.cut_uids and not is_verls(table):
         rules = replace(rules, cut_uids=False)
@@ -98,6 +100,7 @@ def read_groups(
         form=f"{layout.kind}, {_WORDS[kind]}",
         files=len(files),
         folders=len({file.resolve().parent for file in files}),
+        unread_sid=unread,
         has_target=has_target,
         repeated_steps=repeated,
         alike_steps=alike,
@@ -139,8 +142,10 @@ def _signature(kind: str, layout: Columns) -> str:
     return f"{layout.kind}, {_WORDS[kind]} ({roles}; lengths in {RowRules(layout, 0, None).unit})"
 
 
-def _sample(path: Path, kind: str, layout: Columns, hit_above: float, items: Path | None) -> tuple[RowRules, bool | None]:
-    """How rows are to be read, and whether there are targets, by the first rows."""
+def _sample(
+    path: Path, kind: str, layout: Columns, hit_above: float, items: Path | None
+) -> tuple[RowRules, bool | None, str | None]:
+    """How rows are to be read, whether there are targets, and SIDs that are not read, by the first rows."""
     completion, target = layout.column("completion"), layout.column("target")
     with file_faults(path, AuditError):
         piece = next(_READERS[kind].pieces(path, layout))
@@ -149,11 +154,12 @@ def _sample(path: Path, kind: str, layout: Columns, hit_above: float, items: Pat
         if completion is not None:
             texts = head.select(text_of(completion, layout.types[completion])).collect().to_series()
         named = None if target is None else not head.select(pl.col(target).is_null().all()).collect().item()
-        rules = RowRules(layout, hit_above, find_rules(texts.drop_nulls() if is_text(texts.dtype) else (), items))
+        responses = texts.drop_nulls() if is_text(texts.dtype) else ()
+        rules = RowRules(layout, hit_above, find_rules(responses, items))
         if may_be_cut(layout):
             cut = replace(rules, cut_uids=True)
             rules = cut if is_verls(_combined(partial_groups(Piece(head, piece.origin), cut, str(path)))) else rules
-    return rules, named
+    return rules, named, unread_sid(responses)
 
 
 def _combined(whole: pl.DataFrame) -> pl.DataFrame:

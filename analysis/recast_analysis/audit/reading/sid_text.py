@@ -20,6 +20,7 @@ from recast_sim.bounded import MEGABYTE, each_key_once, read_bounded
 from recast_sim.runs.table_files import no_utf8
 
 _TOKEN = r"<(?:s_)?[a-z]_[0-9]+>"
+_OTHER = r"(?:[<\[({|]+[A-Za-z_]+[-_ ]?[0-9]+[>\])}|]+[ ,\n]*){2,}"  # what may be an SID in another notation
 _THOUGHT = r"(?s)^.*</think>"
 _ITEM_BYTES = 1024 * MEGABYTE  # of a list of items
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -74,6 +75,13 @@ def find_rules(texts: Iterable[str], items: Path | None) -> SidRules | None:
             f"{items}: SIDs such as {known[0]}, but the responses hold such as {''.join(sids[0])}; write both alike"
         )
     return SidRules(known[0].count("<"), f"the items in {items.name}", thought, pl.Series(known))
+
+
+def unread_sid(texts: Iterable[str]) -> str | None:
+    """What most of these responses hold that looks like an SID in a notation that is not read here: the first of it."""
+    texts = list(texts)
+    found = [match[0].strip(" ,\n") for text in texts if (match := re.search(_OTHER, text)) and not re.search(_TOKEN, text)]
+    return found[0] if 2 * len(found) > len(texts) else None
 
 
 def _first_sid(text: str) -> list[str]:
