@@ -40,7 +40,7 @@ def study(command: Study) -> None:
     with progress() as report, open_sweep(root / "jobs", command.engine, command.workers, report) as submit:
         run_study(command.config, command.seed, root, submit)
     found = study_report(root)
-    (figure,) = found.save_figures(root)
-    summary = found.summary | {"figure": figure, "seconds": round(time.perf_counter() - begun, 1)}
+    figures = found.save_figures(root)
+    summary = found.summary | {"figure": figures[0], "figures": figures, "seconds": round(time.perf_counter() - begun, 1)}
     writer.close(summary=summary)
     finish(command, summary | {"run": str(root)}, found, f"recast-report html {root}")

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import Formatter, FuncFormatter, LogFormatter, LogFormatterSciNotation, NullFormatter, ScalarFormatter
 
+from recast_analysis.drawing.fingerprint import metadata
 from recast_analysis.drawing.looks import look
 from recast_sim.printable import printable
 from recast_sim.runs import atomic_file
@@ -47,6 +48,7 @@ def apply_style() -> None:
     ink = dict.fromkeys(_INKED, INK)
     rc = {
         "axes.grid": True,
+        "axes.titlelocation": "left",  # the right is for the good direction
         "grid.color": INK,
         "grid.alpha": 0.12,
         "legend.frameon": False,
@@ -64,7 +66,10 @@ def colours(names: Iterable[str]) -> dict[str, str]:
 
 
 def save_figure(drawn: Drawn, folder: Path) -> Path:
-    """Write a figure with its caption as PNG, and as PDF beside it, and close it; returns the PNG's path."""
+    """Write a figure with its caption as PNG, and as PDF beside it, and close it; returns the PNG's path.
+
+    The PNG holds a hash of what it shows (`fingerprint`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     _tidy(drawn.figure)
     width = int(12 * drawn.figure.get_figwidth())  # letters of a caption's line
@@ -73,7 +78,8 @@ def save_figure(drawn: Drawn, folder: Path) -> Path:
     path = folder / f"{drawn.name}.png"
     for kind in ("png", "pdf"):
         with atomic_file(path.with_suffix(f".{kind}")) as temporary:
-            drawn.figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight")
+            kept = metadata(drawn.figure) if kind == "png" else None
+            drawn.figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=kept)
     plt.close(drawn.figure)
     return path
 

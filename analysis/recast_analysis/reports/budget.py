@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band
+from recast_analysis.drawing.reading_aids import GREY, better, foremost, legend_above, metric_words, others
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
 from recast_analysis.drawing.words import gain_text, interval_text, ratio_text, remark
 from recast_analysis.measures.budget_curves import AXES, budget_ratio, gain, matched_log_ratio
@@ -35,7 +36,6 @@ _PART_WORDS = {
     "direction": "direction: boundary pair over grpo, same groups and norm",
     "all of recast": "all of it: recast over grpo",
 }
-_BANDS = 8  # methods at most whose curves have bands: more cannot be told apart
 _NOTE = (
     "Held-out prompts. Final scores: means of the last three evaluations (calibrated log-likelihood: the last), as change from "
     "the base policy or a baseline in the same worlds, in percent or nats; the mean over settings, with 95 % t intervals over "
@@ -105,21 +105,23 @@ def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
     """Curves of each metric over generated rollouts, and the parts of the gain."""
     apply_style()
     found = Comparison.read(root / "methods")
-    metrics, palette = found.metrics, colours(found.methods)
-    wide = len(metrics) + bool(summary["parts"])
-    figure, axes = plt.subplots(1, wide, figsize=(4.6 * wide, 4.6), squeeze=False)
-    for axis, metric in zip(axes[0], metrics, strict=False):
+    metrics, palette = found.metrics, colours(foremost(found.methods))
+    panels = len(metrics) + bool(summary["parts"])
+    wide = min(2, panels)
+    high = -(-panels // wide)
+    figure, axes = plt.subplots(high, wide, figsize=(5.4 * wide, 4.4 * high), squeeze=False, layout="constrained")
+    for axis, metric in zip(axes.flat, metrics, strict=False):
         _draw_curves(axis, found, metric, palette)
     if summary["parts"]:
-        _draw_parts(axes[0, -1], summary["parts"])
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=4, fontsize=8)
-    rows = -(-len(labels) // 4)
-    figure.tight_layout(rect=(0, 0, 1, 0.98 - 0.05 * rows))
-    bands = ", bands 95 % t intervals" if len(found.methods) <= _BANDS else ""
+        _draw_parts(axes.flat[panels - 1], summary["parts"])
+    for axis in axes.flat[panels:]:
+        axis.set_axis_off()
+    legend_above(figure, axes.flat[: len(metrics)])
     words = (
         f"{summary['reported_worlds']} worlds in {len(summary['settings'])} setting(s); lines are means over the base policy's "
-        f"score{bands}; methods that need no rollouts stand where the others were by then; rates tuned for each panel's metric."
+        "score, bands 95 % t intervals; methods that need no rollouts stand where the others were by then; "
+        "rates tuned for each panel's metric."
+        f"{others(found.methods, list(palette))}"
     )
     return Drawn("figure", "Budget curves", figure, words)
 
@@ -213,9 +215,14 @@ def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, 
         curves = [found.curves(setting, method, metric) for setting in found.settings]
         scores = np.concatenate([c.scores_SE / c.starts_S[:, None] for c in curves])
         spent = np.concatenate([c.spent["rollouts"] for c in curves]).mean(0) / 1000
-        draw_band(axis, spent, scores, palette[method], method, look(method).dash, band=len(found.methods) <= _BANDS)
+        if method in palette:
+            draw_band(axis, spent, scores, palette[method], method, look(method).dash)
+        else:
+            axis.plot(spent, scores.mean(0), color=GREY, linewidth=1, zorder=1)
     axis.axhline(1, color=INK, linewidth=0.8, linestyle=":")
-    axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{metric} / base policy's", title=metric)
+    words = metric_words(metric)
+    axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{words}, over the base policy's", title=words)
+    better(axis, "up")
 
 
 def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
@@ -225,12 +232,13 @@ def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
         middle = 100 * np.array([cell["value"] for cell in cells])
         reach = np.abs(100 * np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
         place = np.arange(len(names)) + width * (index - (len(parts) - 1) / 2)
-        axis.errorbar(middle, place, xerr=reach, fmt="o", capsize=2, label=metric)
+        axis.errorbar(middle, place, xerr=reach, fmt="o", capsize=2, label=metric_words(metric))
     axis.axvline(0, color=INK, linewidth=0.8)
     axis.set(yticks=np.arange(len(names)), yticklabels=names, xlabel="change of the final score (%)")
     axis.set_title("Parts of recast's gain over grpo (SGD)")
+    better(axis, "right")
     axis.invert_yaxis()
-    axis.legend(fontsize=8, loc="upper right")
+    axis.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(parts))
 
 
 def _world_mean(found: Comparison, column: str) -> float:

@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from recast_analysis.drawing.looks import look
+from recast_analysis.drawing.reading_aids import GREY, better, foremost, others
 from recast_analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours, plain_powers
 from recast_analysis.reports.pieces.updates import NOTE, parts_table, updates_figure, updates_table
 from recast_analysis.reports.report import Report, Table
@@ -60,12 +61,15 @@ def _figure(result: dict[str, Any]) -> Drawn:
     rows = _at(result, result["group_size"])
     names = [row["constructor"] for row in rows]
     figure, axes = plt.subplots(2, 2, figsize=(12, 9))
-    palette = colours(names)
+    shown = foremost(names)
+    palette = colours(shown)
     _draw_curves(axes[0, 0], result, names, palette, "variance")
     axes[0, 0].set(yscale="log", ylabel="relative variance of one group", title="(a) variance")
+    better(axes[0, 0], "down")
     plain_powers(axes[0, 0].yaxis)
     _draw_curves(axes[0, 1], result, names, palette, "cosine")
     axes[0, 1].set(ylabel="cosine to the exact gradient", title="(b) bias")
+    better(axes[0, 1], "up")
     _draw_shares(axes[1, 0], rows, "by_regime", "projection", dict(REGIME_COLOURS))
     axes[1, 0].set(
         xlabel="share of the projection on the exact gradient (%), left: against it", title=f"(c) by regime, {_size(result)}"
@@ -77,7 +81,7 @@ def _figure(result: dict[str, Any]) -> Drawn:
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1.0), ncol=min(6, len(names)))
     words = (
         f"At the base policy, {result['sampler']} rollouts, {result['prompts']} prompts, one world; bars of (a) and (b): one "
-        "jackknife standard error where a figure was sampled, the others are exact."
+        f"jackknife standard error where a figure was sampled, the others are exact.{others(names, shown)}"
     )
     return Drawn("figure", "Variance and bias of gradient estimates", figure, words)
 
@@ -166,8 +170,9 @@ def _draw_curves(axis: Axes, result: dict[str, Any], names: list[str], palette: 
         rows = sorted((r for r in result["reports"] if r["constructor"] == name), key=lambda row: row["group_size"])
         value = np.array([np.nan if row[field] is None else row[field] for row in rows])
         error = np.array([row[f"{field}_se"] or 0.0 for row in rows])
-        style: dict[str, Any] = {"color": palette[name], "marker": look(name).marker, "linestyle": look(name).dash}
-        axis.errorbar([row["group_size"] for row in rows], value, yerr=error, label=name, markersize=5, capsize=2, **style)
+        style: dict[str, Any] = {"color": palette.get(name, GREY), "marker": look(name).marker, "linestyle": look(name).dash}
+        style |= {"label": name, "zorder": 3} if name in palette else {"linewidth": 1}
+        axis.errorbar([row["group_size"] for row in rows], value, yerr=error, markersize=5, capsize=2, **style)
     axis.set(xscale="log", xlabel="group size G")
     axis.xaxis.set_major_locator(FixedLocator(sizes))
     axis.xaxis.set_minor_locator(NullLocator())

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band, same_curves, stacked
+from recast_analysis.drawing.reading_aids import better
 from recast_analysis.drawing.style import INK, REGIME_COLOURS, Drawn, apply_style, colours
 from recast_analysis.drawing.words import interval_text, ratio_text
 from recast_analysis.measures.budget_curves import budget_ratio
@@ -32,6 +33,7 @@ _NOTE = (
     "the rest, in units of its exact gradient's gain. Budget: rollouts to grpo's final greedy Pass@1 over grpo's, restricted "
     "mean. lr: best by greedy Pass@1 in other worlds; * is the end of its grid. sft needs no rollouts."
 )
+_LINE = 0.07  # height of a label, as a share of the highest point
 
 
 def report(root: Path) -> Report:
@@ -178,20 +180,27 @@ def _draw_learnable(axis: Axes, frames: dict[str, list[pl.DataFrame]], palette: 
     for names in same_curves({name: (share,) for name, share in shares.items()}):
         steps = stacked([frame[1:] for frame in frames[names[0]]], "step").mean(0)
         draw_band(axis, steps, shares[names[0]], palette[names[0]], " = ".join(names), look(names[0]).dash)
-    axis.legend(fontsize=8, loc="center right")
+    axis.legend(fontsize=9, loc="center right")
     axis.set(xlabel="step", ylabel="learnable groups (%)", ylim=(0, 103), title="Learnable groups in training")
+    better(axis, "up")
 
 
 def _draw_updates(axis: Axes, summary: dict[str, Any], palette: dict[str, str]) -> None:
-    for name, row in summary["constructors"].items():
-        if row["cools"] is not None and row["learns"] is not None:
-            axis.scatter(row["cools"], row["learns"], color=palette[name], s=60, zorder=3)
-            axis.annotate(name, (row["cools"], row["learns"]), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    rows = summary["constructors"].items()
+    points = {name: (row["cools"], row["learns"]) for name, row in rows if None not in (row["cools"], row["learns"])}
+    for name, point in points.items():
+        axis.scatter(*point, color=palette[name], s=60, zorder=3)
+    high = max([abs(learns) for _, learns in points.values()], default=0) or 1
+    last = -np.inf  # labels stand at the height of their points, or above the one below
+    for name, (cools, learns) in sorted(points.items(), key=lambda item: item[1][1]):
+        last = max(learns, last + _LINE * high)
+        axis.annotate(name, (cools, learns), (cools + 0.05, last), fontsize=9, va="center")
     for line in (axis.axhline, axis.axvline):
         line(0, color=INK, linewidth=0.8)
     axis.set(xlabel="cools: cosine of the update and the temperature direction", title="What an update does at the base policy")
     axis.set(ylabel="learns: soft-greedy gain by the rest", xlim=(-1, 1))
     axis.margins(y=0.15)
+    better(axis, "up")
 
 
 def _draw_budget(axis: Axes, frames: dict[str, list[pl.DataFrame]], palette: dict[str, str]) -> None:
@@ -202,4 +211,5 @@ def _draw_budget(axis: Axes, frames: dict[str, list[pl.DataFrame]], palette: dic
         draw_band(axis, spent, scores[names[0]], palette[names[0]], " = ".join(names), look(names[0]).dash)
     axis.axhline(1, color=INK, linewidth=0.8)
     axis.set(xlabel="generated rollouts (thousands)", ylabel="greedy Pass@1 over the base policy's", title="Budget curves")
-    axis.legend(fontsize=8)
+    better(axis, "up")
+    axis.legend(fontsize=9)

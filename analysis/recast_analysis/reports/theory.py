@@ -1,5 +1,6 @@
 """Report of the closed forms that `recast-sim theory` computed, from its folder alone."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from recast_analysis.drawing.panels import same_curves
+from recast_analysis.drawing.reading_aids import GREY, foremost
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours, plain_powers
 from recast_analysis.reports.report import Report, Table
 from recast_sim.runs import RunError, read_run
 from recast_sim.runs.table_files import read_table
 
 _PAPER_GROUP = 32
+_LETTERS = 36  # of a line of a legend
 _KINDS = {"homogeneous": (INK, "-"), "beta": ("#cc3311", "--")}
-_STYLES = {"rollout": "-", "kept rollout": "-.", "group": "--"}
+_PER = {"(a) weights per rollout": ("rollout",), "(b) per group, dash-dot: per kept rollout": ("group", "kept rollout")}
 _NOTE = (
     "Weight: E[sum of A grad log pi] = w(p) grad p. Per rollout: the sum over a group, divided by its rows; per kept rollout: "
     "over the kept rows of the groups that are kept, divided by them (two_grpo, pods, dapo after its redraw); per group: "
@@ -27,7 +30,7 @@ _NOTE = (
 
 
 def report(root: Path) -> Report:
-    """Regimes, learnable fractions over G, weights, dapo's cost and the best group size, and the three-panel figure.
+    """Regimes, learnable fractions over G, weights, dapo's cost and the best group size, and the figure.
 
     Raises:
         RunError: no run folder, or one of another kind; when the figure is drawn, one without its curves.
@@ -46,12 +49,16 @@ def _figure(root: Path, config: dict[str, Any], summary: dict[str, Any]) -> Draw
         raise RunError(f"{root}: holds no curves.parquet; run `recast-sim theory` again")
     curves = read_table(file, RunError)
     apply_style()
-    figure, axes = plt.subplots(1, 3, figsize=(16, 6.6), layout="constrained", width_ratios=(1.3, 1, 1))
+    figure, axes = plt.subplots(2, 2, figsize=(11, 9.5), layout="constrained")
     per = {name: row["per"] for name, row in summary["weights"].items()}
-    _draw_weights(axes[0], curves, config, per)
-    _draw_learnable(axes[1], curves, config)
-    _draw_costs(axes[2], curves, config)
-    words = "Closed forms for i.i.d. groups with binary rewards; no sampling, so no interval."
+    grey: list[str] = []
+    for axis, (title, kinds) in zip(axes[0], _PER.items(), strict=True):
+        grey += _draw_weights(axis, curves, config, {name: kind for name, kind in per.items() if kind in kinds})
+        axis.set_title(f"{title}, G = {config['group_size']}")
+    _draw_learnable(axes[1, 0], curves, config)
+    _draw_costs(axes[1, 1], curves, config)
+    words = "Closed forms for i.i.d. groups with binary rewards; no sampling, so no interval. "
+    words += f"Grey, {len(grey)} more: {'; '.join(grey)}." if grey else ""
     return Drawn("figure", "Gradient weights, learnable groups, dapo's cost", figure, words)
 
 
@@ -92,23 +99,23 @@ def _costs(summary: dict[str, Any]) -> Table:
     return Table(title, ("prompts", column, "best G for learnable groups"), rows)
 
 
-def _draw_weights(axis: Axes, curves: pl.DataFrame, config: dict[str, Any], per: dict[str, str]) -> None:
-    lines = {name: _line(curves, "weight", "p", name) for name in config["constructors"]}
+def _draw_weights(axis: Axes, curves: pl.DataFrame, config: dict[str, Any], per: dict[str, str]) -> list[str]:
+    """Twins are drawn once and named together. Returns the names of what is grey."""
+    lines = {name: _line(curves, "weight", "p", name) for name in config["constructors"] if name in per}
     groups = same_curves({name: (line[1],) for name, line in lines.items()})
-    palette = colours(names[0] for names in groups)
-    widths = np.linspace(2.8, 1.3, len(groups))  # the first the widest, so that lines that nearly coincide show both
-    looks: set[tuple[str, str]] = set()
-    for names, width in zip(groups, widths, strict=True):
-        colour, style = palette[names[0]], _STYLES[per[names[0]]]
-        style = ":" if (colour, style) in looks else style  # there are more constructors than colours
-        looks.add((colour, style))
-        axis.plot(*lines[names[0]], color=colour, linestyle=style, linewidth=width, label=", ".join(names))
+    shown = foremost([names[0] for names in groups])
+    palette = colours(shown)
+    for names in sorted(groups, key=lambda names: names[0] in shown):  # grey lines lie below
+        colour = palette.get(names[0], GREY)
+        label = textwrap.fill(", ".join(names), _LETTERS) if names[0] in shown else None
+        style = "-." if per[names[0]] == "kept rollout" else "-"
+        axis.plot(*lines[names[0]], color=colour, linestyle=style, linewidth=1.8 if label else 1, label=label)
     axis.axvline(config["hit_rate"], color="#999999", linewidth=0.8, zorder=0, label=f"p = {config['hit_rate']:.3g}")
     axis.set(xscale="log", yscale="log", xlabel="hit rate p", ylabel="weight w(p), expected gradient = w(p) grad p")
     for one in (axis.xaxis, axis.yaxis):
         plain_powers(one)
-    axis.set_title(f"(a) gradient weights at G = {config['group_size']} (dashed: per group, dash-dot: per kept rollout)")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, fontsize=8, handlelength=3)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=2, fontsize=9)
+    return [" = ".join(names) for names in groups if names[0] not in shown]
 
 
 def _draw_learnable(axis: Axes, curves: pl.DataFrame, config: dict[str, Any]) -> None:
@@ -116,7 +123,7 @@ def _draw_learnable(axis: Axes, curves: pl.DataFrame, config: dict[str, Any]) ->
         sizes, fraction = _line(curves, f"learnable_{kind}", "group_size")
         colour, style = _KINDS[kind]
         axis.plot(sizes, 100 * fraction, color=colour, linestyle=style, label=label)
-    axis.set(ylabel="learnable groups (%)", ylim=(0, 103), title="(b) learnable groups without repair")
+    axis.set(ylabel="learnable groups (%)", ylim=(0, 103), title="(c) learnable groups without repair")
     _over_group_size(axis)
 
 
@@ -126,7 +133,7 @@ def _draw_costs(axis: Axes, curves: pl.DataFrame, config: dict[str, Any]) -> Non
         axis.plot(*_line(curves, f"rollouts_per_kept_group_{kind}", "group_size"), color=colour, linestyle=style, label=label)
     sizes, _ = _line(curves, "learnable_homogeneous", "group_size")
     axis.plot(sizes, sizes, color="#999999", linewidth=0.8, label="G, every group learnable")
-    axis.set(yscale="log", ylabel="rollouts", title="(c) rollouts drawn per learnable group (dapo's cost)")
+    axis.set(yscale="log", ylabel="rollouts", title="(d) rollouts drawn per learnable group (dapo's cost)")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _over_group_size(axis)
 
@@ -136,7 +143,7 @@ def _over_group_size(axis: Axes) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xlabel("group size G")
     axis.axvline(_PAPER_GROUP, color="#999999", linewidth=0.8, linestyle=":", label="the paper's G = 32")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=1, fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=2, fontsize=9)
 
 
 def _line(curves: pl.DataFrame, curve: str, over: str, constructor: str | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Report of a real run (`recast-train run`) from its folder alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recast_analysis.drawing.looks import look
+from recast_analysis.drawing.reading_aids import better, legend_above, metric_words
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
 from recast_analysis.measures.paired_bootstrap import paired_differences
 from recast_analysis.measures.real_learning import learning_changes, of_users
@@ -85,11 +87,12 @@ def _learning(root: Path, results: dict[str, Any]) -> list[Table]:
 
 def _figure(root: Path, results: dict[str, Any]) -> Drawn:
     apply_style()
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.4), width_ratios=(1, 1.1, 1))
-    _draw_ranking(left, results)
-    _draw_differences(middle, results)
-    _draw_all_zero(right, root, results)
-    figure.tight_layout()
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    _draw_ranking(axes[0, 0], results)
+    _draw_differences(axes[0, 1], results, "Ranking", _COMPARED[:2])
+    _draw_all_zero(axes[1, 0], root, results)
+    _draw_differences(axes[1, 1], results, "Pass@1", _COMPARED[2:])
+    legend_above(figure, axes.flat[1:])
     words = f"One seed; {results['test_prompts']} test prompts of {results['test_users']} users, 95 % intervals over users."
     return Drawn("figure", "Ranking, change from the start, all-zero share", figure, words)
 
@@ -188,23 +191,23 @@ def _draw_ranking(axes: Axes, results: dict[str, Any]) -> None:
     shades = [known[name] for name in names]
     axes.barh(place, [100 * models[name]["hr@10"] for name in names], color=shades)
     axes.set(yticks=place, yticklabels=names, xlabel="HR@10 (%), seen items filtered", title="Ranking of the whole catalog")
+    better(axes, "right")
     axes.invert_yaxis()
 
 
-def _draw_differences(axes: Axes, results: dict[str, Any]) -> None:
+def _draw_differences(axes: Axes, results: dict[str, Any], about: str, metrics: Sequence[str]) -> None:
     methods, known = results["methods"], colours(results["methods"])
     for index, (name, row) in enumerate(methods.items()):
-        cells = [row["versus_start"][metric] for metric in _COMPARED]
-        place = np.arange(len(cells)) + 0.18 * (index - (len(methods) - 1) / 2)
+        cells = [row["versus_start"][metric] for metric in metrics]
+        place = np.arange(len(cells)) + min(0.18, 0.8 / len(methods)) * (index - (len(methods) - 1) / 2)
         middle = np.array([cell["difference"] for cell in cells])
         reach = np.abs(np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
         axes.errorbar(100 * middle, place, xerr=100 * reach, fmt="o", color=known[name], label=name, capsize=2)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set(yticks=np.arange(len(_COMPARED)), yticklabels=_COMPARED, title="Change from the start")
+    axes.set(yticks=np.arange(len(metrics)), yticklabels=map(metric_words, metrics), title=f"{about}, change from the start")
+    better(axes, "right")
     axes.set_xlabel("difference (percentage points), 95 % interval over users")
     axes.invert_yaxis()
-    if methods:
-        axes.legend(fontsize=8)
 
 
 def _draw_all_zero(axes: Axes, root: Path, results: dict[str, Any]) -> None:
@@ -218,7 +221,6 @@ def _draw_all_zero(axes: Axes, root: Path, results: dict[str, Any]) -> None:
     axes.axhline(100 * results["paper_all_zero"], color=INK, linestyle=":", label="paper, G = 32")
     axes.set(xlabel="generated rollouts", ylabel="all-zero groups (%)", ylim=(0, 103))
     axes.set_title("All-zero share in training, running mean")
-    axes.legend(fontsize=8)
 
 
 def _number(value: float | None) -> str:

@@ -9,12 +9,15 @@ from matplotlib.axes import Axes
 
 from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band
+from recast_analysis.drawing.reading_aids import GREY, better, foremost, legend_above, metric_words, others
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
 from recast_analysis.drawing.words import ratio_text
 from recast_analysis.measures.study_changes import CURVES, METRICS, SHARES, START, StudyTables, measure_study
 from recast_analysis.reports.pieces.real_learning_table import learning_table
 from recast_analysis.reports.report import Report, Table
 
+_CURVES = ("pass_at_1_sampled", "ndcg@10", "all_zero_expected")
+_IN_POINTS = ("all_zero_expected",)
 _DOTS = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")
 _NOTE = (
     "Means over {seeds} seeds, each with its own semantic IDs, model, prompts and {prompts:,} test prompts. In brackets: "
@@ -27,13 +30,13 @@ _NOTE = (
 
 
 def report(root: Path) -> Report:
-    """For each starting point its regime and references, the methods' scores and what they spent; one row of panels each.
+    """For each starting point its regime and references, the methods' scores and what they spent; a figure each.
 
     Raises:
         RunError: the study is not finished.
     """
     summary = measure_study(root)
-    return Report(summary, _shown(summary), lambda: [_figure(root, summary)])
+    return Report(summary, _shown(summary), lambda: _figures(root, summary))
 
 
 def _shown(summary: dict[str, Any]) -> list[Table | str]:
@@ -90,27 +93,30 @@ def _cell(row: dict[str, Any], is_start: bool) -> str:
     return f"{value} ({100 * change['value']:+.1f} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}])"
 
 
-def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
-    """One row of panels for each starting point."""
+def _figures(root: Path, summary: dict[str, Any]) -> list[Drawn]:
+    """One for each starting point."""
     found = StudyTables.read(root)
     apply_style()
-    height = max(4.0, 0.42 * len(summary["methods"]))
-    figure, grid = plt.subplots(
-        len(summary["settings"]), 4, figsize=(19, height * len(summary["settings"])), width_ratios=(1.5, 1, 1, 1), squeeze=False
-    )
-    shades = colours(summary["methods"])
-    for row, (label, setting) in zip(grid, summary["settings"].items(), strict=True):
-        _changes(row[0], label, setting, shades)
-        for axes, metric in zip(row[1:], ("pass_at_1_sampled", "ndcg@10", "all_zero_expected"), strict=True):
-            _curves(axes, found, label, metric, shades)
-    grid[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0))
-    figure.tight_layout()
-    words = f"{summary['seeds']} seeds. Dots: test prompts, 95 % interval over seeds and users. "
-    words += "Curves: mean over seeds on validation prompts, band: 95 % t interval over seeds."
-    return Drawn("figure", "Changes from the starting points, curves and all-zero shares", figure, words)
+    settings = summary["settings"]
+    shown = foremost(summary["methods"])
+    drawn = []
+    for label, setting in settings.items():
+        figure, axes = plt.subplots(2, 2, figsize=(11, 9), layout="constrained")
+        _changes(axes[0, 0], setting, colours(summary["methods"]))
+        for axis, metric in zip(axes.flat[1:], _CURVES, strict=True):
+            _curves(axis, found, label, metric, colours(shown))
+        figure.suptitle(label)
+        legend_above(figure, axes.flat[1:])
+        words = f"{summary['seeds']} seeds. Dots: test prompts, 95 % interval over seeds and users. Curves: change from each "
+        words += (
+            f"seed's own start on validation prompts, mean and 95 % t interval over seeds.{others(summary['methods'], shown)}"
+        )
+        name = "figure" if len(settings) == 1 else f"figure-{len(drawn) + 1}"
+        drawn.append(Drawn(name, f"Changes from the starting point {label}", figure, words))
+    return drawn
 
 
-def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, str]) -> None:
+def _changes(axes: Axes, setting: dict[str, Any], shades: dict[str, str]) -> None:
     names = list(setting["methods"])
     for shift, (metric, marker) in enumerate(zip(_DOTS, "osD", strict=True)):
         for place, name in enumerate(names):
@@ -119,20 +125,28 @@ def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, 
                 continue
             reach = [[max(0.0, change["value"] - change["low"])], [max(0.0, change["high"] - change["value"])]]
             at = place + 0.22 * (shift - 1)
-            key = {"label": metric} if place == 0 else {}
-            style: dict[str, Any] = {"fmt": marker, "markersize": 4, "capsize": 2, "color": shades[name], **key}
+            style: dict[str, Any] = {"fmt": marker, "markersize": 4, "capsize": 2, "color": shades[name]}
             axes.errorbar(100 * change["value"], at, xerr=100 * np.array(reach), **style)
+        axes.plot([], [], marker, markersize=4, color=INK, label=metric_words(metric))
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="change from the starting point (%)")
-    axes.set_title(f"{label}: test prompts")
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="change from the starting point (%)", title="Test prompts")
+    better(axes, "right")
     axes.invert_yaxis()
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7, ncols=len(_DOTS), loc="lower center", bbox_to_anchor=(0.4, -0.3))
+    axes.legend(fontsize=9, ncols=len(_DOTS), loc="upper center", bbox_to_anchor=(0.3, -0.13))
 
 
 def _curves(axes: Axes, found: StudyTables, label: str, metric: str, shades: dict[str, str]) -> None:
+    """Change from each seed's own start: in percent of it, of a share in points."""
     for name in found.methods:
         curves = found.curves(label, name, metric)
-        draw_band(axes, curves.spent["optimiser_steps"].mean(0), curves.scores_SE, shades[name], name, look(name).dash)
-    axes.set(xlabel="optimiser steps", ylabel=metric)
-    axes.set_title(f"{label}: {metric}, validation")
+        change_SE = curves.scores_SE - curves.starts_S[:, None]
+        change_SE = 100 * (change_SE if metric in _IN_POINTS else change_SE / curves.starts_S[:, None])
+        steps = curves.spent["optimiser_steps"].mean(0)
+        if name in shades:
+            draw_band(axes, steps, change_SE, shades[name], name, look(name).dash)
+        else:
+            axes.plot(steps, change_SE.mean(0), color=GREY, linewidth=1, zorder=1)
+    axes.axhline(0, color=INK, linewidth=0.8)
+    unit = "points" if metric in _IN_POINTS else "%"
+    axes.set(xlabel="optimiser steps", ylabel=f"change from the start ({unit})", title=metric_words(metric).capitalize())
+    better(axes, "down" if metric in _IN_POINTS else "up")
