@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import PositiveFloat
+
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.runs.writer import must_exist
 from recast_train.engine import device_words
@@ -17,11 +19,15 @@ class RunRecipe(Common):
 
     Attributes:
         file: TOML recipe with the keys of the options, or the name of a recipe that comes with recast; options override it.
+        dry_run: say what the run would take (data, tokens, memory, disk, hours), and do not start it.
+        tokens_per_second: of one process, for the hours of a dry run.
         resume: go on with the run in --out: what is done is kept, what was killed goes on from its checkpoint.
     """
 
     file: OptionalFile = None
     config: RealConfig
+    dry_run: Flag = False
+    tokens_per_second: PositiveFloat | None = None
     resume: Flag = False
 
 
@@ -32,6 +38,9 @@ def run(command: RunRecipe) -> None:
 
     name = command.file.stem if command.file else "default"
     root = command.out or Path("runs") / f"real-{name}-{command.seed}"
+    if command.dry_run:
+        print_forecast(command, root)
+        return
     if command.resume:
         must_exist(root)
     if not int(os.environ.get("RANK", "0")):
@@ -43,3 +52,12 @@ def run(command: RunRecipe) -> None:
     found = run_report(root)
     (figure,) = found.save_figures(root)
     finish(command, found.summary | {"run": str(root), "figure": figure}, found, f"recast-report html {root}")
+
+
+def print_forecast(command: RunRecipe, root: Path) -> None:
+    from recast_analysis.reports.real.dry_run import report
+    from recast_analysis.terminal import finish
+    from recast_train.pipeline.forecast import forecast
+
+    found = forecast(command.config, root, command.tokens_per_second)
+    finish(command, found, report(found), f"recast-train run{f' {command.file}' if command.file else ''}")

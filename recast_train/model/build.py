@@ -9,7 +9,7 @@ from recast_sim.catalog import Catalog
 from recast_sim.runs import derive_seed
 from recast_train.model.attention import implementation
 from recast_train.model.model_config import ModelConfig, TrainError
-from recast_train.model.pretrained import check_logits, check_rows, check_sid_checkpoint, load_lm
+from recast_train.model.pretrained import check_logits, check_rows, check_sid_checkpoint, load_lm, unloaded_lm
 from recast_train.model.sid_model import SidModel
 from recast_train.model.text_vocabulary import load_tokenizer, text_vocabulary
 from recast_train.model.vocabulary import BOS_TOKEN, Vocabulary, sid_vocabulary
@@ -23,7 +23,7 @@ def build_model(catalog: Catalog, config: ModelConfig, seed: int) -> SidModel:
     Raises:
         TrainError: see ModelConfig, `load_lm`, `load_tokenizer` and `text_vocabulary`.
     """
-    attention, vocabulary = implementation(config.attention), _vocabulary(catalog, config)
+    attention, vocabulary = implementation(config.attention), vocabulary_of(catalog, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "model initialisation"))
         if config.checkpoint is None:
@@ -43,6 +43,24 @@ def build_model(catalog: Catalog, config: ModelConfig, seed: int) -> SidModel:
     if config.checkpoint is not None:
         check_logits(model, config.checkpoint)
     return model
+
+
+def empty_lm(config: ModelConfig, vocabulary: Vocabulary) -> Any:
+    """The LM of a recipe without its weights (torch's meta device): what it would hold, and what a pass would keep.
+
+    Raises:
+        TrainError: a checkpoint's folder that is none, or an architecture that is not served.
+    """
+    with torch.device("meta"):
+        if config.checkpoint is None:
+            lm = _fresh(config, vocabulary, "sdpa")
+        else:
+            lm = unloaded_lm(config.checkpoint, _dtype(config), config.attention_dropout)
+            if vocabulary.size > len(lm.get_input_embeddings().weight):
+                lm.resize_token_embeddings(vocabulary.size, mean_resizing=False)
+    if config.gradient_checkpointing:
+        enable_checkpointing(lm)
+    return lm.train()
 
 
 def qwen3_config(config: ModelConfig, vocabulary_size: int, **settings: Any) -> Any:
@@ -65,7 +83,8 @@ def qwen3_config(config: ModelConfig, vocabulary_size: int, **settings: Any) -> 
     )
 
 
-def _vocabulary(catalog: Catalog, config: ModelConfig) -> Vocabulary:
+def vocabulary_of(catalog: Catalog, config: ModelConfig) -> Vocabulary:
+    """The tokens of a recipe's model. Raises TrainError: see `load_tokenizer` and `text_vocabulary`."""
     if config.vocabulary == "sid":
         return sid_vocabulary(catalog)
     folder = config.tokenizer or config.checkpoint

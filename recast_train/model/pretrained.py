@@ -12,6 +12,7 @@ from recast_train.model.sid_model import SidModel
 from recast_train.model.vocabulary import PromptTokens, Vocabulary
 
 FIELD = "ModelConfig.checkpoint"
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load_lm(folder: Path, dtype: torch.dtype, attention: str, attention_dropout: float) -> Any:
@@ -21,15 +22,10 @@ def load_lm(folder: Path, dtype: torch.dtype, attention: str, attention_dropout:
         TrainError: no such folder, no safetensors, weights that do not fit the config, or an architecture whose attention is
             not plain causal (sliding windows, recurrent layers) or has no attention_dropout to set.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    _check_folder(folder)
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    config, local = _read_config(folder, attention_dropout), _LOCAL
     try:
-        config = AutoConfig.from_pretrained(folder, **local)
-        _check_architecture(config, attention_dropout, folder)
-        if hasattr(config, "attention_dropout"):
-            config.attention_dropout = attention_dropout
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -39,14 +35,33 @@ def load_lm(folder: Path, dtype: torch.dtype, attention: str, attention_dropout:
             output_loading_info=True,
             **local,
         )
-    except TrainError:
-        raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise TrainError(f"{FIELD}: {folder} does not load ({first_line(error)}); save the model again") from error
     lm, found = loaded
     missing = sorted(found["missing_keys"]) + sorted(map(str, found["mismatched_keys"]))
     require(not missing, FIELD, folder, f"lacks weights that its config asks for, {missing[:1]}; save the model again")
     return lm
+
+
+def unloaded_lm(folder: Path, dtype: torch.dtype, attention_dropout: float) -> Any:
+    """The LM that a folder's config describes, on torch's default device; its weights are not read. Raises TrainError."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_config(_read_config(folder, attention_dropout), dtype=dtype, attn_implementation="sdpa")
+
+
+def _read_config(folder: Path, attention_dropout: float) -> Any:
+    from transformers import AutoConfig
+
+    _check_folder(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, **_LOCAL)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise TrainError(f"{FIELD}: {folder} does not load ({first_line(error)}); save the model again") from error
+    _check_architecture(config, attention_dropout, folder)
+    if hasattr(config, "attention_dropout"):
+        config.attention_dropout = attention_dropout
+    return config
 
 
 def check_sid_checkpoint(lm: Any, sizes: tuple[int, ...], tokens: int, folder: Path) -> None:
