@@ -1,4 +1,4 @@
-"""The pages of the documentation site: `python docs/site/assemble.py FOLDER`, which `make docs` runs before mkdocs.
+"""The pages of the documentation site: `python -m docs.site.assemble FOLDER`, which `make docs` runs before mkdocs.
 
 A page of the site stands at the path that it has in the repository, so links between files hold in both places.
 """
@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from generated_pages import api_pages, claims_page, recipes_page
-from notebook_page import notebook_page
+from docs.site.generated_pages import api_pages, claims_page, recipes_page
+from docs.site.notebook_page import notebook_page
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = (

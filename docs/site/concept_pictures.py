@@ -1,4 +1,4 @@
-"""The pictures of docs/concepts.md, drawn by the toolkit: `python docs/site/concept_pictures.py` writes them again.
+"""The pictures of docs/concepts.md, drawn by the toolkit: `python -m docs.site.concept_pictures` writes them again.
 
 drawn.json beside them records what was drawn, so that a test tells when code has moved on and the pictures have not.
 """
@@ -50,7 +50,8 @@ def regime() -> Drawn:
     axis.invert_yaxis()
     axis.grid(False)
     _legend(axis)
-    return Drawn("regime", "Regimes", figure, "Closed form; the hit rates of prompts follow Beta(1, 181), which gives 85, 13 and 2 % at G = 32.")
+    caption = "Closed form; the hit rates of prompts follow Beta(1, 181), which gives 85, 13 and 2 % at G = 32."
+    return Drawn("regime", "Regimes", figure, caption)
 
 
 def repair() -> Drawn:
@@ -117,7 +118,8 @@ def what_is_drawn(figure: Figure) -> str:
     found: list[object] = []
     for axes in figure.axes:
         found += [np.round(np.asarray(line.get_xydata(), float), 4).tolist() for line in axes.lines]
-        found += [np.round(patch.get_path().get_extents(patch.get_patch_transform()).bounds, 4).tolist() for patch in axes.patches]
+        bounds = [patch.get_path().get_extents(patch.get_patch_transform()).bounds for patch in axes.patches]
+        found += np.round(bounds, 4).tolist()
         found += [np.round(np.ma.filled(np.ma.asarray(image.get_array(), float), -9), 4).tolist() for image in axes.images]
         found += [text.get_text() for text in (*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label)]
     return sha256(json.dumps(found).encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recast_analysis.claims.paper import CLAIMS
@@ -10,27 +10,27 @@ from recast_sim.commandline.recipe_files import recipe_heads
 
 PACKAGES = ("recast_sim", "recast_train", "analysis/recast_analysis")
 NOT_AN_API = ("cli", "commandline")  # their pages are `--help`
-# where each claim is measured: a page, and the notebook that shows how, if one does
+# where each claim is measured, and the notebook that shows how, if one does
 CLAIM_PAGES = {
-    1: ("docs/laboratory.md", "02-regimes-and-learnable-groups"),
-    2: ("docs/learning-results.md", "04-budget-curves-and-the-map"),
-    3: ("docs/budget.md", "04-budget-curves-and-the-map"),
-    4: ("docs/real-study.md", None),
-    5: ("docs/performance.md", "06-audit-your-own-run"),
-    6: ("docs/performance.md", None),
-    7: ("docs/performance.md", None),
-    8: ("docs/performance.md", None),
-    9: ("docs/claims.md", "05-a-real-recommender"),
-    10: ("docs/claims.md", "05-a-real-recommender"),
-    11: ("docs/claims.md", "03-gradient-bias-and-variance"),
-    12: ("docs/claims.md", "01-a-group-becomes-a-signal"),
+    1: (("claims", "laboratory"), "02-regimes-and-learnable-groups"),
+    2: (("claims", "learning-results"), "04-budget-curves-and-the-map"),
+    3: (("claims", "learning-results"), "04-budget-curves-and-the-map"),
+    4: (("claims", "real-study"), None),
+    5: (("performance",), "06-audit-your-own-run"),
+    6: (("performance",), None),
+    7: (("performance",), None),
+    8: (("performance",), None),
+    9: (("claims",), "05-a-real-recommender"),
+    10: (("claims",), "05-a-real-recommender"),
+    11: (("claims",), "03-gradient-bias-and-variance"),
+    12: (("claims",), None),
 }
 
 
 _API = """# API reference
 
-From the docstrings. What `recast_sim.signal` exports, the adapters' paths and the run folders are kept stable; the rest follows the
-commands.
+Made from the docstrings; axis letters such as `_PG` are explained in [CONTRIBUTING](../../CONTRIBUTING.md).
+What `recast_sim.signal` exports and the paths of the adapters keep their names. Commands explain themselves with `--help`.
 """
 
 
@@ -38,8 +38,8 @@ def recipes_page(root: Path) -> str:
     """All recipes, from the two lines that each begins with."""
     parts = [
         "# Recipes",
-        "A recipe is a file of settings that comes with the package. It runs by its name; `--copy NAME` of `recast-sim recipes` or"
-        " `recast-train recipes` gives a copy to change. Times are on two cores.",
+        "A recipe is a file of settings that comes with the package. It runs by its name; `--copy NAME` of `recast-sim recipes`"
+        " or `recast-train recipes` gives a copy to change. Times are on two cores.",
     ]
     for command, package in (("recast-sim", "recast_sim"), ("recast-train", "recast_train")):
         heads = recipe_heads(root / package / "recipes")
@@ -61,14 +61,14 @@ def claims_page() -> str:
     """The paper's claims, each with its rule, the page that measures it and the notebook that shows how."""
     rows = []
     for claim in CLAIMS:
-        page, notebook = CLAIM_PAGES[claim.number]
+        pages, notebook = CLAIM_PAGES[claim.number]
         rows.append(
             {
                 "claim": str(claim.number),
                 "the paper says": claim.says,
                 "its figure": claim.figure,
                 "it holds here if": claim.rule,
-                "measured on": f"[{Path(page).stem}](../{page})",
+                "measured on": ", ".join(f"[{page}](../docs/{page}.md)" for page in pages),
                 "notebook": f"[{notebook[:2]}](../notebooks/{notebook}.md)" if notebook else "none",
             }
         )
@@ -105,7 +105,7 @@ def _first_line(folder: Path) -> str:
 def _api_page(folder: Path, above: Path) -> str:
     package = ".".join(folder.relative_to(above).parts)
     modules = [file.stem for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")]
-    parts = [f"# {package}", _directive(package, members=False)]
+    parts = [f"# {package}", "A part of the [API](index.md).", _directive(package, members=False)]
     for module in modules:
         parts += [f"## {module} {{ #{package}.{module} }}", _directive(f"{package}.{module}", members=True)]
     return "\n\n".join(parts) + "\n"
@@ -116,6 +116,6 @@ def _directive(name: str, members: bool) -> str:
     return f"::: {name}{options}"
 
 
-def _table(rows: list[Mapping[str, str]]) -> str:
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 _OPEN = (
-    "\n*This page is the notebook [{name}]({name}) with the outputs that it was committed with. `make lab` opens JupyterLab on the"
-    " notebooks; [how to open and run them](README.md).*\n"
+    "*This page is the notebook [{name}]({name}) with the outputs that it was committed with. `make lab` opens JupyterLab"
+    " on the notebooks; [how to open and run them](README.md).*"
 )
 
 
