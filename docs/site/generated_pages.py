@@ -99,7 +99,9 @@ def _packages(base: Path) -> Iterator[Path]:
 
 
 def _first_line(folder: Path) -> str:
-    return (ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    """What a package's docstring begins with, without the package's own name."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    return re.sub(r"^[a-z_]+: ", "", text.partition("\n")[0])
 
 
 def _api_page(folder: Path, above: Path) -> str:
