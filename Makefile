@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 VERL_INSTALL := $(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt
 
-.PHONY: help setup quickstart test fuzz test-trl-oldest test-verl real lint bench bench-quick notebooks lab clean
+.PHONY: help setup quickstart test fuzz test-trl-oldest test-verl real lint bench bench-quick docs notebooks lab clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/'
@@ -67,6 +67,15 @@ bench-quick: $(VENV)/.bench  ## the same with few rounds and sizes, printed only
 $(VENV)/.bench: $(VENV)/.installed
 	$(INSTALL) --editable '.[train,dev,bench]'
 	$(INSTALL) --no-deps verl==0.9.1 tensordict==0.10.0 pyvers==0.1.0
+	@touch $@
+
+docs: $(VENV)/.docs  ## the documentation site, with every link and anchor checked, into site/html
+	$(BIN)/python -m docs.site.assemble site/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site: site/html/index.html; with search: $(BIN)/python -m http.server --directory site/html"
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(INSTALL) --editable '.[train,dev,docs]'
 	@touch $@
 
 notebooks: setup  ## run the notebooks again and save their outputs

@@ -31,7 +31,7 @@ class Catalog:
         sizes: codes that each level may hold.
         node_code: for each level 0..L, the last code of each node (the root's is -1).
         child_offset: for each level 0..L-1, CSR offsets (N + 1): the children of node v are the nodes
-            child_offset[l][v] .. child_offset[l][v + 1] - 1 of level l + 1, ascending by code.
+            `child_offset[l][v] .. child_offset[l][v + 1] - 1` of level l + 1, ascending by code.
         leaf_of_item_I: leaf of each item; items that share an SID share the leaf.
     """
 

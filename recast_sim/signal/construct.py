@@ -136,8 +136,9 @@ def construct(
             constructors that say so in `needs`.
         length_PG: tokens of each row, needed by normaliser "tokens": one number where all rows are equally long, else (P, G),
             an anchor's slot with the anchor's length; (P, G + 1) for a constructor that appends a row.
-        baseline_P, reference_logprob_PG, anchor_reference_logprob_P, sids_PGL, targets_PTL, anchor_sids_PL, anchor_logprob_PL,
-            entropy_PGL: see `group_state`; a constructor says in `needs` which it reads.
+        baseline_P, reference_logprob_PG, anchor_reference_logprob_P, entropy_PGL: see `group_state`; a constructor says in
+            `needs` which it reads.
+        sids_PGL, targets_PTL, anchor_sids_PL, anchor_logprob_PL: by level, see `group_state`; read as `needs` says.
         config: every rule and number; the defaults are the sources'.
         generator: for tie_rule "random".
 

@@ -38,6 +38,7 @@ def recorded(png: Path) -> str | None:
 def _shown(axes: Axes) -> Iterator[tuple[str, str]]:
     yield "title", " ".join(axes.get_title(loc) for loc in ("left", "center", "right"))
     yield "axes", f"{axes.get_xlabel()} {axes.get_xscale()} {axes.get_ylabel()} {axes.get_yscale()}"
+    yield "words", " ".join(text.get_text() for text in axes.texts)
     for child in axes.get_children():
         if isinstance(child, Line2D):
             yield f"line {child.get_label()} {child.get_color()}", _numbers(child.get_xydata())
