@@ -43,6 +43,11 @@ def parsed(prog: str, cls: type[T], arguments: list[str]) -> T:
         raise ConfigError(f"{option}{words(fault)} (see {prog} --help)") from None
 
 
+def option_parser(prog: str, cls: type[Any]) -> argparse.ArgumentParser:
+    """The parser of a command's arguments."""
+    return _Parser(prog, cls)
+
+
 def _default(cls: type[T], given: Mapping[str, Any]) -> T:
     """The command before its options, its `config` read from the file that is given or else its default one."""
     hint = get_type_hints(cls, include_extras=True).get("config")

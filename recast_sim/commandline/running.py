@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from recast_sim.commandline.parser import parsed
+from recast_sim.commandline.parser import option_parser, parsed
 from recast_sim.configio import ConfigError
 from recast_sim.errors import RecastError
 from recast_sim.plugins import PluginError, load_plugin
@@ -22,6 +22,7 @@ from recast_sim.printable import printable
 _LETTERS = 2000  # of an error
 _DISTRIBUTION = "recast-rl"
 _EXTRAS = dict.fromkeys(("accelerate", "sklearn", "transformers"), "train") | {"trl": "trl", "verl": "verl", "ray": "sweep"}
+_EXTRAS["shtab"] = "completion"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ def run_command(prog: str, about: str, commands: Mapping[str, Command], argv: Se
         if arguments[0] == "--version":
             print(f"{prog} {version(_DISTRIBUTION)}")
             return 0
+        if arguments[0] == "--completion":
+            print(_completion(prog, commands, arguments[1:]))
+            return 0
         if arguments[0] not in commands:
             raise ConfigError(f"command: {arguments[0]!r} is unknown; choose from {', '.join(commands)}")
         cls, handler = commands[arguments[0]].load()
@@ -100,6 +104,20 @@ def run_command(prog: str, about: str, commands: Mapping[str, Command], argv: Se
         print(f"{prog}: interrupted; what was written is kept", file=sys.stderr)
         return 130
     return 0
+
+
+def _completion(prog: str, commands: Mapping[str, Command], shell: Sequence[str]) -> str:
+    """A shell's script that completes commands and options. Raises ConfigError for a shell that is not served."""
+    import shtab
+
+    if len(shell) != 1 or shell[0] not in shtab.SUPPORTED_SHELLS:
+        raise ConfigError(f"--completion: {' '.join(shell)!r} is no shell; choose from {', '.join(shtab.SUPPORTED_SHELLS)}")
+    parser = argparse.ArgumentParser(prog)
+    parts = parser.add_subparsers()
+    for name, command in commands.items():
+        own = option_parser(f"{prog} {name}", command.load()[0])
+        parts.add_parser(name, parents=[own], add_help=False, help=command.about())
+    return shtab.complete(parser, shell=shell[0])
 
 
 def _load_plugins(arguments: Sequence[str]) -> None:

@@ -114,3 +114,16 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert called(trainer, "run").stderr == (
         "recast-train: error: sklearn is not installed, which this command needs; pip install 'recast-rl[train]'\n"
     )
+
+
+@pytest.mark.parametrize("prog", PACKAGES)
+def test_a_shell_completes_commands_and_options(prog: str, tmp_path: Path) -> None:
+    package = importlib.import_module(PACKAGES[prog])
+    done = called(package.main, "--completion", "bash")
+    assert not done.returncode, done.stderr
+    (tmp_path / "script").write_text(done.stdout)
+    asked = f"COMP_WORDS=({prog} {next(iter(package.COMMANDS))} --wid); COMP_CWORD=2; _shtab_{prog.replace('-', '_')}"
+    code = f"source ./script; {asked}; echo ${{COMPREPLY[@]}}"
+    shown = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout == "--wide\n"
+    assert "choose from bash" in called(package.main, "--completion", "cmd").stderr
