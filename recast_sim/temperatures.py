@@ -5,14 +5,14 @@ Axes: N prompts, Y leaves, K numbers, M choices among A options.
 
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import minimize, root_scalar
+from scipy.optimize import minimize
 from torch import Tensor
 
-WIDEST = math.log(1e3)  # of log temperature: beyond it a distribution is flat or a point
+from recast_sim.matched_temperature import WIDEST, matching_temperature
+
 _FLOOR = -1e9  # stands for the log-probability of an option that is not there, where 0 times it must be 0
 
 # chunks: features (M, A, K) of the options, -inf where there is none; of the chosen (M, K)
@@ -31,20 +31,6 @@ def temperature_at(entropy: float, logprob_NY: Tensor) -> float:
         return float((total_N.log() - expected_N / temperature).double().mean())
 
     return matching_temperature(entropy, entropy_at)
-
-
-def matching_temperature(entropy: float, entropy_at: Callable[[float], float], tolerance: float = 1e-9) -> float:
-    """The T at which `entropy_at` is `entropy`, within 1e-3 .. 1e3; `tolerance` is that of log T."""
-
-    def excess(log_temperature: float) -> float:
-        return entropy_at(math.exp(log_temperature)) - entropy
-
-    if (now := excess(0.0)) == 0:
-        return 1.0
-    end = -WIDEST if now > 0 else WIDEST
-    if excess(end) * now >= 0:  # out of reach
-        return math.exp(end)
-    return math.exp(root_scalar(excess, bracket=sorted((0.0, end)), xtol=tolerance).root)
 
 
 def best_numbers(choices: Choices, least: float) -> tuple[tuple[float, ...], float]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recast_sim.catalog import Catalog
+from recast_sim.matched_temperature import WIDEST, matching_temperature
 from recast_sim.runs import derive_seed
-from recast_sim.temperatures import WIDEST, Choices, best_numbers, matching_temperature
+from recast_sim.temperatures import Choices, best_numbers
 from recast_train.data import Prompts
 from recast_train.evaluate import EvaluationConfig, score_prompts
 from recast_train.model import PromptTokens, SidModel

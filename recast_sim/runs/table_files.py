@@ -6,22 +6,30 @@ to a shell. Compressed text (.xz, .gz) is unpacked. A file that is cut off insid
 
 import csv
 import gzip
+import json
 import lzma
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from recast_sim.bounded import MEGABYTE, open_ordinary
+from recast_sim.bounded import MEGABYTE, each_key_once, open_ordinary
 
 MAGIC = b"PAR1"  # a parquet file begins and ends with it
+NO_IDS = frozenset(("nan", "NaN", "null", "NULL", "None", "NA", "<NA>", "NaT"))  # as tools write an id that is missing
 _ROWS = 100_000_000  # of a table that is read whole
 _LINE = 32 * MEGABYTE  # of a line of text, and so of a cell
 _TEXT = 16 * 1024 * MEGABYTE  # of a text file, unpacked
+_SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", " ": "blanks", ":": "colons"}
+_SURE = ("\t", ";", "|")
+_START = 1 << 16  # bytes or letters of a file's start that are looked at
+_HALF = re.compile(rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNREADABLE = (PolarsError, PanicException, OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError)
 
 
@@ -185,3 +193,75 @@ def check_width(path: Path, line: int, cells: Sequence[str], header: Sequence[st
     if len(cells) != len(header):
         fault = f"column {header[len(cells)]!r} is missing" if len(cells) < len(header) else "too many cells"
         raise error(f"{path}: line {line}: {fault} in {list(cells)} (header: {list(header)}); is it cut off?")
+
+
+def file_start(path: Path, error: type[ValueError]) -> bytes:
+    """The first bytes of a file of text or parquet.
+
+    Raises `error` for no ordinary file, one that cannot be opened, an empty or compressed one, wide characters, and a NUL in
+    what is no parquet.
+    """
+    try:
+        with open_ordinary(path, error) as file:
+            start = file.read(_START)
+    except OSError as fault:
+        raise error(f"{path}: cannot be read: {fault.strerror}; fix the path or its rights") from fault
+    if not start:
+        raise error(f"{path}: the file is empty; fetch it again")
+    if start.startswith(MAGIC):
+        return start
+    if found := no_utf8(start):
+        raise error(f"{path}: {found}")
+    if b"\0" in start:
+        line = start[: start.index(0)].count(10) + 1
+        raise error(f"{path}: line {line}: holds a NUL; no text, no parquet, fetch it again")
+    return start
+
+
+def csv_header(path: Path, error: type[ValueError]) -> list[str]:
+    """Columns of a CSV file. Raises `error` for a repeated one, and for cells that are not parted by commas."""
+    _check_separator(path, error)
+    header = next((cells for _, cells in csv_rows(path, error) if cells), [])
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise error(f"{path}: line 1: column {twice[0]!r} is there twice in {header}; name each once")
+    return header
+
+
+def _check_separator(path: Path, error: type[ValueError]) -> None:
+    """By the header alone, since the cells below it may hold any text; blanks and colons may stand in names of columns."""
+    line, header = next(((line, text.strip()) for line, text in text_lines(path, error) if text.strip()), (1, ""))
+    header = next(iter(header.splitlines()), "")[:_START]
+    columns = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in (",", *_SEPARATORS)}
+    for mark, words in _SEPARATORS.items():
+        if columns[mark] > columns[","] and (mark in _SURE or columns[","] == 1):
+            found = f"{header[:60]!r} is separated by {words}"
+            raise error(f"{path}: line {line}: {found}; write commas between the columns (CSV)")
+
+
+def holds_half_a_letter(text: bytes) -> bool:
+    """Whether JSON may hold half a surrogate pair, which is no character and cannot be written as UTF-8."""
+    return _HALF.search(text) is not None
+
+
+def json_row(path: Path, number: int, line: bytes, error: type[ValueError]) -> dict[str, Any]:
+    """The object of one line of JSON; halves of surrogate pairs become U+FFFD.
+
+    Raises `error` for what is no JSON object, and for a key that is there twice. NaN and infinities are read.
+    """
+    text = decoded(path, number, line, error)
+    try:
+        row = json.loads(text, object_pairs_hook=each_key_once)
+        row = _whole_text(row) if holds_half_a_letter(line) else row
+    except (ValueError, RecursionError) as fault:
+        raise error(f"{path}: line {number}: not JSON ({fault}); is it cut off? write the line again") from fault
+    if not isinstance(row, dict):
+        raise error(f"{path}: line {number}: found {str(row)[:40]}, no JSON object; write one object a line")
+    return row
+
+
+def _whole_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_whole_text(one) for one in value]
+    return {_whole_text(key): _whole_text(one) for key, one in value.items()} if isinstance(value, dict) else value

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from recast_sim.temperatures import WIDEST, Choices, best_numbers
+from recast_sim.matched_temperature import WIDEST
+from recast_sim.temperatures import Choices, best_numbers
 from recast_sim.world.environment import WorldPrompts
 from recast_sim.world.policy import TreePolicy
 

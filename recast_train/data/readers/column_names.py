@@ -17,7 +17,6 @@ _NAMES = {
     "timestamp": "time ts date datetime unixtime unixreviewtime reviewtime eventtime createdat timestampms",
     "title": "movietitle itemtitle producttitle name itemname productname",
 }
-NO_IDS = frozenset(("nan", "NaN", "null", "NULL", "None", "NA", "<NA>", "NaT"))  # as tools write an id that is missing
 # what may stand where a time might
 _NO_TIMES = {"rating", "ratings", "label", "score", "stars", "overall", "weight", "count"}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from recast_sim.runs.table_files import begins_as_parquet, file_faults, scan_parquet
+from recast_sim.runs.table_files import NO_IDS, begins_as_parquet, file_faults, scan_parquet
 from recast_train.data.data_error import DataError
-from recast_train.data.readers.column_names import NO_IDS, ROLES, TableColumns, find_columns, is_header, place_of
+from recast_train.data.readers.column_names import ROLES, TableColumns, find_columns, is_header, place_of
 from recast_train.data.readers.delimited import Layout, delimited_rows, layout_of
 from recast_train.data.wanted_columns import parquet_columns
 

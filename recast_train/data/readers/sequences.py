@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recast_sim.runs.table_files import text_lines
+from recast_sim.runs.table_files import NO_IDS, text_lines
 from recast_train.data.data_error import DataError
-from recast_train.data.readers.column_names import NO_IDS, is_header
+from recast_train.data.readers.column_names import is_header
 
 CHUNK = 1 << 20  # interactions held as Python strings at once
 

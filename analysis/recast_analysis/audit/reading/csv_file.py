@@ -1,6 +1,5 @@
 """CSV with a header, in pieces of bounded size."""
 
-import csv
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,23 +10,16 @@ import polars as pl
 from recast_analysis.audit.audit_error import AuditError
 from recast_analysis.audit.reading.columns import Columns
 from recast_analysis.audit.reading.piece import Piece
-from recast_sim.runs.table_files import check_width, csv_rows, text_lines
+from recast_sim.runs.table_files import check_width, csv_header, csv_rows
 
 CHUNK = 1 << 18  # rows held as Python strings at once
-_SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", " ": "blanks", ":": "colons"}
-_HEADER = 1 << 16  # characters of a header that are looked at
-_SURE = ("\t", ";", "|")
 _TRUTHS = {"true": "1", "false": "0"}
 _Rows = list[tuple[int, list[str]]]
 
 
 def schema(path: Path) -> dict[str, pl.DataType]:
     """Columns, all of them text until a role says more. Raises AuditError for a repeated one, or cells not parted by commas."""
-    _check_separator(path)
-    _, header = next(_rows(path), (1, []))
-    if twice := [name for name in header if header.count(name) > 1]:
-        raise AuditError(f"{path}: line 1: column {twice[0]!r} is there twice in {header}; name each once")
-    return dict.fromkeys(header, pl.String())
+    return dict.fromkeys(csv_header(path, AuditError), pl.String())
 
 
 def pieces(path: Path, layout: Columns) -> Iterator[Piece]:
@@ -44,17 +36,6 @@ def pieces(path: Path, layout: Columns) -> Iterator[Piece]:
         texts = {name: [cells[place] for _, cells in chunk] for name, place in places.items()}
         frame = pl.DataFrame(texts, schema=dict.fromkeys(places, pl.String))
         yield _piece(frame, chunk, places, layout)
-
-
-def _check_separator(path: Path) -> None:
-    """By the header alone, since the cells below it may hold any text; blanks and colons may stand in names of columns."""
-    line, header = next(((line, text.strip()) for line, text in text_lines(path, AuditError) if text.strip()), (1, ""))
-    header = next(iter(header.splitlines()), "")[:_HEADER]
-    columns = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in (",", *_SEPARATORS)}
-    for mark, words in _SEPARATORS.items():
-        if columns[mark] > columns[","] and (mark in _SURE or columns[","] == 1):
-            found = f"{header[:60]!r} is separated by {words}"
-            raise AuditError(f"{path}: line {line}: {found}; write commas between the columns (CSV)")
 
 
 def _piece(frame: pl.DataFrame, chunk: _Rows, places: dict[str, int], layout: Columns) -> Piece:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recast_analysis.audit.audit_error import AuditError
-from recast_sim.bounded import open_ordinary
-from recast_sim.runs.table_files import MAGIC, no_utf8
+from recast_sim.runs.table_files import MAGIC, file_start
 
 _TABLES = ("╭", "┏", "┌", "─", "+-")
 
@@ -43,21 +42,9 @@ def file_format(path: Path) -> str:
         AuditError: no ordinary file, an empty one, a compressed one, a JSON array or another JSON document, a printed table, or
             no text.
     """
-    try:
-        with open_ordinary(path, AuditError) as file:
-            start = file.read(1 << 16)
-    except OSError as error:
-        raise AuditError(f"{path}: cannot be read: {error.strerror}; fix the path or its rights") from error
-    if not start:
-        raise AuditError(f"{path}: the file is empty; fetch it again")
+    start = file_start(path, AuditError)
     if start.startswith(MAGIC):
         return "parquet"
-    if found := no_utf8(start):
-        raise AuditError(f"{path}: {found}")
-    if b"\0" in start:
-        raise AuditError(
-            f"{path}: line {start[: start.index(0)].count(10) + 1}: holds a NUL; no text, no parquet, fetch it again"
-        )
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().decode("utf-8", errors="replace")
     if text.startswith("["):
         raise AuditError(f"{path}: line 1: a JSON array; write one JSON object a line (JSON lines)")

@@ -7,7 +7,6 @@ would read wrongly: messages, whose fields differ from row to row, and halves of
 
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator
 from itertools import count, islice, takewhile
 from pathlib import Path
@@ -19,16 +18,14 @@ from polars.exceptions import PanicException, PolarsError
 from recast_analysis.audit.audit_error import AuditError
 from recast_analysis.audit.reading.columns import Columns
 from recast_analysis.audit.reading.piece import SAMPLE, Piece
-from recast_sim.bounded import each_key_once, open_ordinary
-from recast_sim.runs.table_files import decoded, file_faults, next_line
+from recast_sim.bounded import open_ordinary
+from recast_sim.runs.table_files import file_faults, holds_half_a_letter, json_row, next_line
 
 BLOCK = 32 << 20  # bytes parsed at once
 _BOM = b"\xef\xbb\xbf"
 _SIMPLE = {bool: pl.Boolean(), int: pl.Int64(), float: pl.Float64(), str: pl.String(), type(None): pl.Null()}
 _TOKENS = pl.List(pl.Int64)
 _MESSAGES = pl.List(pl.Struct({"content": pl.String, "whole": pl.String}))
-_HALF = re.compile(rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def schema(path: Path) -> dict[str, pl.DataType]:
@@ -37,7 +34,7 @@ def schema(path: Path) -> dict[str, pl.DataType]:
     with open_ordinary(path, AuditError) as file:
         lines = (next_line(file, path, number, AuditError) for number in count(1))
         for number, line in islice(_filled(takewhile(bool, lines), 0), SAMPLE):
-            for name, value in _parse(path, number, line).items():
+            for name, value in json_row(path, number, line, AuditError).items():
                 kind = _type(value)
                 if found.get(name, pl.Null()) == pl.Null() or (found[name], kind) == (pl.Int64, pl.Float64):
                     found[name] = kind
@@ -59,9 +56,9 @@ def _piece(path: Path, block: bytes, before: int, layout: Columns) -> Piece:
 
     def origin(row: int) -> tuple[str, dict[str, Any]]:
         number, line = next(islice(_filled(io.BytesIO(block), before), row, None))
-        return f"line {number}", _parse(path, number, line)
+        return f"line {number}", json_row(path, number, line, AuditError)
 
-    if _MESSAGES not in types.values() and not _HALF.search(block):
+    if _MESSAGES not in types.values() and not holds_half_a_letter(block):
         try:
             return Piece(pl.read_ndjson(io.BytesIO(block.removeprefix(_BOM)), schema=types).lazy(), origin)
         except (PolarsError, PanicException):
@@ -72,7 +69,7 @@ def _piece(path: Path, block: bytes, before: int, layout: Columns) -> Piece:
 def _line_by_line(path: Path, block: bytes, before: int, types: dict[str, pl.DataType], free: set[str]) -> pl.DataFrame:
     values: dict[str, list[Any]] = {name: [] for name in types}
     for number, line in _filled(io.BytesIO(block), before):
-        row = _parse(path, number, line)
+        row = json_row(path, number, line, AuditError)
         for name, wanted in types.items():
             where = f"{path}: line {number}, column {name}"
             values[name].append(_as_text(row.get(name), where) if name in free else _typed(row.get(name), wanted, where))
@@ -105,27 +102,6 @@ def _free(layout: Columns) -> set[str]:
 def _filled(file: Iterable[bytes], before: int) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, numbered from `before` + 1."""
     return ((number, line) for number, line in enumerate(file, before + 1) if line.strip())
-
-
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    text = decoded(path, number, line, AuditError)
-    try:
-        row = json.loads(text, object_pairs_hook=each_key_once)
-        row = _whole_text(row) if _HALF.search(line) else row
-    except (ValueError, RecursionError) as error:
-        raise AuditError(f"{path}: line {number}: not JSON ({error}); is it cut off? write the line again") from error
-    if not isinstance(row, dict):
-        raise AuditError(f"{path}: line {number}: found {str(row)[:40]}, no JSON object; write one object a line")
-    return row
-
-
-def _whole_text(value: Any) -> Any:
-    """JSON may hold half a surrogate pair, which is no character and cannot be written as UTF-8."""
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_whole_text(one) for one in value]
-    return {_whole_text(key): _whole_text(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _type(value: Any) -> pl.DataType:
