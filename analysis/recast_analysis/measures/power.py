@@ -1,5 +1,6 @@
-"""Power of a paired t test over worlds: how many are needed, and what so many can see. Two-sided, at the 5 % level."""
+"""Power of a paired t test over worlds: how many are needed, what so many can see. Two-sided, at the 5 % level by default."""
 
+import functools
 from typing import Any
 
 import scipy
@@ -9,7 +10,7 @@ POWER, LEVEL = 0.8, 0.05
 _MOST = 100_000
 
 
-def power(effect: float, scatter: float, worlds: int) -> float:
+def power(effect: float, scatter: float, worlds: int, level: float = LEVEL) -> float:
     """Chance that a mean effect is told from 0 over so many worlds, its standard deviation over worlds being `scatter`.
 
     Raises:
@@ -18,8 +19,8 @@ def power(effect: float, scatter: float, worlds: int) -> float:
     if worlds < 2 or scatter <= 0:
         raise ValueError(f"worlds, scatter: {worlds} and {scatter} must be at least 2 and above 0")
     if effect == 0:
-        return LEVEL
-    limit = float(scipy.stats.t(worlds - 1).ppf(1 - LEVEL / 2))
+        return level
+    limit = float(scipy.stats.t(worlds - 1).ppf(1 - level / 2))
     law: Any = scipy.stats.ncf(1, worlds - 1, (effect / scatter) ** 2 * worlds)  # the law of the squared t
     return float(law.sf(limit**2))
 
@@ -37,6 +38,12 @@ def worlds_needed(effect: float, scatter: float) -> int | None:
     return high
 
 
-def smallest_effect(scatter: float, worlds: int) -> float:
+def smallest_effect(scatter: float, worlds: int, level: float = LEVEL) -> float:
     """The effect that so many worlds see with a power of 80 %."""
-    return float(root_scalar(lambda effect: power(effect, scatter, worlds) - POWER, bracket=(0.0, 100 * scatter)).root)
+    return scatter * _in_units_of_scatter(worlds, level)
+
+
+@functools.cache
+def _in_units_of_scatter(worlds: int, level: float) -> float:
+    most = 100 * max(1.0, LEVEL / level)
+    return float(root_scalar(lambda effect: power(effect, 1.0, worlds, level) - POWER, bracket=(0.0, most)).root)
