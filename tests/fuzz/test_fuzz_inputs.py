@@ -64,6 +64,8 @@ def read(kind: hostile.Input, path: Path, folder: Path) -> Done:
     options = [word.replace("{}", str(folder)) for word in kind.options]
     if kind.command == "audit":
         return fuzzing.owed(report, "audit", path, "--json", *options)
+    if kind.command == "learned":
+        return fuzzing.owed(report, "learned", path, *options, "--json")
     if kind.command == "describe":
         return fuzzing.owed(train, "data", "describe", path, "--core", "1", "--json", *options)
     return fuzzing.owed(own, kind.command, path, *options)
@@ -79,10 +81,21 @@ def figures(kind: hostile.Input, done: Done) -> Any:
     if kind.command == "audit":
         dump = {name: value for name, value in found["dump"].items() if name not in ("form",)}
         return {"dump": dump, **{name: found[name] for name in ("regimes", "waste", "duplicates", "sids", "warnings")}}
+    if kind.command == "learned":
+        return rounded({name: found[name] for name in ("prompts", "unmatched", "verdict", "figures", "temperatures")})
     if kind.command == "describe":
         words = ("path", "recognised", "notes")
         return {name: value for name, value in found.items() if name not in words}
     return found
+
+
+def rounded(value: Any) -> Any:
+    """Without the last digits, which the order of rows changes."""
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 @functools.cache
@@ -172,6 +185,11 @@ def check_sane(tried: Tried, found: Any, how: str) -> None:
         assert len(found) == len(hostile.NUMBERS)
         return
     files = [file for file in changes.files_below(tried.folder) if not file.name.startswith(("items", "titles"))]
+    if tried.kind.command == "learned":
+        assert found["prompts"] <= min(map(filled, files)), (tried.name, how)
+        for row in found["figures"].values():
+            assert row["difference"]["low"] <= row["difference"]["value"] <= row["difference"]["high"]
+        return
     if tried.kind.command == "audit":
         rows, left_out = found["dump"]["rows"], found["dump"]["repeated_steps"]
         assert left_out or rows == sum(map(filled, files)), how

@@ -30,7 +30,7 @@ class Input:
     """An input.
 
     Attributes:
-        command: "audit", "describe", "embeddings" or "sids".
+        command: "audit", "learned", "describe", "embeddings" or "sids".
         write: writes it below a folder and returns the path that the command is given.
         options: further words of the command; "{}" in them is the folder.
         columns: of rows, those that the reader takes: role to name, or to place where it has no header.
@@ -100,6 +100,24 @@ def _plain(suffix: str) -> Callable[[Path], Path]:
     return _file(f"a{suffix}", parquet(frame) if suffix == ".parquet" else texts[suffix]())
 
 
+def _ranks(suffix: str) -> Callable[[Path], Path]:
+    """Ranks of the same prompts in two files, a.* and after.*; a few are not in the beam."""
+    ranks = [[None if n % 7 == side + 3 else n % 5 + 1 for n in range(30)] for side in (0, 1)]
+    frames = [pl.DataFrame({"prompt_id": [f"p{n}" for n in range(30)], "rank": rank}) for rank in ranks]
+    write = {".csv": pl.DataFrame.write_csv, ".jsonl": pl.DataFrame.write_ndjson, ".parquet": parquet}[suffix]
+    before, after = (_file(f"{name}{suffix}", write(frame)) for name, frame in zip(("a", "after"), frames, strict=True))
+    return _beside(before, after)
+
+
+def _lists(folder: Path) -> Path:
+    """Lists of four items with their scores, which are those of all items."""
+    for name, scale in (("after", 2.0), ("a", 1.0)):
+        scores = [[-scale * place * (1 + n % 3) for place in range(4)] for n in range(30)]
+        rows = {"prompt_id": list(range(30)), "ranked": [list("wxyz")] * 30, "target": ["wxyz"[n % 4] for n in range(30)]}
+        _file(f"{name}.jsonl", pl.DataFrame(rows | {"scores": scores}).write_ndjson())(folder)
+    return folder / "a.jsonl"
+
+
 def _openonerec(folder: Path) -> Path:
     for split in CHATS:
         _file(f"{split}.parquet", parquet(chat_frame(split)))(folder)
@@ -120,6 +138,7 @@ def npy(rows: np.ndarray, **options: Any) -> bytes:
 
 VERL = {"step": "step", "prompt": "input", "completion": "output", "reward": "score"}
 PLAIN = {"step": "step", "prompt": "prompt", "completion": "completion", "reward": "reward"}
+RANKED = {"prompt": "prompt_id", "rank": "rank"}
 TIMED = {"user": "user", "item": "item", "timestamp": "timestamp"}
 NAMED = {"user": "user_id:token", "item": "item_id:token", "timestamp": "timestamp:float"}
 MINIONEREC = {name: name for name in ("item_id", "history_item_id", "item_sid")}
@@ -140,6 +159,10 @@ INPUTS: dict[str, Input] = {
     "rollouts, csv": Input("audit", _plain(".csv"), (), PLAIN),
     "rollouts, jsonl": Input("audit", _plain(".jsonl"), (), PLAIN),
     "rollouts, parquet": Input("audit", _plain(".parquet"), (), PLAIN),
+    "ranks, csv": Input("learned", _ranks(".csv"), ("{}/after.csv",), RANKED),
+    "ranks, jsonl": Input("learned", _ranks(".jsonl"), ("{}/after.jsonl",), RANKED),
+    "ranks, parquet": Input("learned", _ranks(".parquet"), ("{}/after.parquet",), RANKED),
+    "lists, jsonl": Input("learned", _lists, ("{}/after.jsonl",), {"prompt": "prompt_id", "target": "target"}),
     "csv": Input("describe", _file("a.csv", table_text()), (), TIMED),
     "tsv": Input("describe", _file("a.tsv", TSV), (), TIMED),
     "semicolons": Input("describe", _file("a.txt", table_text().replace(",", ";")), (), TIMED),

@@ -161,6 +161,8 @@ NO_FILES = ("pipe", "device", "folder", "link to itself", "link to nothing", "em
 BAD_CELLS: dict[str, tuple[Any, ...]] = {
     "step": (None, 1.5, "soon", float("nan")),
     "prompt": (None,),
+    "rank": (0, -1, 1.5, "soon", float("nan"), float("inf")),
+    "target": (None,),
     "reward": (None, float("nan"), float("inf"), -float("inf"), "much", [1.0]),
     "group": (None,),
     "user": (None, ""),

@@ -123,6 +123,8 @@ class _Rows:
                 self._found[role].append(read(*value(role)))
         if "rank" in self._roles:
             found, where = value("rank")
+            if self._roles["rank"][0] not in row:
+                raise LearnedError(f"{where}: missing; write null where the target is not in the beam")
             self._found["rank"].append(np.inf if found is None else float(whole_at(found, where, 1)))
         if "logprob" in self._roles:
             names = self._roles["logprob"]
