@@ -169,7 +169,7 @@ def _power(own: Mapping[str, Change], moved: Mapping[str, int]) -> str:
     for name in moved:
         seen = own[name].smallest_effect
         if seen is not None and name not in (HEAD, ENTROPY):
-            share = f" ({seen / own[name].before:.0%} of BEFORE's)" if own[name].before > 0 else ""
+            share = f" ({100 * seen / own[name].before:.0f} % of BEFORE's)" if own[name].before > 0 else ""
             parts.append(f"{title(name)} {number(name, seen).replace('+', '±')}{share}")
     return f"With 80 % power so many prompts would have shown: {', '.join(parts)}." if parts else ""
 

@@ -139,7 +139,7 @@ def _fittable(sides: dict[str, ScoredPrompts], left_out: list[str]) -> dict[str,
         return {}
     same = all((own.set_N == lists["BEFORE"].set_N).all() for own in lists.values())
     if not same and not all(own.whole for own in lists.values()):
-        held = " and ".join(f"{own.mass:.0%}" for own in lists.values())
+        held = " and ".join(f"{100 * own.mass:.0f} %" for own in lists.values())
         left_out.append(
             f"{what}: the files score different items, which hold {held} of the probability, so that the fitted figures "
             "would be of two different questions; score the same items in all files"

@@ -273,7 +273,7 @@ class _Rows:
     def _notes(self, candidates: CandidateScores | None) -> Iterable[str]:
         if self._repeated:
             share = self._repeated / sum(self._found["listed"])
-            yield f"{self._path}: {share:.1%} of the listed items stand in their list before; each keeps its place"
+            yield f"{self._path}: {100 * share:.1f} % of the listed items stand in their list before; each keeps its place"
         if self._scores and candidates is None:
             missed = sum(slot < 0 for slot in self._found["slot"])
             why = f"{self._several} have several targets" if self._several else f"{missed} lack their target in the list"
