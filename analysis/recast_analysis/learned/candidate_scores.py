@@ -43,7 +43,7 @@ class CandidateScores:
     def mass(self) -> float:
         """Mean probability of a prompt's candidates together, where the scores are log-probabilities; above 1 where they
         cannot be such."""
-        return float(np.exp(np.minimum(self._total(1.0), 700.0)).mean())
+        return float(np.exp(np.minimum(self._total(1.0), 300.0)).mean())
 
     @property
     def whole(self) -> bool:

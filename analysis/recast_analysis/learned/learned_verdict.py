@@ -89,7 +89,8 @@ def verdict_of(changes: Changes) -> LearnedVerdict:
     adjusted = dict(zip(changes.judged, false_discovery([own[name].p for name in changes.judged]), strict=True))
     moved = {name: _sign(own[name]) if p is not None and p < LEVEL else 0 for name, p in adjusted.items()}
     label = _label(moved, list(own))
-    words = [_finding(label, moved, own), *_few(adjusted), _power(own, moved)]
+    still = [title(name) for name, sign in moved.items() if not sign and adjusted[name] is not None]
+    words = [_finding(label, moved, own, ", ".join(still)), *_few(adjusted), _power(own, moved)]
     words += _of_supervision(changes)
     return LearnedVerdict(label, [one for one in words if one], adjusted)
 
@@ -139,15 +140,15 @@ def _label(moved: Mapping[str, int], names: Sequence[str]) -> str:
     return "sharpened" if sharper else "nothing found"
 
 
-def _finding(label: str, moved: Mapping[str, int], own: Mapping[str, Change]) -> str:
+def _finding(label: str, moved: Mapping[str, int], own: Mapping[str, Change], still: str) -> str:
     rose = ", ".join(said(own[name]) for name, sign in moved.items() if sign > 0 and name not in (SHARPENED, ENTROPY))
     fell = ", ".join(said(own[name]) for name, sign in moved.items() if sign < 0 and name not in (SHARPENED, ENTROPY))
     sharp = ", ".join(said(own[name]) for name in (SHARPENED, ENTROPY) if moved.get(name))
-    still = ", ".join(title(name) for name, sign in moved.items() if not sign)
     return {
         "learned": f"AFTER learned: {rose}. No temperature buys that.",
         "both": f"AFTER learned, and it is sharper. Learned: {rose}. Sharper: {sharp}.",
-        "sharpened": f"AFTER is sharper, and nothing shows that it learned: {sharp}. Not told from 0: {still}.",
+        "sharpened": f"AFTER is sharper, and nothing shows that it learned: {sharp}."
+        + (f" Not told from 0: {still}." if still else ""),
         "lost breadth": f"AFTER lost breadth: {rose}, but {fell}. First places were bought with the rest of the list: that is "
         "sharpening, not learning.",
         "learned and lost breadth": f"AFTER learned, and lost breadth: {rose}, but {fell}.",
@@ -155,7 +156,9 @@ def _finding(label: str, moved: Mapping[str, int], own: Mapping[str, Change]) ->
         "worse": f"AFTER is worse: {fell or sharp}."
         + (f" Up: {rose}." if rose else "")
         + (f" {sharp}." if fell and sharp else ""),
-        "nothing found": f"Nothing found: no change of {still} is told from 0." if still else "Nothing found.",
+        "nothing found": f"Nothing found: no change of {still} is told from 0."
+        if still
+        else "Nothing found: next to nothing changed.",
     }[label]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recast_analysis.learned.learned_error import LearnedError
+from recast_analysis.learned.prompt_metrics import CUTS
 from recast_analysis.learned.scored_prompts import ScoredPrompts
 from recast_sim.bounded import MEGABYTE, read_bounded, read_json_file
 from recast_sim.runs.reader import read_manifest
@@ -43,6 +44,8 @@ def read_stage(folder: Path, before: Path | None) -> ScoredPrompts:
     policy = "unfiltered" if found["repeats_N"].mean() >= _REPEATS else "seen_filtered"
     rank_N, bound_N = found[f"rank_{policy}_N"], found.get(f"bound_{policy}_N")
     lowest = np.inf if bound_N is None else rank_N[bound_N > 0].min(initial=np.inf)
+    if np.isfinite(lowest):  # exact down to the evaluation's largest cut, and by chance a little deeper
+        lowest = 1.0 + max((k for k in CUTS if k < lowest), default=0)
     probability_N = found["probability_N"]
     prompts = made_from.get("test prompts", "")
     positive = bool((probability_N > 0).all())

@@ -58,13 +58,13 @@ def prompt_figures(paired: PairedPrompts, seed: int) -> PromptFigures:
     depth = min((side.depth for side in sides.values() if side.rank_N is not None), default=np.inf)
     found = [*_of_ranks(sides, depth, left_out), *_of_scores(sides)]
     half_U = np.random.default_rng(seed).permutation(paired.units) % 2
-    levels, temperatures = _fittable(sides, left_out), {}
+    brought = [name for name in paired.after.given if name in paired.before.given]
+    levels, temperatures = {} if brought else _fittable(sides, left_out), {}
     if levels:
         fitted = {name: calibrated(own, half_U[paired.unit_N]) for name, own in levels.items()}
         temperatures = {name: T for name, (_, T) in fitted.items()}
         found.append(_figure("calibrated_log_likelihood", {name: logprob_N for name, (logprob_N, _) in fitted.items()}))
-    ready = [name for name in paired.after.given if name in paired.before.given and not levels]
-    found += [_figure(name, {side: own.given.get(name) for side, own in sides.items()}) for name in ready]
+    found += [_figure(name, {side: own.given.get(name) for side, own in sides.items()}) for name in brought]
     found += _parts(paired, left_out)
     return PromptFigures(found, depth, temperatures, left_out)
 

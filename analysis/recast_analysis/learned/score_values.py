@@ -11,6 +11,7 @@ from recast_analysis.learned.learned_error import LearnedError
 from recast_sim.runs.table_files import NO_IDS
 
 _ROUNDING = 1e-4  # of a log-probability, which may not be above 0
+_LARGEST = 1e6  # of a score, a log-probability or an entropy
 _LONGEST = 10_000_000  # numbers of a list
 _TRUTHS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _LETTERS = 60  # of a value in a message
@@ -37,8 +38,8 @@ def bare(text: str) -> str:
     return text.strip(" \r\n\t\"'")
 
 
-def number_at(value: Any, where: str) -> float:
-    """A finite number."""
+def number_at(value: Any, where: str, most: float = _LARGEST) -> float:
+    """A number of at most `most` in size."""
     if isinstance(value, str):
         value = _plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -47,15 +48,15 @@ def number_at(value: Any, where: str) -> float:
         found = float(value)
     except OverflowError:
         found = math.inf
-    if not math.isfinite(found):
-        raise wrong(value, where, "write a finite number")
+    if not math.isfinite(found) or abs(found) > most:
+        raise wrong(value, where, f"write a finite number, of {most:,.0f} at most in size")
     return found
 
 
 def whole_at(value: Any, where: str, least: int) -> int:
     """A whole number of `least` or more; 3.0 is one, since tables with gaps hold floats."""
-    found = number_at(value, where)
-    if found != int(found) or found < least or found > 2**53:
+    found = number_at(value, where, 2**53)
+    if found != int(found) or found < least:
         raise wrong(value, where, f"write a whole number of {least} or more")
     return int(found)
 

@@ -213,6 +213,7 @@ def changed(row: int = 3, **values: Any) -> Callable[[Rows], Rows]:
         (changed(logprob=[0.3, -1]), (), "column logprob: found 0.3; write natural logarithms of probabilities"),
         (changed(logprob=[-1.0]), (), "1 level(s), but 2 in the first row"),
         (changed(logprob=float("-inf")), (), "column logprob: found -inf; write a finite number"),
+        (changed(logprob=-1e300), (), "column logprob: found -1e+300; write a finite number, of 1,000,000 at most"),
         (changed(logprob=None), (), "column logprob: missing"),
         (changed(prompt_id=None), (), "line 4, column prompt_id: missing; write ids as text or whole numbers"),
         (changed(prompt_id="nan"), (), "column prompt_id: found 'nan'; give every row an id"),
