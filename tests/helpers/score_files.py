@@ -96,5 +96,5 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 if __name__ == "__main__":  # the example of docs/learned.md: score_files.py FOLDER
-    for place, (name, *rates) in enumerate([("base", 0.0671, 0.2160), ("rl", 0.0743, 0.1756)]):
-        write_rows(Path(sys.argv[1]) / f"{name}.json", minionerec_rows(beam_ranks(4500, *rates, place)))
+    for seed, (name, head, breadth) in enumerate([("base", 0.0671, 0.2160), ("rl", 0.0743, 0.1756)]):
+        write_rows(Path(sys.argv[1]) / f"{name}.json", minionerec_rows(beam_ranks(4500, head, breadth, seed)))

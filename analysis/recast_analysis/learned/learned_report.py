@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from recast_analysis.learned.learned_figure import learned_figure
-from recast_analysis.learned.learned_verdict import NATS, Changes, LearnedVerdict, changes_of, title, verdict_of
+from recast_analysis.learned.learned_verdict import (
+    NATS,
+    Changes,
+    LearnedVerdict,
+    changes_of,
+    digits,
+    interval,
+    title,
+    verdict_of,
+)
 from recast_analysis.learned.own_scores import read_stage
 from recast_analysis.learned.paired_changes import Change
 from recast_analysis.learned.paired_prompts import PairedPrompts, pair
@@ -64,11 +73,11 @@ def _table(changes: Changes) -> Table:
     rows = []
     for name, one in changes.own.items():
         lone = name in ("sharpened", "learned")
-        cells = [title(name), "" if lone else f"{one.before:.4f}", "" if lone else f"{one.after:.4f}", _interval(one)]
-        cells.append("" if one.smallest_effect is None else f"{one.smallest_effect:.4f}")
+        cells = [title(name), "" if lone else digits(one.before), "" if lone else digits(one.after), interval(one)]
+        cells.append("" if one.smallest_effect is None else digits(one.smallest_effect))
         if third:
             gained, beyond = changes.supervised.get(name), changes.beyond.get(name)
-            cells += ["" if gained is None else _interval(gained), "" if beyond is None else _interval(beyond)]
+            cells += ["" if gained is None else interval(gained), "" if beyond is None else interval(beyond)]
         rows.append((*cells, f"{one.prompts:,}"))
     more = ("SUPERVISED - BEFORE", "AFTER - SUPERVISED") if third else ()
     header = ("", "BEFORE", "AFTER", "AFTER - BEFORE", "seen with 80 % power", *more, "prompts")
@@ -78,11 +87,6 @@ def _table(changes: Changes) -> Table:
         f"judges {len(changes.judged)} figures together ({judged}); effects are those seen at a level of {changes.level:.2g}."
     )
     return Table("", header, rows, note=note)
-
-
-def _interval(one: Change) -> str:
-    ends = one.difference
-    return f"{ends.value:+.4f} [{ends.low:+.4f}, {ends.high:+.4f}]"
 
 
 def _temperatures(found: PromptFigures) -> str:

@@ -107,13 +107,23 @@ def title(name: str) -> str:
 
 def number(name: str, value: float) -> str:
     """A figure, in nats or as a share, with its sign."""
-    return f"{value:+.4f}{' nats' if name.startswith(NATS) else ''}"
+    return f"{digits(value, '+')}{' nats' if name.startswith(NATS) else ''}"
+
+
+def digits(value: float, sign: str = "") -> str:
+    """Four decimals, or two digits of what is smaller."""
+    return format(value, f"{sign}.4f" if abs(value) >= 5e-5 or not value else f"{sign}.2g")
+
+
+def interval(one: Change) -> str:
+    """A difference with its interval."""
+    ends = one.difference
+    return f"{digits(ends.value, '+')} [{digits(ends.above, '+')}, {digits(ends.below, '+')}]"
 
 
 def said(one: Change) -> str:
     """A change with its interval."""
-    ends = one.difference
-    return f"{title(one.name)} {number(one.name, ends.value)} [{ends.low:+.4f}, {ends.high:+.4f}]"
+    return f"{title(one.name)} {interval(one)}{' nats' if one.name.startswith(NATS) else ''}"
 
 
 def _sign(one: Change) -> int:
