@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recast_analysis.learned.learned_figure import learned_figure
+from recast_analysis.learned.changes_figure import changes_figure
 from recast_analysis.learned.learned_verdict import (
     NATS,
     Changes,
@@ -52,7 +52,7 @@ def report(before: ScoredPrompts, after: ScoredPrompts, supervised: ScoredPrompt
     if found.temperatures:
         parts.append(_temperatures(found))
     parts += [*notes, _ONE_RUN]
-    return Report(summary, parts, lambda: [learned_figure(changes, verdict, counts)])
+    return Report(summary, parts, lambda: [changes_figure(changes, verdict, counts)])
 
 
 def write_learned(folder: Path, summary: dict[str, Any]) -> None:

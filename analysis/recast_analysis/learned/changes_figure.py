@@ -14,7 +14,7 @@ _COLOURS = {"BEFORE": "#949494", "AFTER": "#0173b2", "SUPERVISED": "#cc78bc"}
 _HERE = "AFTER - BEFORE"
 
 
-def learned_figure(changes: Changes, verdict: LearnedVerdict, counts: str) -> Drawn:
+def changes_figure(changes: Changes, verdict: LearnedVerdict, counts: str) -> Drawn:
     """Panels of what the files give: HR@k, changes that are shares, changes in nats."""
     apply_style()
     hits = [one for name, one in changes.own.items() if name.startswith("hr@")]
