@@ -91,6 +91,7 @@ def minionerec_rows(rank_N: Sequence[float] | Floats, width: int = 50) -> list[d
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """JSON lines, or a JSON array where the name ends in .json."""
     text = json.dumps(list(rows)) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
