@@ -29,13 +29,14 @@ class GenerateServer:
                 weight.zero_()
         self.config, self.global_steps = config, None
 
-    async def generate(
-        self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **_: Any
-    ) -> TokenOutput:
+    async def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **_: Any) -> TokenOutput:
         assert self.global_steps is not None, "no weights were sent before the first request"
+        fields: dict[str, Any] = {"global_steps": self.global_steps}
+        asked = torch.tensor([list(prompt_ids)])
+        if count := sampling_params.get("prompt_logprobs"):
+            return TokenOutput(token_ids=[], stop_reason="completed", extra_fields={**fields, **self._likeliest(asked, count)})
         room = self.config.prompt_length + self.config.response_length - len(prompt_ids)
         longest = min(sampling_params.get("max_tokens", self.config.response_length), self.config.response_length, room)
-        asked = torch.tensor([list(prompt_ids)])
         temperature = sampling_params["temperature"]
         rule = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
         out = self.lm.generate(
@@ -43,18 +44,24 @@ class GenerateServer:
             attention_mask=torch.ones_like(asked),
             do_sample=temperature > 0,
             max_new_tokens=longest,
+            eos_token_id=[self.lm.config.eos_token_id, *sampling_params.get("stop_token_ids", [])],
             return_dict_in_generate=True,
             output_logits=True,
             **rule,
         )
         new = out.sequences[0, asked.shape[1] :]
         logprobs = torch.stack(out.logits)[:, 0].log_softmax(-1)[torch.arange(len(new)), new]
-        return TokenOutput(
-            token_ids=new.tolist(),
-            log_probs=logprobs.tolist() if sampling_params.get("logprobs") else None,
-            stop_reason="completed",
-            extra_fields={"global_steps": self.global_steps},
-        )
+        own = logprobs.tolist() if sampling_params.get("logprobs") else None
+        return TokenOutput(token_ids=new.tolist(), log_probs=own, stop_reason="completed", extra_fields=fields)
+
+    def _likeliest(self, asked: Tensor, count: int) -> dict[str, Any]:
+        """As verl's vLLM server: of each token but the first the likeliest ones in its place, and a row of zeros at the end."""
+        with torch.no_grad():
+            likely = self.lm(asked).logits[0, :-1].log_softmax(-1).topk(count)
+        return {
+            "prompt_ids": [*likely.indices.tolist(), [0] * count],
+            "prompt_logprobs": [*likely.values.tolist(), [0.0] * count],
+        }
 
     async def load(self, weights: dict[str, Tensor], global_steps: int | None) -> None:
         missing, unknown = self.lm.load_state_dict(weights, strict=False)
@@ -92,9 +99,7 @@ class GenerateAdapter(base.BaseRollout):
     async def release(self) -> None:
         pass
 
-    async def update_weights(
-        self, weights: Iterable[tuple[str, Tensor]], global_steps: int | None = None, **_: Any
-    ) -> None:
+    async def update_weights(self, weights: Iterable[tuple[str, Tensor]], global_steps: int | None = None, **_: Any) -> None:
         sent = {name: weight.detach().clone() for name, weight in weights}
         await ray.get_actor(_server_name(self.replica_rank)).load.remote(sent, global_steps)
 

@@ -5,19 +5,27 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from verl_world import SCRIPT
 
+from verl_cpu.quick_sampler import RECORDS
+
 HELPERS = Path(__file__).parents[1]
 ROOT = HELPERS.parents[1]
 MODULES = "verl_cpu.cpu_platform,verl_cpu.cpu_patches,verl_cpu.generate_rollout"
-SECONDS = 400  # verl waits for ever where a worker has died
+SECONDS = 900  # verl waits for ever where a worker has died
 G, BATCH = 4, 4
+BEAM = (
+    f"actor_rollout_ref.rollout.agent.agent_loop_config_path={ROOT}/recast_train/adapters/verl/thought_beam.yaml",
+    "actor_rollout_ref.rollout.agent.default_agent_loop=recast_thought_beam",
+)
 _FP32 = "{param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}"
 _OVERRIDES = f"""
 trainer.device=cpu trainer.logger=[file] trainer.val_before_train=false trainer.test_freq=-1 trainer.total_epochs=100
@@ -31,7 +39,8 @@ actor_rollout_ref.model.enable_gradient_checkpointing=false
 actor_rollout_ref.actor.fsdp_config.dtype=float32 actor_rollout_ref.actor.fsdp_config.use_torch_compile=false
 actor_rollout_ref.ref.fsdp_config.dtype=float32 actor_rollout_ref.ref.fsdp_config.use_torch_compile=false
 +actor_rollout_ref.actor.fsdp_config.mixed_precision={_FP32} +actor_rollout_ref.ref.fsdp_config.mixed_precision={_FP32}
-actor_rollout_ref.actor.optim.lr=1e-3 actor_rollout_ref.actor.optim.lr_warmup_steps=0 actor_rollout_ref.actor.optim.weight_decay=0
+actor_rollout_ref.actor.optim.lr=1e-3 actor_rollout_ref.actor.optim.lr_warmup_steps=0
+actor_rollout_ref.actor.optim.weight_decay=0
 actor_rollout_ref.actor.checkpoint.save_contents=[model,hf_model]
 actor_rollout_ref.rollout.name=generate actor_rollout_ref.rollout.n={G} actor_rollout_ref.rollout.val_kwargs.n={G}
 actor_rollout_ref.rollout.free_cache_engine=false actor_rollout_ref.rollout.agent.num_workers=1
@@ -40,9 +49,10 @@ actor_rollout_ref.rollout.free_cache_engine=false actor_rollout_ref.rollout.agen
 
 @dataclass(frozen=True)
 class Steps:
-    """What whole steps leave behind: verl's log, a table a step, and the weights before and after."""
+    """What whole steps leave behind: verl's log and the sampler's record, one a step, and the weights before and after."""
 
     logged: list[dict[str, Any]]
+    records: list[dict[str, Any]]
     before: dict[str, Tensor]
     after: dict[str, Tensor]
 
@@ -50,10 +60,10 @@ class Steps:
         return {name: bool((self.after[name] != weight).any()) for name, weight in self.before.items()}
 
 
-def run_steps(world: Path, out: Path, constructor: str, *overrides: str, steps: int, ranks: int = 1, modules: str = "") -> Steps:
+def run_steps(world: Path, out: Path, constructor: str, *overrides: str, steps: int, ranks: int = 1) -> Steps:
     """Train for `steps` steps and return what is left. Raises AssertionError with verl's last words where it failed."""
-    command = ["bash", str(SCRIPT), *_OVERRIDES, f"+ray_kwargs.ray_init.num_gpus={ranks}", f"trainer.total_training_steps={steps}"]
-    command += [f"trainer.save_freq={steps}", f"trainer.default_local_dir={out}/saved", *overrides]
+    length = (f"trainer.total_training_steps={steps}", f"trainer.save_freq={steps}", f"+ray_kwargs.ray_init.num_gpus={ranks}")
+    command = ["bash", str(SCRIPT), *_OVERRIDES, *length, f"trainer.default_local_dir={out}/saved", *overrides]
     own = {
         "CONSTRUCTOR": constructor,
         "DATA": str(world / "data"),
@@ -64,11 +74,14 @@ def run_steps(world: Path, out: Path, constructor: str, *overrides: str, steps: 
         "OMP_NUM_THREADS": "1",
         "PYTHON": sys.executable,
         "PYTHONPATH": f"{ROOT}:{HELPERS}",
+        RECORDS: str(out),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
         "VERL_ENGINE_DEVICE": "cuda",
         "VERL_FILE_LOGGER_PATH": str(out / "log.jsonl"),
         "VERL_PLATFORM": "cpu",
-        "VERL_USE_EXTERNAL_MODULES": f"{MODULES},{modules}".rstrip(","),
+        "VERL_USE_EXTERNAL_MODULES": MODULES,
     }
     said = out / "said.txt"
     with said.open("w") as file:
@@ -84,13 +97,12 @@ def run_steps(world: Path, out: Path, constructor: str, *overrides: str, steps: 
     assert not failed, f"{failed}\n{said.read_text()[-6000:]}"
     saved = out / f"saved/global_step_{steps}/actor/huggingface/model.safetensors"
     logged = [json.loads(line)["data"] for line in (out / "log.jsonl").read_text().splitlines()]
-    return Steps(logged, load_file(world / "model/model.safetensors"), load_file(saved))
+    records = [torch.load(out / f"{step}.pt", weights_only=False) for step in range(1, steps + 1)]
+    return Steps(logged, records, load_file(world / "model/model.safetensors"), load_file(saved))
 
 
 def _end(started: subprocess.Popen[bytes]) -> None:
-    """The launch and Ray's workers, which are in its process group or its session."""
-    try:
+    """The launch and what Ray has started, all in its process group."""
+    with suppress(ProcessLookupError):
         os.killpg(started.pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return
     started.wait()

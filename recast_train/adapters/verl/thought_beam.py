@@ -1,0 +1,107 @@
+"""An agent loop whose group is one thought and a beam of distinct SIDs behind it, as OpenOneRec makes its groups.
+
+Under `actor_rollout_ref.rollout.agent`: `agent_loop_config_path=.../thought_beam.yaml`, `default_agent_loop=recast_thought_beam`.
+"""
+# pyright: reportMissingImports=false
+# verl lives in an environment of its own (`make test-verl`)
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import torch
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
+
+from recast_sim.configio import ConfigError
+from recast_sim.signal import SignalError
+from recast_train.adapters.verl.anchors import AnchorTokens
+from recast_train.adapters.verl.token_beam import Likely, widest_beam
+
+_ANY_TOKEN = 0  # stands where the distribution is asked for
+_WHERE = "actor_rollout_ref.rollout"
+
+
+@dataclass(frozen=True)
+class BeamGroup:
+    """Token ids of a prompt and of its responses, the likeliest first, and what verl's server says of its weights."""
+
+    prompt: list[int]
+    responses: list[list[int]]
+    fields: dict[str, Any]
+
+
+class ThoughtBeamAgent(AgentLoopBase):
+    """verl starts `n` sessions a prompt in one worker. The first makes the group, and each takes the beam of its number.
+
+    The thought is sampled. Behind it stands what stands there in an anchor (`extra_info["recast"]`): the text before the SID,
+    then the beam's codes, then the end. Codes are any tokens, as in OpenOneRec: a beam may be no item's SID. A thought that
+    does not end in time is the response of all sessions. Where rollouts do not think, the beam follows the prompt.
+
+    A beam asks verl's server for the likeliest next tokens by `prompt_logprobs`, which its vLLM server answers: up to `n`
+    requests a level, each over the whole prefix.
+    """
+
+    _making: ClassVar[dict[str, tuple[asyncio.Task[BeamGroup], list[int]]]] = {}  # by uid: the group, sessions that have it
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
+        """One session's rollout.
+
+        Raises:
+            ConfigError: log-probabilities of rollouts are asked for, which a beam did not sample, or validation has another n.
+            SignalError: the data set does not say how an answer is laid out.
+        """
+        width, uid, session = self._width(), str(kwargs["uid"]), int(kwargs["session_id"])
+        if uid not in self._making:
+            self._making[uid] = asyncio.ensure_future(self._make(sampling_params, width, kwargs)), []
+        making, sessions = self._making[uid]
+        sessions.append(session)
+        if len(sessions) == width:
+            del self._making[uid]
+        group = await making
+        response = group.responses[session % len(group.responses)]
+        return AgentLoopOutput(
+            prompt_ids=group.prompt,
+            response_ids=response,
+            response_mask=[1] * len(response),
+            num_turns=2,
+            metrics=AgentLoopMetrics(),
+            extra_fields={**group.fields, "turn_scores": [], "tool_rewards": []},
+        )
+
+    def _width(self) -> int:
+        rollout = self.rollout_config
+        if rollout.calculate_log_probs:
+            raise ConfigError(f"{_WHERE}.calculate_log_probs: true, but a beam was not sampled; set it to false")
+        if rollout.val_kwargs.n != rollout.n:
+            raise ConfigError(f"{_WHERE}.val_kwargs.n: {rollout.val_kwargs.n}, but a beam has n {rollout.n}; set both alike")
+        return rollout.n
+
+    async def _make(self, sampling_params: dict[str, Any], width: int, asked: dict[str, Any]) -> BeamGroup:
+        layout = AnchorTokens.of(asked.get("extra_info"))
+        if not layout.answers or layout.codes is None:
+            raise SignalError("extra_info: no anchor to lay answers out by; run recast-train export verl again")
+        answer, (first, levels) = list(layout.answers[0]), layout.codes
+        prompt = await self.ct_build_initial_tokens(list(asked["raw_prompt"]))
+        start, fields = answer[:first], {}
+        if layout.thought_end is not None:
+            room = self.rollout_config.response_length - len(answer)
+            thought, fields = await self._ask(
+                prompt, {**sampling_params, "max_tokens": room, "stop_token_ids": [layout.thought_end]}
+            )
+            ended_S = layout.thought(torch.tensor(thought))
+            if ended_S is None:
+                return BeamGroup(prompt, [thought], fields)
+            start = [*ended_S.tolist(), *start]
+        codes = await widest_beam(self._next_tokens, [*prompt, *start], width, levels)
+        responses = [[*start, *own, *answer[first + levels :]] for own in codes]
+        return BeamGroup(prompt, responses, fields)
+
+    async def _next_tokens(self, prefix: list[int], count: int) -> Likely:
+        _, fields = await self._ask([*prefix, _ANY_TOKEN], {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": count})
+        ids, logprobs = fields["prompt_ids"], fields["prompt_logprobs"]  # of each token but the first, then verl's filler
+        return list(zip(ids[-2], logprobs[-2], strict=True))
+
+    async def _ask(self, prompt: list[int], sampling_params: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
+        output = await self.server_manager.generate(request_id=uuid4().hex, prompt_ids=prompt, sampling_params=sampling_params)
+        return list(output.token_ids), output.extra_fields
