@@ -1,6 +1,7 @@
 """An agent loop whose group is one thought and a beam of distinct SIDs behind it, as OpenOneRec makes its groups.
 
-Under `actor_rollout_ref.rollout.agent`: `agent_loop_config_path=.../thought_beam.yaml`, `default_agent_loop=recast_thought_beam`.
+`BEAM=1` in the launch script; in a config of your own, under `actor_rollout_ref.rollout.agent`: `agent_loop_config_path`, the
+file thought_beam.yaml beside this one, and `default_agent_loop=recast_thought_beam`.
 """
 # pyright: reportMissingImports=false
 # verl lives in an environment of its own (`make test-verl`)

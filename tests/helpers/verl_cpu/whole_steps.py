@@ -22,10 +22,6 @@ ROOT = HELPERS.parents[1]
 MODULES = "verl_cpu.cpu_platform,verl_cpu.cpu_patches,verl_cpu.generate_rollout"
 SECONDS = 900  # verl waits for ever where a worker has died
 G, BATCH = 4, 4
-BEAM = (
-    f"actor_rollout_ref.rollout.agent.agent_loop_config_path={ROOT}/recast_train/adapters/verl/thought_beam.yaml",
-    "actor_rollout_ref.rollout.agent.default_agent_loop=recast_thought_beam",
-)
 _FP32 = "{param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}"
 _OVERRIDES = f"""
 trainer.device=cpu trainer.logger=[file] trainer.val_before_train=false trainer.test_freq=-1 trainer.total_epochs=100
@@ -60,11 +56,14 @@ class Steps:
         return {name: bool((self.after[name] != weight).any()) for name, weight in self.before.items()}
 
 
-def run_steps(world: Path, out: Path, constructor: str, *overrides: str, steps: int, ranks: int = 1) -> Steps:
+def run_steps(
+    world: Path, out: Path, constructor: str, *overrides: str, steps: int, ranks: int = 1, beam: bool = False
+) -> Steps:
     """Train for `steps` steps and return what is left. Raises AssertionError with verl's last words where it failed."""
     length = (f"trainer.total_training_steps={steps}", f"trainer.save_freq={steps}", f"+ray_kwargs.ray_init.num_gpus={ranks}")
     command = ["bash", str(SCRIPT), *_OVERRIDES, *length, f"trainer.default_local_dir={out}/saved", *overrides]
     own = {
+        "BEAM": str(int(beam)),
         "CONSTRUCTOR": constructor,
         "DATA": str(world / "data"),
         "GPUS": str(ranks),

@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from verl_cpu.tiny_world import write_world
-from verl_cpu.whole_steps import BATCH, BEAM, G, Steps, run_steps
+from verl_cpu.whole_steps import BATCH, G, Steps, run_steps
 
 from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, construct, plan_objective
 
@@ -127,7 +127,7 @@ def trl_step(folder: Path, batch: Batch, constructor: str) -> tuple[Rows, dict[s
 def test_trl_verl_and_our_objective_are_one(tmp_path: Path, constructor: str) -> None:
     write_world(tmp_path, thought=False)
     size = f"actor_rollout_ref.actor.ppo_mini_batch_size={2 if constructor == 'recast' else BATCH}"
-    run = run_steps(tmp_path, tmp_path, constructor, *PLAIN_SGD, *BEAM, REWARD, size, steps=1)
+    run = run_steps(tmp_path, tmp_path, constructor, *PLAIN_SGD, REWARD, size, steps=1, beam=True)
     batch = Batch(run.records[0])
     assert {reward for group in batch.rewards for reward in group} == {0.0, 1.0}
     signal = construct(

@@ -12,7 +12,7 @@ pytest.importorskip("verl", reason="verl is not installed here; make test-verl h
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from verl_cpu.tiny_world import write_world
-from verl_cpu.whole_steps import BATCH, BEAM, G, run_steps
+from verl_cpu.whole_steps import BATCH, G, run_steps
 
 from recast_train.adapters.verl.anchors import AnchorTokens
 
@@ -68,7 +68,7 @@ def test_two_ranks_train_anchors_behind_thoughts(tmp_path: Path, strategy: str) 
 
 def test_a_group_is_one_thought_and_a_beam_of_distinct_sids(tmp_path: Path) -> None:
     write_world(tmp_path, thought=True)
-    run = run_steps(tmp_path, tmp_path, "recast", *BEAM, "actor_rollout_ref.actor.strategy=fsdp2", steps=2, ranks=1)
+    run = run_steps(tmp_path, tmp_path, "recast", "actor_rollout_ref.actor.strategy=fsdp2", steps=2, beam=True)
     groups: dict[str, list[dict[str, Any]]] = {}
     for key, row in run.records[0]["drawn"].items():
         groups.setdefault(key.split("_")[0], []).append(row)
