@@ -14,13 +14,11 @@ from uuid import uuid4
 import torch
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 
-from recast_sim.configio import ConfigError
 from recast_sim.signal import SignalError
 from recast_train.adapters.verl.anchors import AnchorTokens
 from recast_train.adapters.verl.token_beam import Likely, widest_beam
 
 _ANY_TOKEN = 0  # stands where the distribution is asked for
-_WHERE = "actor_rollout_ref.rollout"
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,8 @@ class ThoughtBeamAgent(AgentLoopBase):
     _making: ClassVar[dict[str, tuple[asyncio.Task[BeamGroup], list[int]]]] = {}  # by uid: the group, sessions that have it
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
-        """One session's rollout.
-
-        Raises:
-            ConfigError: log-probabilities of rollouts are asked for, which a beam did not sample, or validation has another n.
-            SignalError: the data set does not say how an answer is laid out.
-        """
-        width, uid, session = self._width(), str(kwargs["uid"]), int(kwargs["session_id"])
+        """One session's rollout. Raises SignalError where the data set does not say how an answer is laid out."""
+        width, uid, session = self.rollout_config.n, str(kwargs["uid"]), int(kwargs["session_id"])
         if uid not in self._making:
             self._making[uid] = asyncio.ensure_future(self._make(sampling_params, width, kwargs)), []
         making, sessions = self._making[uid]
@@ -69,14 +62,6 @@ class ThoughtBeamAgent(AgentLoopBase):
             metrics=AgentLoopMetrics(),
             extra_fields={**group.fields, "turn_scores": [], "tool_rewards": []},
         )
-
-    def _width(self) -> int:
-        rollout = self.rollout_config
-        if rollout.calculate_log_probs:
-            raise ConfigError(f"{_WHERE}.calculate_log_probs: true, but a beam was not sampled; set it to false")
-        if rollout.val_kwargs.n != rollout.n:
-            raise ConfigError(f"{_WHERE}.val_kwargs.n: {rollout.val_kwargs.n}, but a beam has n {rollout.n}; set both alike")
-        return rollout.n
 
     async def _make(self, sampling_params: dict[str, Any], width: int, asked: dict[str, Any]) -> BeamGroup:
         layout = AnchorTokens.of(asked.get("extra_info"))
