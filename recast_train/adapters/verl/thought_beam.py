@@ -19,11 +19,12 @@ from recast_train.adapters.verl.anchors import AnchorTokens
 from recast_train.adapters.verl.token_beam import Likely, widest_beam
 
 _ANY_TOKEN = 0  # stands where the distribution is asked for
+_SCORES = ("prompt_ids", "prompt_logprobs")  # of each token but the first
 
 
 @dataclass(frozen=True)
 class BeamGroup:
-    """Token ids of a prompt and of its responses, the likeliest first, and what verl's server says of its weights."""
+    """Token ids of a prompt and of its responses, the likeliest first, and what the server says of its weights."""
 
     prompt: list[int]
     responses: list[list[int]]
@@ -69,25 +70,26 @@ class ThoughtBeamAgent(AgentLoopBase):
             raise SignalError("extra_info: no anchor to lay answers out by; run recast-train export verl again")
         answer, (first, levels) = list(layout.answers[0]), layout.codes
         prompt = await self.ct_build_initial_tokens(list(asked["raw_prompt"]))
-        start, fields = answer[:first], {}
+        start = answer[:first]
         if layout.thought_end is not None:
             room = self.rollout_config.response_length - len(answer)
-            thought, fields = await self._ask(
-                prompt, {**sampling_params, "max_tokens": room, "stop_token_ids": [layout.thought_end]}
-            )
-            ended_S = layout.thought(torch.tensor(thought))
+            limits = {"max_tokens": room, "stop_token_ids": [layout.thought_end]}
+            output = await self._ask(prompt, {**sampling_params, **limits})
+            ended_S = layout.thought(torch.tensor(output.token_ids))
             if ended_S is None:
-                return BeamGroup(prompt, [thought], fields)
+                return BeamGroup(prompt, [list(output.token_ids)], self._fields)
             start = [*ended_S.tolist(), *start]
         codes = await widest_beam(self._next_tokens, [*prompt, *start], width, levels)
         responses = [[*start, *own, *answer[first + levels :]] for own in codes]
-        return BeamGroup(prompt, responses, fields)
+        return BeamGroup(prompt, responses, self._fields)
 
     async def _next_tokens(self, prefix: list[int], count: int) -> Likely:
-        _, fields = await self._ask([*prefix, _ANY_TOKEN], {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": count})
-        ids, logprobs = fields["prompt_ids"], fields["prompt_logprobs"]  # of each token but the first, then verl's filler
-        return list(zip(ids[-2], logprobs[-2], strict=True))
+        asked = {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": count}
+        said = (await self._ask([*prefix, _ANY_TOKEN], asked)).extra_fields
+        ids, logprobs = (said[name][-2] for name in _SCORES)  # the last place is verl's filler
+        return list(zip(ids, logprobs, strict=True))
 
-    async def _ask(self, prompt: list[int], sampling_params: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
+    async def _ask(self, prompt: list[int], sampling_params: dict[str, Any]) -> Any:
         output = await self.server_manager.generate(request_id=uuid4().hex, prompt_ids=prompt, sampling_params=sampling_params)
-        return list(output.token_ids), output.extra_fields
+        self._fields = {name: value for name, value in output.extra_fields.items() if name not in _SCORES}
+        return output
