@@ -77,6 +77,7 @@ def run_steps(
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_worker_prestart": "0",
         "RAY_prestart_worker_first_driver": "0",
+        "RAY_raylet_start_wait_time_s": "300",
         "RAY_worker_niceness": "0",
         "VERL_ENGINE_DEVICE": "cuda",
         "VERL_FILE_LOGGER_PATH": str(out / "log.jsonl"),
