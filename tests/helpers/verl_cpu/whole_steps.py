@@ -41,6 +41,14 @@ actor_rollout_ref.actor.checkpoint.save_contents=[model,hf_model]
 actor_rollout_ref.rollout.name=generate actor_rollout_ref.rollout.n={G} actor_rollout_ref.rollout.val_kwargs.n={G}
 actor_rollout_ref.rollout.free_cache_engine=false actor_rollout_ref.rollout.agent.num_workers=1
 """.split()
+_RAY = {  # on a busy machine: start few processes, at the normal priority, and wait for them
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_worker_niceness": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -74,11 +82,7 @@ def run_steps(
         "PYTHON": sys.executable,
         "PYTHONPATH": f"{ROOT}:{HELPERS}",
         RECORDS: str(out),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_enable_worker_prestart": "0",
-        "RAY_prestart_worker_first_driver": "0",
-        "RAY_raylet_start_wait_time_s": "300",
-        "RAY_worker_niceness": "0",
+        **_RAY,
         "VERL_ENGINE_DEVICE": "cuda",
         "VERL_FILE_LOGGER_PATH": str(out / "log.jsonl"),
         "VERL_PLATFORM": "cpu",
