@@ -39,14 +39,15 @@ test-trl-oldest:  ## the TRL adapter on the oldest TRL that it supports, in an e
 	.venv-trl-oldest/bin/python -m pip install --quiet --editable . 'trl==1.11.*' 'transformers==5.5.*' requests pytest hypothesis
 	.venv-trl-oldest/bin/python -m pytest -m adapters tests/recast_train/adapters/test_trl*.py
 
-test-verl: $(VERL_VENV)/.installed  ## the tests of the verl adapter, in an environment with verl
-	$(VERL_VENV)/bin/python -m pytest -m verl tests/recast_train/adapters/test_verl_trainer.py tests/recast_train/adapters/test_conform_verl.py
+test-verl: $(VERL_VENV)/.installed  ## the tests of the verl adapter, whole steps of verl's trainer too, in an environment with verl
+	$(VERL_VENV)/bin/python -m pytest -m verl $(addprefix tests/recast_train/adapters/, \
+		test_verl_trainer.py test_conform_verl.py test_verl_steps.py test_trainers_agree.py)
 
 $(VERL_VENV)/.installed: pyproject.toml constraints-verl.txt
 	@echo "installing verl and its locked dependencies into $(VERL_VENV) ..."
 	$(PYTHON) -m venv $(VERL_VENV)
 	$(VERL_INSTALL) torch
-	$(VERL_INSTALL) --editable '.[train,verl]' hypothesis pytest
+	$(VERL_INSTALL) --editable '.[train,trl,verl]' hypothesis pytest
 	@touch $@
 
 real: setup  ## a real generative recommender on ML-100K, at most 25 minutes on 2 cores

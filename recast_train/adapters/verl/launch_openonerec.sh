@@ -5,8 +5,8 @@
 #   MODEL=checkpoints/qwen3-sid DATA=data/verl bash launch_openonerec.sh [verl overrides]
 #
 # CONSTRUCTOR is any constructor that the sampler takes; grpo is the baseline. [C] is a value of the baseline's code, [S] of
-# its launch script, as recast_train/recipes/openonerec.toml has them; the others are ours. docs/verl.md says what differs
-# from the paper's run: independent rollouts, each with its own thought, in place of a beam behind one thought.
+# its launch script, as recast_train/recipes/openonerec.toml has them; the others are ours. Rollouts are independent, each with
+# its own thought; with BEAM=1 a group is one thought and a beam of SIDs behind it [C]. docs/verl.md says what that costs.
 set -euo pipefail
 
 : "${MODEL:?a local Qwen3 checkpoint whose tokenizer has the SID tokens}"
@@ -65,6 +65,13 @@ rollout=(
   actor_rollout_ref.rollout.val_kwargs.do_sample=true
   actor_rollout_ref.rollout.val_kwargs.temperature=1
 )
+if [[ ${BEAM:-0} == 1 ]]; then
+  rollout+=(
+    actor_rollout_ref.rollout.agent.agent_loop_config_path="$(cd "$(dirname "$0")" && pwd)/thought_beam.yaml"
+    actor_rollout_ref.rollout.agent.default_agent_loop=recast_thought_beam
+    +actor_rollout_ref.rollout.engine_kwargs.vllm.max_logprobs=32 # as wide as the beam
+  )
+fi
 
 trainer=(
   trainer.project_name=recast

@@ -11,6 +11,7 @@ from recast_sim.signal.declared import declared_width
 
 _AT_HAND = ("logprob_PG", "sids_PGL", "targets_PTL")  # of `Constructor.needs`: what rollouts and data set bring along
 _WANT_LOGPROB_OF_ANCHOR = ("clipped", "luffy")
+THOUGHT_BEAM = "recast_thought_beam"  # as in thought_beam.yaml
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def check_config(config: Any, sampler: SamplerConfig) -> None:
             f"actor_rollout_ref.rollout.calculate_log_probs: false, but {constructor.name} orders rollouts by their "
             "log-probabilities; set it to true"
         )
+    if rollout.agent.default_agent_loop == THOUGHT_BEAM:
+        _check_beam(rollout)
     _check_mini_batch(config, declared_width(constructor.width, rollout.n, sampler.signal))
 
 
@@ -112,6 +115,17 @@ def _check_constructor(constructor: Constructor, signal: SignalConfig) -> None:
             f"sampler_kwargs.signal.normaliser: {signal.normaliser} has no effect in verl; leave it out and set "
             "actor_rollout_ref.actor.loss_agg_mode"
         )
+
+
+def _check_beam(rollout: Any) -> None:
+    where, n = "actor_rollout_ref.rollout", rollout.n
+    if rollout.calculate_log_probs:
+        raise ConfigError(f"{where}.calculate_log_probs: true, but a beam was not sampled; set it to false")
+    if rollout.val_kwargs.n != n:
+        raise ConfigError(f"{where}.val_kwargs.n: {rollout.val_kwargs.n}, but a beam has n ({n}) rollouts; set both alike")
+    most = ((rollout.get("engine_kwargs") or {}).get("vllm") or {}).get("max_logprobs")
+    if rollout.name == "vllm" and (most is None or most < n):
+        raise ConfigError(f"{where}.engine_kwargs.vllm.max_logprobs: {most}, but a beam of {n} asks for {n}; set it to {n}")
 
 
 def _check_mini_batch(config: Any, width: int) -> None:

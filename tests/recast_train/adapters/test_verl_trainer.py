@@ -14,11 +14,14 @@ import torch
 
 pytest.importorskip("verl", reason="verl is not installed here; make test-verl has an environment for it")
 
+import hydra
 import transfer_queue as tq
 import verl_world as world
 from data_files import SIDS, item_name, open_sid, write_openonerec
+from omegaconf import OmegaConf
 from text_world import text_tokenizer
 from verl import DataProto
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 from verl.trainer.ppo import core_algos
 from verl.trainer.ppo.reward import get_custom_reward_fn
@@ -147,6 +150,39 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(arguments: list[
     config = world.verl_config(arguments, *SMALL, change)
     with pytest.raises((ConfigError, SignalError), match=said):
         world.trainer(config)
+
+
+BEAM = "actor_rollout_ref.rollout.agent.default_agent_loop=recast_thought_beam"
+WIDE = f"+actor_rollout_ref.rollout.engine_kwargs.vllm.max_logprobs={G}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([WIDE, f"actor_rollout_ref.rollout.val_kwargs.n={2 * G}"], r"val_kwargs.n: 16, but a beam has n \(8\) rollouts"),
+        ([f"actor_rollout_ref.rollout.val_kwargs.n={G}"], "max_logprobs: None, but a beam of 8 asks for 8; set it to 8"),
+        (
+            [
+                f"{KWARGS}.constructor=grpo",
+                "algorithm.adv_estimator=recast_grpo",
+                "actor_rollout_ref.rollout.calculate_log_probs=true",
+            ],
+            "calculate_log_probs: true, but a beam was not sampled",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_beam_is_refused(arguments: list[str], changes: list[str], said: str) -> None:
+    config = world.verl_config(arguments, *SMALL, BEAM, *changes)
+    with pytest.raises(ConfigError, match=said):
+        world.trainer(config)
+
+
+def test_the_launch_script_makes_beams(tmp_path: Path) -> None:
+    config = world.verl_config(world.launch_arguments(tmp_path, BEAM="1"))
+    check_config(config, read_sampler_config(dict(config.trainer.v1.sampler.sampler_kwargs)))
+    (agent,) = OmegaConf.load(config.actor_rollout_ref.rollout.agent.agent_loop_config_path)
+    assert agent.name == config.actor_rollout_ref.rollout.agent.default_agent_loop
+    assert issubclass(hydra.utils.get_class(agent._target_), AgentLoopBase)
 
 
 def test_a_step_sees_the_plans_rows_alone(queue: None, arguments: list[str]) -> None:
