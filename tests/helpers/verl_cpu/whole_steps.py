@@ -41,12 +41,10 @@ actor_rollout_ref.actor.checkpoint.save_contents=[model,hf_model]
 actor_rollout_ref.rollout.name=generate actor_rollout_ref.rollout.n={G} actor_rollout_ref.rollout.val_kwargs.n={G}
 actor_rollout_ref.rollout.free_cache_engine=false actor_rollout_ref.rollout.agent.num_workers=1
 """.split()
-_RAY = {  # on a busy machine: start few processes, at the normal priority, and wait for them
+_RAY = {  # on a busy machine: start few processes, at the normal priority
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_agent_register_timeout_ms": "300000",
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
-    "RAY_raylet_start_wait_time_s": "300",
     "RAY_worker_niceness": "0",
 }
 
