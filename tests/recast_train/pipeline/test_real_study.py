@@ -123,7 +123,7 @@ def test_killed_and_resumed_by_two_workers_equals_unbroken_in_one_process(
 ) -> None:
     for name in TABLES:
         assert table(whole[0], name).equals(table(unbroken, name)), name
-    of_a_run = dict.fromkeys(("run", "figure", "seconds"))
+    of_a_run = dict.fromkeys(("run", "figure", "figures", "seconds"))
     assert whole[1] | of_a_run == json.loads(json.dumps(measure_study(unbroken))) | of_a_run
 
 
@@ -148,7 +148,7 @@ def test_the_report_prints_draws_and_judges_it(
             assert f"{summary['settings'][label]['metrics']['hr@10'][name]['value']:.4f}" in out
     assert "Means over 2 seeds" in out
     drawn = [Path(line).stem for line in report("figures").splitlines()]
-    assert drawn == ["figure", "regimes", "repair", "gradients", "budget", "pass-at-k", "corners"]
+    assert drawn == ["figure-1", "figure-2", "regimes", "repair", "gradients", "budget", "pass-at-k", "corners"]
     assert (root / "figures" / "corners.png").stat().st_size > 10_000
     assert f"| [1] | {root} | real run |" in report("claims")
 
