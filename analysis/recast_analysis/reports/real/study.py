@@ -102,10 +102,9 @@ def _figures(root: Path, summary: dict[str, Any]) -> list[Drawn]:
     drawn = []
     for label, setting in settings.items():
         figure, axes = plt.subplots(2, 2, figsize=(11, 9), layout="constrained")
-        _changes(axes[0, 0], setting, colours(summary["methods"]))
+        _changes(axes[0, 0], label, setting, colours(summary["methods"]))
         for axis, metric in zip(axes.flat[1:], _CURVES, strict=True):
             _curves(axis, found, label, metric, colours(shown))
-        figure.suptitle(label)
         legend_above(figure, axes.flat[1:])
         words = f"{summary['seeds']} seeds. Dots: test prompts, 95 % interval over seeds and users. Curves: change from each "
         words += (
@@ -116,7 +115,7 @@ def _figures(root: Path, summary: dict[str, Any]) -> list[Drawn]:
     return drawn
 
 
-def _changes(axes: Axes, setting: dict[str, Any], shades: dict[str, str]) -> None:
+def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, str]) -> None:
     names = list(setting["methods"])
     for shift, (metric, marker) in enumerate(zip(_DOTS, "osD", strict=True)):
         for place, name in enumerate(names):
@@ -129,7 +128,9 @@ def _changes(axes: Axes, setting: dict[str, Any], shades: dict[str, str]) -> Non
             axes.errorbar(100 * change["value"], at, xerr=100 * np.array(reach), **style)
         axes.plot([], [], marker, markersize=4, color=INK, label=metric_words(metric))
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="change from the starting point (%)", title="Test prompts")
+    axes.set(
+        yticks=range(len(names)), yticklabels=names, xlabel="change from the starting point (%)", title=f"{label}: test prompts"
+    )
     better(axes, "right")
     axes.invert_yaxis()
     axes.legend(fontsize=9, ncols=len(_DOTS), loc="upper center", bbox_to_anchor=(0.3, -0.13))
@@ -148,5 +149,5 @@ def _curves(axes: Axes, found: StudyTables, label: str, metric: str, shades: dic
             axes.plot(steps, change_SE.mean(0), color=GREY, linewidth=1, zorder=1)
     axes.axhline(0, color=INK, linewidth=0.8)
     unit = "points" if metric in _IN_POINTS else "%"
-    axes.set(xlabel="optimiser steps", ylabel=f"change from the start ({unit})", title=metric_words(metric).capitalize())
+    axes.set(xlabel="optimiser steps", ylabel=f"change from the start ({unit})", title=metric_words(metric))
     better(axes, "down" if metric in _IN_POINTS else "up")
