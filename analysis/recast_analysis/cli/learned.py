@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pydantic import PositiveInt
 
+from recast_analysis.given_columns import given_columns
 from recast_analysis.learned.learned_error import LearnedError
 from recast_analysis.learned.learned_report import read_side, write_learned
 from recast_analysis.learned.learned_report import report as learned_report
-from recast_analysis.learned.score_roles import parse_roles
+from recast_analysis.learned.score_roles import ROLES
 from recast_analysis.terminal import finish
 from recast_sim.commandline import Common, Flag, Positional
 
@@ -41,7 +42,7 @@ def learned(command: Learned) -> None:
     if command.before is None or command.after is None:
         name = "before" if command.before is None else "after"
         raise LearnedError(f"{name}: missing; give two score files, or folders such as RUN/sft and RUN/rl/grpo")
-    given = parse_roles(command.columns)
+    given = given_columns(command.columns, ROLES, LearnedError)
     before = read_side(command.before, given, command.beam, command.by_row)
     after = read_side(command.after, given, command.beam, command.by_row, command.before)
     third = command.supervised and read_side(command.supervised, given, command.beam, command.by_row, command.before)

@@ -1,4 +1,4 @@
-"""What helps to read a figure: few lines in colour, the good direction, names in words, one legend outside the panels."""
+"""What helps to read a figure: few lines in colour, the good direction, one legend outside the panels."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -10,17 +10,6 @@ GREY = "#b5b5b5"  # of lines that are there to be compared with, not to be told 
 _MOST = 5  # lines of a panel in colour
 _FIRST = ("grpo", "recast", "sft", "repair_only", "boundary_only", "max_rl", "tempered_anchor", "prize")
 _BETTER = {"up": "better \u2191", "down": "better \u2193", "right": "better \u2192", "left": "\u2190 better"}
-_WORDS = {
-    "pass_at_1_greedy": "greedy Pass@1",
-    "pass_at_1_sampled": "sampled Pass@1",
-    "recall_at_k": "Recall@10",
-    "ndcg_at_k": "NDCG@10",
-    "hr@10": "HR@10",
-    "ndcg@10": "NDCG@10",
-    "all_zero_expected": "expected all-zero groups",
-    "calibrated_log_likelihood": "calibrated log-likelihood",
-    "log_likelihood": "log-likelihood",
-}
 
 
 def foremost(names: Iterable[str], most: int = _MOST) -> list[str]:
@@ -41,11 +30,6 @@ def others(names: Sequence[str], shown: Sequence[str]) -> str:
 def better(axes: Axes, towards: Literal["up", "down", "left", "right"]) -> None:
     """Say at a panel's upper right which direction is the good one."""
     axes.set_title(_BETTER[towards], loc="right", fontsize=8, color="#666666")
-
-
-def metric_words(metric: str) -> str:
-    """A metric's column as it is called in words."""
-    return _WORDS.get(metric, metric.replace("_", " "))
 
 
 def legend_above(figure: Figure, axes: Iterable[Axes], columns: int = 5) -> None:

@@ -1,9 +1,26 @@
-"""Numbers as words in tables."""
+"""Numbers and metrics in words."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from recast_analysis.measures.metric_names import GREEDY, IN_NATS, SAMPLED
+
+_WORDS = {
+    "pass_at_1_greedy": "greedy Pass@1",
+    "pass_at_1_sampled": "sampled Pass@1",
+    "recall_at_k": "Recall@10",
+    "ndcg_at_k": "NDCG@10",
+    "hr@10": "HR@10",
+    "ndcg@10": "NDCG@10",
+    "all_zero_expected": "expected all-zero groups",
+    "calibrated_log_likelihood": "calibrated log-likelihood",
+    "log_likelihood": "log-likelihood",
+}
+
+
+def metric_words(metric: str) -> str:
+    """A metric's column as it is called in words."""
+    return _WORDS.get(metric, metric.replace("_", " "))
 
 
 def ratio_text(ratio: Mapping[str, Any]) -> str:

@@ -30,23 +30,6 @@ _SCORES = ("rank", "ranked", "scores", "logprob", "greedy", "level_scores")
 Roles = dict[str, tuple[str, ...]]  # the columns of each role
 
 
-def parse_roles(words: Sequence[str]) -> dict[str, str]:
-    """`--columns rank=position prompt=user+day` as the columns of each role.
-
-    Raises:
-        LearnedError: a word that is no ROLE=COLUMN, or a role given twice.
-    """
-    given: dict[str, str] = {}
-    for word in words:
-        role, equals, name = word.partition("=")
-        if not equals or not name or role not in ROLES:
-            raise LearnedError(f"columns: {word!r} must be ROLE=COLUMN with a ROLE of {', '.join(ROLES)}")
-        if role in given:
-            raise LearnedError(f"columns: {role!r} is given twice; remove one")
-        given[role] = name
-    return given
-
-
 def find_roles(path: Path, columns: Sequence[str], given: dict[str, str], by_row: bool) -> Roles:
     """The columns of each role that a file has.
 

@@ -84,7 +84,7 @@ def read_scores(path: Path, given: dict[str, str], beam: int | None, by_row: boo
     """The scores of a file.
 
     Args:
-        given: columns by role, as `parse_roles` reads them.
+        given: columns by role, as `given_columns` reads them.
         beam: how many items a list holds, where ranks alone do not tell; deeper ranks do not count.
         by_row: rows are named by their place.
 

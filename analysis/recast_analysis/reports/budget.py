@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 
 from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band
-from recast_analysis.drawing.reading_aids import GREY, better, foremost, legend_above, metric_words, others
+from recast_analysis.drawing.reading_aids import GREY, better, foremost, legend_above, others
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
-from recast_analysis.drawing.words import gain_text, interval_text, ratio_text, remark
+from recast_analysis.drawing.words import gain_text, interval_text, metric_words, ratio_text, remark
 from recast_analysis.measures.budget_curves import AXES, budget_ratio, gain, matched_log_ratio
 from recast_analysis.measures.comparison import Comparison
 from recast_analysis.measures.learned_parts import Values, learning_rows

@@ -1,6 +1,6 @@
 """What a report is: tables and notes in reading order, the numbers behind them, and figures that are drawn when asked for.
 
-It knows neither terminal nor page: `analysis.terminal` prints it, `analysis.page` shows it, `analysis.figures` draws it.
+It knows neither terminal nor page: `recast_analysis.terminal` prints it, `page` shows it, `figures` draws it.
 """
 
 from collections.abc import Callable, Sequence

@@ -9,7 +9,7 @@
 verl 0.5 (and OpenOneRec's fork of it) writes the columns of 0.9 but gts and uid. TRL names rewards after their function.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,6 @@ _KINDS = {
 }  # fmt: skip
 _SIGNS = {"verl": ("input", "output", "score", "step"), "trl": ("step", "prompt", "completion", "advantage")}
 _LENGTHS = ("prompt_tokens", "response_tokens")
-_ALLOWED = "step=, group=, prompt=, completion=, reward=, target=, prompt_tokens= or response_tokens="
 _MESSAGES = "text, token ids or messages with text"
 
 
@@ -68,23 +67,6 @@ class Columns:
     def one_file_a_step(self) -> bool:
         """verl and TRL write all rows of a step into one file, and a dump into one folder."""
         return self.kind in _SIGNS and "step" not in self.chosen
-
-
-def parse_columns(words: Sequence[str]) -> dict[str, str]:
-    """`--columns group=query reward=hit+format` as what is given for each role.
-
-    Raises:
-        AuditError: a word that is no role=column, or a role given twice.
-    """
-    given: dict[str, str] = {}
-    for word in words:
-        role, equals, names = word.partition("=")
-        if not equals or not names or role not in ROLES:
-            raise AuditError(f"columns: {word!r} must be {_ALLOWED} and a column's name")
-        if role in given:
-            raise AuditError(f"columns: {role!r} is given twice; remove one")
-        given[role] = names
-    return given
 
 
 def recognise(path: Path, schema: Schema, given: Mapping[str, str], untyped: bool = False) -> Columns:

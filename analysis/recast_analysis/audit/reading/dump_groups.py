@@ -13,13 +13,14 @@ import polars as pl
 from recast_analysis.audit.audit_error import AuditError
 from recast_analysis.audit.reading import csv_file, json_lines, parquet_file
 from recast_analysis.audit.reading.column_values import is_text, kind_of, text_of
-from recast_analysis.audit.reading.columns import Columns, parse_columns, recognise
+from recast_analysis.audit.reading.columns import ROLES, Columns, recognise
 from recast_analysis.audit.reading.files import file_format, find_files
 from recast_analysis.audit.reading.grouping import SOURCE, check_keys, is_verls, may_be_cut, signs
 from recast_analysis.audit.reading.one_dump import check_files, check_folders, check_runs, file_marks
 from recast_analysis.audit.reading.partial_groups import EXTREMES, KEY, RowRules, partial_groups
 from recast_analysis.audit.reading.piece import SAMPLE, Piece
 from recast_analysis.audit.reading.sid_text import find_rules, unread_sid
+from recast_analysis.given_columns import given_columns
 from recast_sim.runs.table_files import file_faults
 
 _READERS: dict[str, ModuleType] = {"parquet": parquet_file, "jsonl": json_lines, "csv": csv_file}
@@ -81,7 +82,7 @@ def read_groups(
     Raises:
         AuditError: what cannot be read, with file, line or row, and column; files of different kinds, or of several dumps.
     """
-    files, given = find_files(paths), parse_columns(columns)
+    files, given = find_files(paths), given_columns(columns, ROLES, AuditError)
     kind, layout = _open(files[0], given)
     check_folders(paths, files, layout)
     rules, has_target, unread = _sample(files[0], kind, layout, hit_above, items)

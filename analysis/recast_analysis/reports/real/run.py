@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recast_analysis.drawing.looks import look
-from recast_analysis.drawing.reading_aids import better, legend_above, metric_words
+from recast_analysis.drawing.reading_aids import better, legend_above
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
+from recast_analysis.drawing.words import metric_words
 from recast_analysis.measures.paired_bootstrap import paired_differences
 from recast_analysis.measures.real_learning import learning_changes, of_users
 from recast_analysis.reports.pieces.real_learning_table import learning_table
@@ -33,7 +34,7 @@ _SMOOTH = 10  # steps at most in a running mean of the all-zero share
 
 
 def report(root: Path) -> Report:
-    """Scores of references, start and methods; differences to the start; what each method cost; the three-panel figure.
+    """Scores of references, start and methods; differences to the start; what each method cost; the figure.
 
     Raises:
         RunError: the run is not finished, or its results are damaged.

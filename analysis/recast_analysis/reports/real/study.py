@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 
 from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band
-from recast_analysis.drawing.reading_aids import GREY, better, foremost, legend_above, metric_words, others
+from recast_analysis.drawing.reading_aids import GREY, better, foremost, legend_above, others
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
-from recast_analysis.drawing.words import ratio_text
+from recast_analysis.drawing.words import metric_words, ratio_text
 from recast_analysis.measures.study_changes import CURVES, METRICS, SHARES, START, StudyTables, measure_study
 from recast_analysis.reports.pieces.real_learning_table import learning_table
 from recast_analysis.reports.report import Report, Table
