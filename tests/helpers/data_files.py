@@ -112,3 +112,10 @@ def write_openonerec(folder: Path) -> Path:
     for split in CHATS:
         chat_frame(split).write_parquet(folder / f"{split}.parquet")
     return folder
+
+
+def broken_chat(**change: object) -> str:
+    messages = chat(["0"], ["1"])
+    for place, content in change.items():
+        messages[{"user": 1, "answer": 2}[place]]["content"] = content
+    return json.dumps(messages)

@@ -17,6 +17,7 @@ from data_files import (
     SIDS,
     TITLES,
     atomic_text,
+    broken_chat,
     chat,
     csv_text,
     index_text,
@@ -302,13 +303,6 @@ def test_minionerec_may_end_in_blank_lines_and_hold_none(tmp_path: Path) -> None
     assert prompts_of(read_minionerec(path, index)) == [(history, [target]) for _, history, target in PROMPTS["train"]]
     path.write_text(path.read_text() + csv_text(minionerec_rows("train")).splitlines()[1] + "\n")
     refused(lambda: read_minionerec(path, index), path, "line 6: the line is empty, and more follow; drop it")
-
-
-def broken_chat(**change: object) -> str:
-    messages = chat(["0"], ["1"])
-    for place, content in change.items():
-        messages[{"user": 1, "answer": 2}[place]]["content"] = content
-    return json.dumps(messages)
 
 
 @pytest.mark.parametrize(
