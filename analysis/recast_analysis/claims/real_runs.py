@@ -15,9 +15,10 @@ from recast_analysis.claims.curves import judged_gain, repair_row, scale_row, tr
 from recast_analysis.claims.measurement import Row, judged, judged_factor, over_seeds
 from recast_analysis.claims.paper import ACTOR, ACTOR_TOKENS, ALL_ZERO, MFU, NEAR, STEP
 from recast_analysis.claims.simulated import REGIMES
+from recast_analysis.measures.crossed_means import scored
 from recast_analysis.measures.metric_names import GREEDY, SAMPLED
 from recast_analysis.measures.statistics import Interval
-from recast_analysis.measures.study_changes import Resampled, StudyTables, measure_study
+from recast_analysis.measures.study_changes import StudyTables, measure_study
 from recast_analysis.measures.trajectories import Trajectory, by_method, by_setting, read_trajectories
 from recast_analysis.reports.real.run import read_results
 from recast_sim.runs.reader import read_manifest
@@ -76,7 +77,7 @@ def _regime(share_S: NDArray[np.float64], words: str, evaluation: dict[str, Any]
     return [judged(1, REGIMES, over_seeds(share_S), words, lambda i: abs(i.value - ALL_ZERO) < NEAR)]
 
 
-def _interval(change: dict[str, float], seeds: int) -> Interval:
+def _interval(change: dict[str, Any], seeds: int) -> Interval:
     return Interval(change["value"], change["low"], change["high"], seeds)
 
 
@@ -85,9 +86,9 @@ def _scale(found: StudyTables, metric: str) -> list[Row]:
     pairs_RS = []
     for label in found.settings:
         users = found.users.filter(pl.col("setting") == label)
-        resampled = Resampled(users)
+        seeds, asked = (sorted(users[column].unique()) for column in ("seed", "user"))
         methods = (users.filter(pl.col("method") == name) for name in ("recast", "grpo"))
-        pairs_RS.append([resampled.means(rows, metric)[0] for rows in methods])
+        pairs_RS.append([scored(rows, metric, seeds, asked).of_seed_S for rows in methods])
     scores = np.array(pairs_RS)
     if (scores == 0).any():
         return []

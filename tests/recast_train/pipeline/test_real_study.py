@@ -109,7 +109,7 @@ def test_the_chosen_rate_is_the_best_on_validation(whole: tuple[Path, dict[str, 
         for rate in RATES:
             names = ("tune", row["setting"], TUNING_SEED, row["method"], rate, TUNING_PROMPTS)
             trial = json.loads((root / "jobs" / Job(names, dict, ()).file_name).read_text())
-            scores[rate] = float(np.prod([max(trial["metrics"][name], 1e-12) for name in TUNED]) ** (1 / 3))
+            scores[rate] = float(np.prod([max(trial["metrics"][name], 1e-12) for name in TUNED]) ** (1 / 2))
         assert scores[row["learning_rate"]] == max(scores.values()) > min(scores.values())
         seen.add(row["learning_rate"])
     assert seen != {RATES[0]}
@@ -183,8 +183,8 @@ def chosen_rates(config: StudyConfig, trial_of: dict[tuple[float, int], dict[str
     raise AssertionError("a study submits its methods")
 
 
-def metrics(sampled: float, greedy: float, ndcg: float) -> dict[str, Any]:
-    return {"metrics": dict(zip(TUNED, (sampled, greedy, ndcg), strict=True)) | {"hr@10": 0.9}}
+def metrics(greedy: float, ndcg: float) -> dict[str, Any]:
+    return {"metrics": dict(zip(TUNED, (greedy, ndcg), strict=True)) | {"hr@10": 0.9, "pass_at_1_sampled": 1 / greedy}}
 
 
 FAILED = {"failed": "loss: nan; lower learning_rate"}
@@ -193,21 +193,21 @@ FAILED = {"failed": "loss: nan; lower learning_rate"}
 def test_rates_have_the_best_geometric_mean_over_tuning_seeds() -> None:
     config = StudyConfig(methods=("recast",), learning_rates=(0.1, 0.2), tuning_seeds=2)
     one, other = (0.1, 10_000), (0.1, 10_001)
-    low, high = metrics(0.1, 0.1, 0.1), metrics(0.2, 0.2, 0.2)
+    low, high = metrics(0.1, 0.1), metrics(0.2, 0.2)
     even = {(0.2, 10_000): low, (0.2, 10_001): low}
-    # (8 * 0.5 * 0.5) ** (1/3) > 1, and a mean over seeds, not the best seed
-    assert chosen_rates(config, even | {one: metrics(0.8, 0.05, 0.05), other: low}) == {"recast": 0.1}
-    assert chosen_rates(config, even | {one: metrics(0.8, 0.01, 0.05), other: low}) == {"recast": 0.2}
-    assert chosen_rates(config, even | {one: high, other: metrics(0.04, 0.04, 0.04)}) == {"recast": 0.2}
+    # (8 * 0.5) ** (1/2) > 1, and a mean over seeds, not the best seed; what cooling buys decides nothing
+    assert chosen_rates(config, even | {one: metrics(0.8, 0.05), other: low}) == {"recast": 0.1}
+    assert chosen_rates(config, even | {one: metrics(0.8, 0.01), other: low}) == {"recast": 0.2}
+    assert chosen_rates(config, even | {one: high, other: metrics(0.04, 0.04)}) == {"recast": 0.2}
     assert chosen_rates(config, even | {one: high, other: high}) == {"recast": 0.1}
     assert chosen_rates(config, even | {one: high, other: FAILED}) == {"recast": 0.2}
-    hitless = dict.fromkeys(even, metrics(1e-9, 0.0, 1e-9))
+    hitless = dict.fromkeys(even, metrics(1e-9, 1e-9))
     assert chosen_rates(config, hitless | {one: high, other: FAILED}) == {"recast": 0.2}
 
 
 def test_many_tuning_seeds_with_few_hits_are_no_divergence() -> None:
     config = StudyConfig(methods=("recast",), learning_rates=(0.1,), tuning_seeds=9)
-    trials = {(0.1, 10_000 + seed): metrics(0.005, 0.004, 0.006) for seed in range(9)}
+    trials = {(0.1, 10_000 + seed): metrics(0.005, 0.006) for seed in range(9)}
     assert chosen_rates(config, trials) == {"recast": 0.1}
 
 

@@ -16,16 +16,15 @@ from recast_analysis.measures.study_changes import CURVES, METRICS, SHARES, STAR
 from recast_analysis.reports.pieces.real_learning_table import learning_table
 from recast_analysis.reports.report import Report, Table
 
-_CURVES = ("pass_at_1_sampled", "ndcg@10", "all_zero_expected")
+_CURVES = (*CURVES, "all_zero_expected")
 _IN_POINTS = ("all_zero_expected",)
-_DOTS = ("pass_at_1_sampled", "pass_at_1_greedy", "ndcg@10")
+_DOTS = (*CURVES, "pass_at_1_sampled")
 _NOTE = (
     "Means over {seeds} seeds, each with its own semantic IDs, model, prompts and {prompts:,} test prompts. In brackets: "
-    "the change relative to the starting point in percent, with its 95 % interval: t with seeds - 1 degrees of freedom, on "
-    "the standard error of a bootstrap that draws seeds and users (Owen 2007, 10.1214/07-AOAS122). pass@10: whole catalog "
-    "ranked; hr@10, ndcg@10: seen items filtered, but not where 5 % of the targets or more were seen before. lr: chosen from "
-    "one grid by the geometric mean of sampled Pass@1, greedy Pass@1 and NDCG@10 on validation prompts of a seed that is not "
-    "reported; * is the grid's edge."
+    "the change relative to the starting point in percent, with its 95 % t interval over seeds and users, paired in both. "
+    "pass@10: whole catalog ranked; hr@10, ndcg@10: seen items filtered, but not where 5 % of the targets or more were seen "
+    "before. Sampled Pass@1 can be bought by cooling. lr: chosen from one grid by the geometric mean of greedy Pass@1 and "
+    "NDCG@10 on validation prompts of seeds that are not reported; * is the grid's edge."
 )
 
 
@@ -67,7 +66,8 @@ def _scores(label: str, setting: dict[str, Any]) -> Table:
 
 def _smallest_effect(rows: dict[str, Any]) -> str:
     """The median over methods."""
-    seen = [row["versus_start"]["smallest_effect"] for name, row in rows.items() if name != START and row["versus_start"]]
+    changes = [row["versus_start"] for name, row in rows.items() if name != START]
+    seen = [change["smallest_effect"] for change in changes if change and change["smallest_effect"] is not None]
     return f"{100 * float(np.median(seen)):.1f} %" if seen else ""
 
 
@@ -90,7 +90,8 @@ def _cell(row: dict[str, Any], is_start: bool) -> str:
     value, change = f"{row['value']:.4f}", row["versus_start"]
     if is_start or change is None:
         return value
-    return f"{value} ({100 * change['value']:+.1f} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}])"
+    within = "" if change["low"] is None else f" [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]"
+    return f"{value} ({100 * change['value']:+.1f}{within})"
 
 
 def _figures(root: Path, summary: dict[str, Any]) -> list[Drawn]:
@@ -122,7 +123,8 @@ def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, 
             change = setting["metrics"][metric][name]["versus_start"]
             if change is None:
                 continue
-            reach = [[max(0.0, change["value"] - change["low"])], [max(0.0, change["high"] - change["value"])]]
+            low, high = (change["value"] if change[end] is None else change[end] for end in ("low", "high"))
+            reach = [[max(0.0, change["value"] - low)], [max(0.0, high - change["value"])]]
             at = place + 0.22 * (shift - 1)
             style: dict[str, Any] = {"fmt": marker, "markersize": 4, "capsize": 2, "color": shades[name]}
             axes.errorbar(100 * change["value"], at, xerr=100 * np.array(reach), **style)
