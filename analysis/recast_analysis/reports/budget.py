@@ -1,6 +1,6 @@
 """Report of `recast-sim budget` from its folder alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def report(root: Path) -> Report:
         RunError: the comparison is not finished.
     """
     summary = _summary(root)
-    return Report(summary, _shown(summary), lambda: [_figure(root, summary), _learned(summary)])
+    return Report(summary, _shown(summary), lambda: [*_figures(root, summary), _learned(summary)])
 
 
 def _summary(root: Path) -> dict[str, Any]:
@@ -95,17 +95,17 @@ def _shown(summary: dict[str, Any]) -> list[Table | str]:
             shown.append(_costs(metric, methods))
     shown.append(_NOTE)
     if summary["parts"]:
-        shown.append(_parts_table(summary["parts"], "relative_difference", "final score", percent=True))
-        words = "log10 of the steps to the lower of two final scores"
-        shown.append(_parts_table(summary["parts"], "log10_budget_ratio", words, percent=False))
+        shown += _parts_tables(summary["parts"])
     return shown
 
 
-def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
-    """Curves of each metric over generated rollouts, and the parts of the gain."""
-    apply_style()
+def _figures(root: Path, summary: dict[str, Any]) -> list[Drawn]:
+    """Curves of each metric over generated rollouts, and the parts of the gain; nothing of metrics that have no curve."""
     found = Comparison.read(root / "methods")
-    metrics, palette = found.metrics, colours(foremost(found.methods))
+    metrics, palette = _with_curves(found.metrics), colours(foremost(found.methods))
+    if not metrics:
+        return []
+    apply_style()
     panels = len(metrics) + bool(summary["parts"])
     wide = min(2, panels)
     high = -(-panels // wide)
@@ -123,7 +123,12 @@ def _figure(root: Path, summary: dict[str, Any]) -> Drawn:
         "rates tuned for each panel's metric."
         f"{others(found.methods, list(palette))}"
     )
-    return Drawn("figure", "Budget curves", figure, words)
+    return [Drawn("figure", "Budget curves", figure, words)]
+
+
+def _with_curves(metrics: Sequence[str]) -> list[str]:
+    """Log-likelihoods stand in a run's first and last evaluation alone."""
+    return [metric for metric in metrics if metric not in IN_NATS]
 
 
 def _learned(summary: dict[str, Any]) -> Drawn:
@@ -201,13 +206,15 @@ def _costs(metric: str, methods: dict[str, Any]) -> Table:
     return Table(f"{metric}: budget ratios", header, rows)
 
 
-def _parts_table(parts: dict[str, Any], figure: str, title: str, percent: bool) -> Table:
-    rows = [
-        (words, *(interval_text(found[part][figure], percent=percent) for found in parts.values()))
-        for part, words in _PART_WORDS.items()
-    ]
-    title = f"parts of recast's gain over grpo, plain SGD at the rate tuned for grpo: {title}"
-    return Table(title, ("part", *parts), rows)
+def _parts_tables(parts: dict[str, Any]) -> list[Table]:
+    def rows(text: Callable[[dict[str, Any], str], str], metrics: Sequence[str]) -> list[tuple[str, ...]]:
+        return [(words, *(text(parts[metric][part], metric) for metric in metrics)) for part, words in _PART_WORDS.items()]
+
+    title, curved = "parts of recast's gain over grpo, plain SGD at the rate tuned for grpo", _with_curves(list(parts))
+    finals = rows(lambda row, metric: gain_text(row["relative_difference"], metric), list(parts))
+    steps = rows(lambda row, _: interval_text(row["log10_budget_ratio"]), curved)
+    words = f"{title}: log10 of the steps to the lower of two final scores"
+    return [Table(f"{title}: final score", ("part", *parts), finals), Table(words, ("part", *curved), steps)]
 
 
 def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, str]) -> None:
@@ -226,19 +233,20 @@ def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, 
 
 
 def _draw_parts(axis: Axes, parts: dict[str, Any]) -> None:
-    names, width = list(PARTS), 0.8 / len(parts)
-    for index, (metric, rows) in enumerate(parts.items()):
-        cells = [rows[name]["relative_difference"] for name in names]
+    names, metrics = list(PARTS), _with_curves(list(parts))
+    width = 0.8 / len(metrics)
+    for index, metric in enumerate(metrics):
+        cells = [parts[metric][name]["relative_difference"] for name in names]
         middle = 100 * np.array([cell["value"] for cell in cells])
         reach = np.abs(100 * np.array([[cell["low"], cell["high"]] for cell in cells]).T - middle)
-        place = np.arange(len(names)) + width * (index - (len(parts) - 1) / 2)
+        place = np.arange(len(names)) + width * (index - (len(metrics) - 1) / 2)
         axis.errorbar(middle, place, xerr=reach, fmt="o", capsize=2, label=metric_words(metric))
     axis.axvline(0, color=INK, linewidth=0.8)
     axis.set(yticks=np.arange(len(names)), yticklabels=names, xlabel="change of the final score (%)")
     axis.set_title("Parts of recast's gain over grpo (SGD)")
     better(axis, "right")
     axis.invert_yaxis()
-    axis.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(parts))
+    axis.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(metrics))
 
 
 def _world_mean(found: Comparison, column: str) -> float:

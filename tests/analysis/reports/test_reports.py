@@ -14,7 +14,7 @@ from recast_analysis.drawing.words import interval_text, ratio_text
 from recast_analysis.reports import budget
 from recast_analysis.reports import map as heat_map
 from recast_analysis.reports.budget import PARTS
-from recast_analysis.reports.report import Report
+from recast_analysis.reports.report import Report, Table
 from recast_analysis.terminal import print_report
 from recast_sim.runs import RunWriter
 
@@ -66,6 +66,21 @@ def test_parts_of_the_gain_are_one_controlled_change_each(tmp_path: Path) -> Non
     assert parts["weight"]["relative_difference"]["value"] == pytest.approx(1 / 3)
     assert parts["direction"]["log10_budget_ratio"]["value"] == 0
     assert parts["all of recast"]["log10_budget_ratio"]["value"] < 0
+
+
+def test_log_likelihood_is_told_in_nats_and_has_no_curve(tmp_path: Path) -> None:
+    methods = {name for pair in PARTS.values() for name in pair}
+    metrics = (*METRICS, "calibrated_log_likelihood")
+    write_comparison(tmp_path / "methods", {"one": {"grpo": SLOW}}, metrics=metrics)
+    write_comparison(tmp_path / "controls", {"one": dict.fromkeys(methods, SLOW)}, metrics=metrics)
+    report = budget.report(tmp_path)
+    finals, steps = (part for part in report.parts if isinstance(part, Table) and part.title.startswith("parts of"))
+    assert tuple(finals.header[1:]) == metrics
+    assert all(" %" in row[1] and row[3].endswith(" nats") for row in finals.rows)
+    assert tuple(steps.header[1:]) == METRICS
+    drawn = {one.name: one for one in report.figures()}
+    panels = [axes.get_title(loc="left") for axes in drawn["figure"].figure.axes if axes.axison]
+    assert panels == ["greedy Pass@1", "sampled Pass@1", "Parts of recast's gain over grpo (SGD)"]
 
 
 def test_map_cells_know_who_wins(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def chosen_rates(config: StudyConfig, trial_of: dict[tuple[float, int], dict[str
 
 
 def metrics(greedy: float, ndcg: float) -> dict[str, Any]:
-    return {"metrics": dict(zip(TUNED, (greedy, ndcg), strict=True)) | {"hr@10": 0.9, "pass_at_1_sampled": 1 / greedy}}
+    return {"metrics": dict(zip(TUNED, (greedy, ndcg), strict=True)) | {"hr@10": 0.9, "pass_at_1_sampled": 1 - greedy}}
 
 
 FAILED = {"failed": "loss: nan; lower learning_rate"}
@@ -213,11 +213,11 @@ def test_many_tuning_seeds_with_few_hits_are_no_divergence() -> None:
 
 def test_no_rate_left_is_an_error_that_says_why() -> None:
     config = StudyConfig(methods=("recast",), learning_rates=(0.1, 0.2), tuning_seeds=2)
-    half = {(0.1, 10_000): metrics(0.5, 0.5, 0.5), (0.1, 10_001): FAILED, (0.2, 10_000): FAILED, (0.2, 10_001): FAILED}
+    half = {(0.1, 10_000): metrics(0.5, 0.5), (0.1, 10_001): FAILED, (0.2, 10_000): FAILED, (0.2, 10_001): FAILED}
     with pytest.raises(RunError, match=r"recast in base: no learning rate .*\(rate 0\.2: loss: nan.*\); give smaller ones"):
         chosen_rates(config, half)
     with pytest.raises(RunError, match="recast in base: no learning rate of the grid gives a finite loss and a hit; give"):
-        chosen_rates(config, dict.fromkeys(half, metrics(0.0, 0.0, 0.0)))
+        chosen_rates(config, dict.fromkeys(half, metrics(1e-15, 0.0)))
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -6,7 +6,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from recast_analysis.drawing.reading_aids import better
 from recast_analysis.drawing.style import INK, Drawn, apply_style
+from recast_analysis.drawing.words import metric_words
 
 _PLAIN, _LEVELS, _BOUGHT = "#bbbbbb", "#4477aa", "#cc3311"
 
@@ -27,8 +29,8 @@ def learned_figure(learning: Mapping[str, Any], worlds: int) -> Drawn:
     figure.tight_layout(rect=(0, 0, 1, 0.93))
     words = (
         f"Change of greedy Pass@1 from the base policy, 95 % t intervals, {worlds} worlds in {len(panels)} setting(s), every "
-        f"method at the rate tuned for {learning['metric']}. Blue: both sides at the numbers for their levels that fit "
-        "validation prompts, so that such numbers buy nothing. Dashed: what they buy the base policy, with no training."
+        f"method at the rate tuned for {metric_words(learning['metric'])}. Blue: both sides at the numbers for their levels "
+        "that fit validation prompts, so that such numbers buy nothing. Dashed: what they buy the base policy, with no training."
     )
     return Drawn("learned", "What was learned that no temperature buys", figure, words)
 
@@ -49,5 +51,6 @@ def _draw(axis: Axes, rows: Mapping[str, Any], methods: list[str]) -> None:
     axis.axvline(0, color=INK, linewidth=0.8)
     bought = 100 * rows["base_level_weights"]["greedy"]["value"]
     axis.axvline(bought, color=_BOUGHT, linewidth=1, linestyle="--", label="level numbers alone")
-    axis.set(yticks=range(len(methods)), yticklabels=methods, xlabel="greedy Pass@1 (%)")
+    axis.set(yticks=range(len(methods)), yticklabels=methods, xlabel="change of greedy Pass@1 (%)")
     axis.tick_params(labelsize=8)
+    better(axis, "right")

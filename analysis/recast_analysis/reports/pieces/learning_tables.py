@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recast_analysis.drawing.words import interval_text
+from recast_analysis.drawing.words import interval_text, metric_words
 from recast_analysis.reports.report import Table
 
 _NOTE = (
@@ -20,7 +20,7 @@ def learning_tables(learning: Mapping[str, Any]) -> list[Table | str]:
     shown = _two_tables(learning["rows"], "")
     for setting, rows in learning.get("by_setting", {}).items():
         shown += _two_tables(rows, f"{setting}: ")
-    return [*shown, _NOTE.format(metric=learning["metric"])]
+    return [*shown, _NOTE.format(metric=metric_words(learning["metric"]))]
 
 
 def _two_tables(rows: Mapping[str, Any], where: str) -> list[Table | str]:
