@@ -30,7 +30,7 @@ def learned_figure(learning: Mapping[str, Any], worlds: int) -> Drawn:
     words = (
         f"Change of greedy Pass@1 from the base policy, 95 % t intervals, {worlds} worlds in {len(panels)} setting(s), every "
         f"method at the rate tuned for {metric_words(learning['metric'])}. Blue: both sides at the numbers for their levels "
-        "that fit validation prompts, so that such numbers buy nothing. Dashed: what they buy the base policy, with no training."
+        "that fit validation prompts, so that such numbers buy nothing. Dashed: what they buy the base policy, untrained."
     )
     return Drawn("learned", "What was learned that no temperature buys", figure, words)
 
