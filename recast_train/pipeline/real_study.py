@@ -4,7 +4,7 @@ A seed draws everything anew: semantic IDs, model, windows, prompts, rollouts, t
 tuned on seeds of their own. Every step is a job of a sweep, and a job's training goes on from its last checkpoint, so a study
 that was killed loses little.
 
-    manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl}/  starts, rates, evals and users.parquet
+    manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl, continued}/  starts, rates, evals and users.parquet
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ from recast_sim.runs.sweep import Job, Submit
 from recast_train.data import sample_prompts
 from recast_train.evaluate import score_prompts
 from recast_train.model import SidModel, TrainError, require
+from recast_train.pipeline.continued import Continued, Equal, continue_supervision, continued, continued_evals
 from recast_train.pipeline.recipe import Point, Recipe, named_recipes, parse_methods
 from recast_train.pipeline.reference_metrics import reference_metrics
 from recast_train.pipeline.run_task import Task, opened_task
@@ -43,6 +44,8 @@ class StudyConfig(Checked, error=TrainError):
         setting: what all points share.
         points: starting points or sizes: changes to the setting by dotted key, each with a `label`; none studies it as it is.
         methods: lines as `parse_methods` reads them; they set no learning rate.
+        continued: supervision that goes on as the start's did, beside the methods, with as many optimiser "steps" or "targets"
+            a step as RL has.
         learning_rates: the grid of every method.
         seeds: reported seeds, counted from the run's.
         tuning_seeds: those that choose the rates and are not reported.
@@ -52,6 +55,7 @@ class StudyConfig(Checked, error=TrainError):
     setting: Recipe = field(default_factory=Recipe)
     points: tuple[Point, ...] = ()
     methods: Distinct[str] = ("grpo", "recast", "sft")
+    continued: tuple[Equal, ...] = ()
     learning_rates: AtLeastOne[PositiveFloat] = (3e-5, 1e-4, 3e-4, 1e-3)
     seeds: Worlds = 5
     tuning_seeds: Worlds = 1
@@ -63,6 +67,9 @@ class StudyConfig(Checked, error=TrainError):
             method.name for method in parse_methods(self.methods, "StudyConfig.methods") if "learning_rate" in method.changes
         ]
         require(not own, "StudyConfig.methods", own, "must set no learning_rate; the study chooses it")
+        require(len(set(self.continued)) == len(self.continued), "StudyConfig.continued", self.continued, "must not repeat")
+        supervised = not self.continued or all(setting.sft.steps for setting in self.settings().values())
+        require(supervised, "StudyConfig.continued", self.continued, "needs supervised training; set sft.steps above 0")
         rates = self.learning_rates
         distinct = len({f"{rate:g}" for rate in rates})  # as folders name them
         require(distinct == len(rates), "StudyConfig.learning_rates", rates, "must not repeat a rate")
@@ -79,7 +86,8 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
     Raises:
         DataError, SemanticIdError, TrainError: see the stages. A rate that diverges in tuning is left out, not fatal.
     """
-    settings, methods = config.settings(), parse_methods(config.methods)
+    settings = config.settings()
+    methods: list[Method] = [*parse_methods(config.methods), *map(continued, config.continued)]
     reported, tuning = comparison_seeds(seed, config.seeds, config.tuning_seeds)
     both = [(label, s) for label in settings for s in (*tuning, *reported)]
 
@@ -112,7 +120,7 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
     _write(root / "evals.parquet", evals)
     folders = {(label, s, START): root / "settings" / label / f"seed-{s}" / "sft" for label in settings for s in reported}
     for label, s, method, _ in final:
-        folders[label, s, method.name] = root / "settings" / label / f"seed-{s}" / "rl" / method.folder
+        folders[label, s, method.name] = _folder(root / "settings" / label / f"seed-{s}", method)
     users = pl.concat([user_rows(folder, *names) for names, folder in folders.items()])
     with atomic_file(root / "users.parquet") as temporary:
         users.write_parquet(temporary)
@@ -156,10 +164,17 @@ def _tune(root: Path, setting: Recipe, seed: int, method: Method, rate: float, p
 
 
 def _final(root: Path, setting: Recipe, seed: int, method: Method, rate: float) -> dict[str, Any]:
-    folder = root / "rl" / method.folder
+    folder = _folder(root, method)
     with opened_task(root, setting, seed) as task:
-        evaluated(task, method.name, folder, _trained(task, method, rate, folder))
-    return {"evals": read_run(folder).evals.to_dicts(), **_learning(folder)}
+        model = _trained(task, method, rate, folder)
+        evaluated(task, method.name, folder, model)
+        own = isinstance(method, Continued)
+        evals = continued_evals(task, folder, model) if own else read_run(folder).evals.to_dicts()
+    return {"evals": evals, **_learning(folder)}
+
+
+def _folder(root: Path, method: Method) -> Path:
+    return root / ("continued" if isinstance(method, Continued) else "rl") / method.folder
 
 
 def _learning(folder: Path) -> dict[str, Any]:
@@ -172,6 +187,8 @@ _JOBS = {"start": _start, "tune": _tune, "final": _final}
 
 
 def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:
+    if isinstance(method, Continued):
+        return continue_supervision(task, method, rate, folder)
     return reinforced(task, method, method.applied(task.config.rl, learning_rate=rate), folder)
 
 

@@ -35,6 +35,7 @@ from recast_train.pipeline.run_task import Task, read_json
 from recast_train.rl.rl_config import RlConfig
 from recast_train.rl.rl_loop import train_prompts, train_rl
 from recast_train.sharpening import Seen, learning_scores
+from recast_train.supervised.sft_config import SftConfig
 from recast_train.supervised.train import train_sft
 
 
@@ -53,7 +54,19 @@ def supervised(task: Task) -> SidModel:
         start = _start(task, model)
         state, summary = train_sft(task.engine, model, *data, recorder, tell)
         recorder.close(state, {**summary, "start": start})
-    return _trained(task, folder)
+    return trained_stage(task, folder)
+
+
+def supervised_from(task: Task, settings: SftConfig, folder: Path, seed: int) -> SidModel:
+    """The model after supervision that goes on from the supervised start."""
+    made_from = task.made_from | {"start": task.engine.on_main(lambda: of_run(task.root / "sft"))}
+    config = {"training": asdict(settings), MADE_FROM: made_from}
+    recorder = _recorder(task, folder, "real-sft", config)
+    if recorder is not None:
+        model = trained_stage(task, task.root / "sft")
+        data = (task.catalog, task.dataset, task.validation, settings, seed)
+        recorder.close(*train_sft(task.engine, model, *data, recorder, _teller(task, folder.name, settings.last)))
+    return trained_stage(task, folder)
 
 
 def _start(task: Task, model: SidModel) -> str:
@@ -73,13 +86,13 @@ def reinforced(task: Task, method: Method, settings: RlConfig, folder: Path) -> 
     config = {"training": {"constructor": name, **asdict(settings)}, MADE_FROM: made_from}
     recorder = _recorder(task, folder, "real-rl", config)
     if recorder is not None:
-        model = _trained(task, task.root / "sft")
+        model = trained_stage(task, task.root / "sft")
         tell = _teller(task, method.name, settings.steps)
         thought, seed = settings.rollout.thought.max_tokens > 0, derive_seed(task.seed, "rl")
         train = train_prompts(_prompts(task, settings), task.catalog, model.vocabulary, thought)
         data = (task.catalog, train, task.validation, name, settings, seed)
         recorder.close(*train_rl(task.engine, model, *data, recorder, tell))
-    return _trained(task, folder)
+    return trained_stage(task, folder)
 
 
 def _prompts(task: Task, settings: RlConfig) -> Prompts:
@@ -100,7 +113,7 @@ def _recorder(task: Task, folder: Path, kind: str, config: dict[str, Any]) -> Re
     return Recorder.open(task.engine, folder, start, sink)
 
 
-def _trained(task: Task, folder: Path) -> SidModel:
+def trained_stage(task: Task, folder: Path) -> SidModel:
     """The plain model that a stage has left, on every rank."""
     model, state = build_model(task.catalog, task.config.model, task.seed), State()
 
@@ -128,7 +141,7 @@ def evaluated(task: Task, name: str, folder: Path, model: SidModel) -> None:
         return
     scores, shares = _evaluate(task, name, model, task.config.evaluation)
     started = task.root / "sft"
-    start = model if folder == started or not task.config.evaluation.learning_prompts else _trained(task, started)
+    start = model if folder == started or not task.config.evaluation.learning_prompts else trained_stage(task, started)
 
     def write() -> None:
         with atomic_directory(where) as temporary:

@@ -57,7 +57,7 @@ def train_rl(
 
     def evaluate(step: int) -> None:
         with recorder.guard(step):
-            figures = _figures(engine, prepared, catalog, part, config.group_size)
+            figures = validation_figures(engine, prepared, catalog, part, config.group_size)
         recorder.evaluation({"step": step, **totals, **figures})
 
     if start == 0:
@@ -81,6 +81,7 @@ def train_prompts(prompts: Prompts, catalog: Catalog, vocabulary: Vocabulary, th
     return TrainPrompts(vocabulary.encode(prompts.history_NH, thought, prompts.chat_N), target_leaves(catalog, prompts))
 
 
-def _figures(engine: Engine, model: nn.Module, catalog: Catalog, part: Prompts, group_size: int) -> dict[str, float]:
+def validation_figures(engine: Engine, model: nn.Module, catalog: Catalog, part: Prompts, group_size: int) -> dict[str, float]:
+    """What an evaluation row says of the validation prompts; all ranks call it with the same model."""
     scores = score_over_ranks(engine, engine.replica(model), catalog, part, QUICK)
     return {**scores.means(), "all_zero_expected": expected_all_zero(scores.probability_N, group_size)}

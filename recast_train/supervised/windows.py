@@ -37,6 +37,12 @@ class Windows:
         end_U = self.dataset.train_end_U
         return max(1, int(np.ceil(end_U / self.window).sum()) // self.batch)
 
+    @property
+    def targets(self) -> float:
+        """Mean number of items, all of them targets, of an uncropped window."""
+        end_U = self.dataset.train_end_U
+        return float(end_U.sum() / np.ceil(end_U / self.window).sum())
+
     def step(self, step: int) -> Ints:
         """Windows (B, W) of item indices of a step, counted from 1; -1 fills the right."""
         epoch, part = divmod(step - 1, self.steps_an_epoch)
