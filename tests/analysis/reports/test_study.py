@@ -149,6 +149,16 @@ def test_agreement_has_both_changes_their_rank_correlation_and_signs(tmp_path: P
     json.dumps(found, allow_nan=False)
 
 
+def test_twins_are_left_out_of_the_rank_correlation_and_its_p_is_exact(tmp_path: Path) -> None:
+    finals = {"grpo": (1.1, 1.1), "recast": (1.2, 1.3), "sft_hard_negative": (1.2, 1.3), "sft": (1.3, 1.2), "dapo": (1.5, 1.6)}
+    part = agreement.report(*write_both(tmp_path, finals)).summary["settings"]["one"]["metrics"]["ndcg@10"]
+    assert part["twins"] == ["sft_hard_negative"]
+    assert part["spearman"] == pytest.approx(1 - 6 * 2 / (4 * 15))  # one neighbouring pair of four in the wrong order
+    # of the 24 orders 4 have a correlation of at least .8 (one has 1, three swap a neighbouring pair), and 4 of at most -.8
+    assert part["p"] == pytest.approx(8 / 24)
+    assert part["versus_grpo"] == {"agree": 3, "of": 3}
+
+
 def test_agreement_is_one_in_the_same_order_and_minus_one_in_the_other(tmp_path: Path) -> None:
     same = {"grpo": (1.1, 1.2), "recast": (1.2, 1.3), "sft": (1.3, 1.9)}
     other = {"grpo": (1.3, 1.2), "recast": (1.2, 1.3), "sft": (1.1, 1.9)}
@@ -200,4 +210,4 @@ def test_agreement_is_printed(tmp_path: Path) -> None:
     text = console.export_text()
     assert "one: regime 80.0 / 15.0 / 5.0 real, 85.0 / 13.0 / 2.0 simulated" in text
     assert "+20.0 % [+20.0, +20.0]" in text
-    assert "rank correlation over methods +1.00; sign against grpo equal for 2 of 2 methods" in text
+    assert "rank correlation over methods +1.00 (permutation p 0.33); sign against grpo equal for 2 of 2 methods" in text
