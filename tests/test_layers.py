@@ -39,7 +39,7 @@ def test_shared_leaves_load_nothing_else_of_ours(module: str) -> None:
 def test_the_trainer_loads_neither_the_laboratory_nor_another_framework() -> None:
     loaded = loaded_by("import recast_train.rl.rl_loop, recast_train.pipeline.whole_run, recast_train.adapters")
     assert "recast_sim.signal" in loaded
-    assert not loaded & {"trl", "verl"}
+    assert not loaded & {"trl", "verl", "vllm"}
     assert not loaded & {f"recast_sim.{name}" for name in LABORATORY}
     assert not any(name.startswith("recast_analysis") for name in loaded)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from recast_sim.configio import ConfigError, override
@@ -12,6 +13,7 @@ from recast_sim.signal.declared import declared_width
 _AT_HAND = ("logprob_PG", "sids_PGL", "targets_PTL")  # of `Constructor.needs`: what rollouts and data set bring along
 _WANT_LOGPROB_OF_ANCHOR = ("clipped", "luffy")
 THOUGHT_BEAM = "recast_thought_beam"  # as in thought_beam.yaml
+TRIE_PROCESSOR = "recast_train.adapters.vllm.trie_processor:TrieLogitsProcessor"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def check_config(config: Any, sampler: SamplerConfig) -> None:
         )
     if rollout.agent.default_agent_loop == THOUGHT_BEAM:
         _check_beam(rollout)
+    _check_answers(rollout)
     _check_mini_batch(config, declared_width(constructor.width, rollout.n, sampler.signal))
 
 
@@ -126,6 +129,25 @@ def _check_beam(rollout: Any) -> None:
     most = ((rollout.get("engine_kwargs") or {}).get("vllm") or {}).get("max_logprobs")
     if rollout.name == "vllm" and (most is None or most < n):
         raise ConfigError(f"{where}.engine_kwargs.vllm.max_logprobs: {most}, but a beam of {n} asks for {n}; set it to {n}")
+
+
+def _check_answers(rollout: Any) -> None:
+    """vLLM ignores `additional_config` where nothing reads it, and a processor that is told nothing holds nobody."""
+    where, given = "actor_rollout_ref.rollout.engine_kwargs.vllm", (rollout.get("engine_kwargs") or {}).get("vllm") or {}
+    own = (given.get("additional_config") or {}).get("recast") or {}
+    loaded = TRIE_PROCESSOR in (given.get("logits_processors") or ())
+    if own and not loaded:
+        raise ConfigError(
+            f"{where}.logits_processors: without {TRIE_PROCESSOR} nothing reads additional_config.recast; set it to "
+            f"[{TRIE_PROCESSOR}]"
+        )
+    if loaded and not Path(file := own.get("answers") or "").is_file():
+        mend = "give a file of recast-train export vllm, which every node has"
+        raise ConfigError(f"{where}.additional_config.recast.answers: there is no file {file!r}; {mend}")
+    if loaded and rollout.agent.default_agent_loop == THOUGHT_BEAM:
+        raise ConfigError(
+            f"{where}.logits_processors: holds what is sampled, and {THOUGHT_BEAM} searches a beam without it; leave one out"
+        )
 
 
 def _check_mini_batch(config: Any, width: int) -> None:

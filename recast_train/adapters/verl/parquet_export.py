@@ -1,6 +1,6 @@
 """OpenOneRec's RL files as the parquet that verl's data set reads, with the anchors' token ids in `extra_info`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -87,6 +87,12 @@ def export_openonerec(
     return written
 
 
+def codes_place(item: str, answer: Sequence[int]) -> list[int]:
+    """Place of the first code in an answer, which ends with the SID's end mark and the end of the text, and their number."""
+    levels = item.count("<")
+    return [len(answer) - 2 - levels, levels]
+
+
 class _Rows:
     """The rows of one split's files, as verl wants them."""
 
@@ -125,7 +131,7 @@ class _Rows:
         anchors = {
             "anchors": [self.answers[item] for item in targets],
             "thought_end": self.thought_end,
-            "codes": _codes_of(targets[0], self.answers[targets[0]]),
+            "codes": codes_place(targets[0], self.answers[targets[0]]),
         }
         return {
             "data_source": self.data_source,
@@ -133,12 +139,6 @@ class _Rows:
             "reward_model": {"style": "rule", "ground_truth": "".join(map(_marked, targets))},
             "extra_info": {"index": self.written, "split": self.split, "recast": anchors},
         }
-
-
-def _codes_of(item: str, answer: list[int]) -> list[int]:
-    """Place of the first code in an answer, which ends with the SID's end mark and the end of the text, and their number."""
-    levels = item.count("<")
-    return [len(answer) - 2 - levels, levels]
 
 
 def _marked(item: str) -> str:

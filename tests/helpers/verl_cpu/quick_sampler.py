@@ -26,10 +26,13 @@ class QuickReplayBuffer(RecastReplayBuffer):
         return chosen, metrics
 
     def _select(self, keys: list[str], rows: Any, generator: torch.Generator) -> Any:
-        self.record = {"drawn": _rows(keys, "prompts", "responses", "rm_scores", "extra_fields", "extra_info")}
+        fields = ("prompts", "responses", "rm_scores", "extra_fields", "extra_info", "rollout_log_probs")
+        self.record = {"drawn": _rows(keys, *fields)}
         return super()._select(keys, rows, generator)
 
 
 def _rows(keys: list[str], *fields: str) -> dict[str, dict[str, Any]]:
+    """Those of the fields that there are."""
     table = tq.kv_batch_get(keys, "train", list(fields))
-    return {key: {name: row[name] for name in fields} for key, row in zip(keys, table, strict=True)}
+    there = list(table.keys())
+    return {key: {name: row[name] for name in there} for key, row in zip(keys, table, strict=True)}

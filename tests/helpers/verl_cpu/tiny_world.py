@@ -16,11 +16,11 @@ PROMPTS = 16
 BEFORE = "\n"
 
 
-def write_world(folder: Path, thought: bool) -> None:
+def write_world(folder: Path, thought: bool, head_dim: int = 16) -> None:
     """`folder`/model, a checkpoint, and `folder`/data, what `recast-train export verl` writes."""
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(folder / "model")
-    shape: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 16}
+    shape: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": head_dim}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     with torch.random.fork_rng(devices=[]):

@@ -32,7 +32,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
 from recast_sim.configio import ConfigError
 from recast_sim.signal import SignalError, construct, list_constructors
-from recast_train.adapters.verl.options import check_config, estimator_name, read_sampler_config
+from recast_train.adapters.verl.options import TRIE_PROCESSOR, check_config, estimator_name, read_sampler_config
 from recast_train.adapters.verl.parquet_export import AnswerTokens, export_openonerec
 from recast_train.adapters.verl.sampler import RecastReplayBuffer
 
@@ -153,6 +153,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(arguments: list[
 
 
 BEAM = "actor_rollout_ref.rollout.agent.default_agent_loop=recast_thought_beam"
+NARROW = f"actor_rollout_ref.rollout.val_kwargs.n={G}"
 WIDE = f"+actor_rollout_ref.rollout.engine_kwargs.vllm.max_logprobs={G}"
 
 
@@ -160,7 +161,7 @@ WIDE = f"+actor_rollout_ref.rollout.engine_kwargs.vllm.max_logprobs={G}"
     ("changes", "said"),
     [
         ([WIDE, f"actor_rollout_ref.rollout.val_kwargs.n={2 * G}"], r"val_kwargs.n: 16, but a beam has n \(8\) rollouts"),
-        ([f"actor_rollout_ref.rollout.val_kwargs.n={G}"], "max_logprobs: None, but a beam of 8 asks for 8; set it to 8"),
+        ([NARROW], "max_logprobs: None, but a beam of 8 asks for 8; set it to 8"),
         (
             [
                 f"{KWARGS}.constructor=grpo",
@@ -175,6 +176,30 @@ def test_what_does_not_fit_a_beam_is_refused(arguments: list[str], changes: list
     config = world.verl_config(arguments, *SMALL, BEAM, *changes)
     with pytest.raises(ConfigError, match=said):
         world.trainer(config)
+
+
+VLLM = "+actor_rollout_ref.rollout.engine_kwargs.vllm"
+HELD = f"{VLLM}.logits_processors=[{TRIE_PROCESSOR}]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([f"{VLLM}.additional_config.recast.answers={__file__}"], "logits_processors: without recast_train.* set it to"),
+        ([HELD], "additional_config.recast.answers: there is no file ''; give a file of recast-train export vllm"),
+        ([HELD, f"{VLLM}.additional_config.recast.answers=/none"], "there is no file '/none'"),
+        ([HELD, f"{VLLM}.additional_config.recast.answers={__file__}", BEAM, WIDE, NARROW], "searches a beam without it"),
+    ],
+)
+def test_what_does_not_hold_rollouts_to_the_catalog_is_refused(arguments: list[str], changes: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        world.trainer(world.verl_config(arguments, *SMALL, *changes))
+
+
+def test_rollouts_may_be_held_to_the_catalog(arguments: list[str]) -> None:
+    held = (HELD, f"{VLLM}.additional_config.recast.answers={__file__}", f"{VLLM}.additional_config.recast.after=90")
+    own = world.trainer(world.verl_config(arguments, *SMALL, *held)).config.actor_rollout_ref.rollout.engine_kwargs.vllm
+    assert own.logits_processors == [TRIE_PROCESSOR]
 
 
 def test_the_launch_script_makes_beams(tmp_path: Path) -> None:
