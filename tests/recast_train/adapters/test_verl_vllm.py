@@ -33,7 +33,7 @@ VLLM = (
     f"+{ROLLOUT}.enable_sleep_mode=false",
     "actor_rollout_ref.actor.strategy=fsdp2",
 )
-EXACT = 1e-5  # of a probability, in fp32
+EXACT = 1e-6  # of a probability, in fp32
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_vllm_samples_from_the_actors_weights_after_every_update(world: Path, an
         assert step["actor/grad_norm"] > 0
     rows = run.records[-1]["drawn"].values()
     assert len(rows) == BATCH * G
-    assert farthest(world / "model", rows) > 100 * EXACT
+    assert farthest(world / "model", rows) > 1000 * EXACT
     free = {tuple(row["responses"].tolist()) for row in rows}
     assert not free <= set(map(tuple, answers.table_YS.tolist()))
 
