@@ -11,6 +11,7 @@ COMMANDS = {
     "recipes": Command("recast_train.cli.recipes", "TrainerRecipes", "recipes"),
     "run": Command("recast_train.cli.run", "RunRecipe", "run"),
     "search": Command("recast_train.cli.search", "Search", "search"),
+    "sizes": Command("recast_train.cli.sizes", "StepSizes", "sizes"),
     "study": Command("recast_train.cli.study", "Study", "study"),
     "tokenize": Command("recast_train.cli.tokenize", "Tokenize", "tokenize"),
 }

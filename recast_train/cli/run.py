@@ -11,6 +11,7 @@ from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.runs.writer import must_exist
 from recast_train.engine import device_words
 from recast_train.pipeline.recipe import RealConfig
+from recast_train.step_model.machine import CardName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,9 @@ class RunRecipe(Common):
 
     Attributes:
         file: TOML recipe with the keys of the options, or the name of a recipe that comes with recast; options override it.
-        dry_run: say what the run would take (data, tokens, memory, disk, hours), and do not start it.
+        dry_run: say what the run would take (data, tokens, memory, a step by phase, disk, hours), and do not start it.
         tokens_per_second: of one process, for the hours of a dry run.
+        card: whose seconds a dry run gives for a step, by public figures; without it this machine's CPU is measured.
         resume: go on with the run in --out: what is done is kept, what was killed goes on from its checkpoint.
     """
 
@@ -28,6 +30,7 @@ class RunRecipe(Common):
     config: RealConfig
     dry_run: Flag = False
     tokens_per_second: PositiveFloat | None = None
+    card: CardName | None = None
     resume: Flag = False
 
 
@@ -59,5 +62,5 @@ def print_forecast(command: RunRecipe, root: Path) -> None:
     from recast_analysis.terminal import finish
     from recast_train.pipeline.forecast import forecast
 
-    found = forecast(command.config, root, command.tokens_per_second)
+    found = forecast(command.config, root, command.tokens_per_second, command.card)
     finish(command, found, report(found), f"recast-train run{f' {command.file}' if command.file else ''}")

@@ -10,7 +10,7 @@ from recast_sim.configio import Checked, Share
 from recast_sim.errors import RecastError
 from recast_sim.field_types import Width
 
-Size = Literal["custom", "tiny", "small", "base", "qwen3-0.6b", "qwen3-1.7b", "qwen3-8b"]
+Size = Literal["custom", "tiny", "small", "base", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-14b"]
 SLOT, CHAT = "{history}", "{chat}"
 
 
@@ -53,10 +53,12 @@ _SHAPES = {
     "tiny": Shape(96, 3, 4, 4, 24, 192, False, _LADDER),
     "small": Shape(256, 4, 4, 4, 64, 640, False, _LADDER),
     "base": Shape(512, 6, 8, 8, 64, 1536, False, _LADDER),
-    # config.json of Qwen/Qwen3-0.6B, Qwen3-1.7B and Qwen3-8B
+    # config.json of Qwen/Qwen3-0.6B, Qwen3-1.7B, Qwen3-4B, Qwen3-8B and Qwen3-14B
     "qwen3-0.6b": Shape(1024, 28, 16, 8, 128, 3072, True, _QWEN),
     "qwen3-1.7b": Shape(2048, 28, 16, 8, 128, 6144, True, _QWEN),
+    "qwen3-4b": Shape(2560, 36, 32, 8, 128, 9728, True, _QWEN),
     "qwen3-8b": Shape(4096, 36, 32, 8, 128, 12288, False, _QWEN),
+    "qwen3-14b": Shape(5120, 40, 40, 8, 128, 17408, False, _QWEN),
 }
 _WIDTHS = ("hidden", "layers", "heads", "kv_heads", "feed_forward")
 

@@ -21,18 +21,24 @@ from recast_train.model.build import empty_lm, vocabulary_of
 from recast_train.model.vocabulary import Vocabulary
 from recast_train.pipeline.given_start import sids_of
 from recast_train.pipeline.recipe import RealConfig, parse_methods
+from recast_train.pipeline.step_forecast import step_forecast
 from recast_train.semantic_id import given_table, make_sids
+from recast_train.step_model.machine import CardName, card_machine, this_machine
+from recast_train.step_model.net import Net
 
 _LOOKED_AT = 512  # train prompts whose length is measured
 _COPIES = 4  # of the weights in training: themselves, gradients, AdamW's two averages
 
 
-def forecast(config: RealConfig, root: Path, tokens_per_second: float | None = None) -> dict[str, Any]:
+def forecast(
+    config: RealConfig, root: Path, tokens_per_second: float | None = None, card: CardName | None = None
+) -> dict[str, Any]:
     """Sizes of a recipe's run, as a table of numbers.
 
     Args:
         root: where the run would lie.
         tokens_per_second: of one process in training, as a short run shows them; None leaves the hours open.
+        card: that a step's seconds are of; None takes this machine's CPU as it is measured now.
 
     Raises:
         DataError, RunError, SemanticIdError, TrainError: what the run itself would raise of its data, tokenizer and checkpoint.
@@ -56,6 +62,7 @@ def forecast(config: RealConfig, root: Path, tokens_per_second: float | None = N
         "processes": world,
         "memory": _memory(config, lm, weights, positions, int(length["max"])),
         "rollout_cache": _cache(lm, config, world, length["max"], len(sizes)),
+        "step": step_forecast(config, Net.of_lm(lm), length["mean"], sizes, card_machine(card) if card else this_machine()),
         "steps": {"supervised": config.sft.last, "rl": config.rl.steps * parts},
         "tokens": tokens,
         "hours": None if tokens_per_second is None else sum(tokens.values()) / tokens_per_second / world / 3600,

@@ -43,14 +43,16 @@ def parameters(config: Any) -> tuple[int, int]:
         ("small", 2 + 32 + 16 + 24, 3e6),
         ("base", 2 + 32 + 16 + 24, 20e6),
         ("qwen3-0.6b", 151_936, 0.596e9),  # the figures of the model cards: 0.6 B (0.44 B without embeddings),
-        ("qwen3-1.7b", 151_936, 1.72e9),  # 1.7 B (1.4 B), 8.2 B (6.95 B)
+        ("qwen3-1.7b", 151_936, 1.72e9),  # 1.7 B (1.4 B), 4.0 B (3.6 B), 8.2 B (6.95 B), 14.8 B (13.2 B)
+        ("qwen3-4b", 151_936, 4.02e9),
         ("qwen3-8b", 151_936, 8.19e9),
+        ("qwen3-14b", 151_936, 14.8e9),
     ],
 )
 def test_sizes(size: Any, vocabulary: int, expected: float) -> None:
     whole, body = parameters(qwen3_config(ModelConfig(size=size), vocabulary))
     assert whole == pytest.approx(expected, rel=0.05 if size.startswith("qwen") else 0.15)
-    cards = {"qwen3-0.6b": 0.44e9, "qwen3-1.7b": 1.4e9, "qwen3-8b": 6.95e9}
+    cards = {"qwen3-0.6b": 0.44e9, "qwen3-1.7b": 1.4e9, "qwen3-4b": 3.6e9, "qwen3-8b": 6.95e9, "qwen3-14b": 13.2e9}
     assert body == pytest.approx(cards.get(size, expected), rel=0.05 if size in cards else 0.15)
 
 

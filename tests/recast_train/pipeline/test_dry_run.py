@@ -11,11 +11,13 @@ from text_world import text_checkpoint
 
 from recast_sim.catalog import Catalog
 from recast_sim.configio import load_config
+from recast_sim.signal import get_constructor
 from recast_train.cli import main
 from recast_train.model import ModelConfig, build_model, sid_vocabulary
 from recast_train.model.build import empty_lm
 from recast_train.pipeline.forecast import kept_for_backward
 from recast_train.pipeline.recipe import RealConfig
+from recast_train.pipeline.step_forecast import kept_rows
 
 CODES = torch.cartesian_prod(torch.arange(5), torch.arange(4), torch.arange(3)).numpy()
 
@@ -38,6 +40,29 @@ def test_the_forecast_is_what_the_run_would_build(tmp_path: Path) -> None:
     shown = called(main, "run", recipe, "--out", tmp_path / "run", "--dry-run")
     assert "state --tokens-per-second" in shown.stdout
     assert "(not made yet)" in shown.stdout
+    assert "one RL step by phase (seconds, this CPU" in shown.stdout
+    seconds = found["step"]["seconds"]
+    assert set(seconds) == {"recast", "grpo kl=0.1"}
+    for of in seconds.values():
+        assert of["step"] == pytest.approx(sum(value for phase, value in of.items() if phase != "step"))
+        assert (of["old"], of["communication"]) == (0, 0)
+    assert 0 < seconds["recast"]["actor"] < seconds["grpo kl=0.1"]["actor"]
+
+
+def test_a_step_on_a_card_by_method(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, ("recast updates_per_batch=2", "sft", "care"))
+    done = called(main, "run", recipe, "--out", tmp_path / "run", "--dry-run", "--card", "A100", "--json")
+    assert not done.returncode, done.stderr
+    step = json.loads(done.stdout)["step"]
+    assert step["machine"] == "A100"
+    of = step["seconds"]
+    assert of["recast updates_per_batch=2"]["old"] > 0 == of["sft"]["old"]
+    assert of["sft"]["rollout"] == 0 < of["care"]["rollout"]
+
+
+@pytest.mark.parametrize(("name", "kept"), [("recast", 2), ("sft", 1), ("grpo", 8), ("luffy", 8)])
+def test_rows_that_a_constructor_keeps(name: str, kept: int) -> None:
+    assert kept_rows(get_constructor(name), 8) == kept
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])

@@ -14,8 +14,8 @@ _NOTE = (
 
 
 def report(found: Mapping[str, Any]) -> Report:
-    """Data and model, memory, and what the stages compute."""
-    return Report(dict(found), [_model(found), _memory(found), _work(found), *_warnings(found), _NOTE])
+    """Data and model, memory, a step by phase, and what the stages compute."""
+    return Report(dict(found), [_model(found), _memory(found), _step(found), _work(found), *_warnings(found), _NOTE])
 
 
 def _model(found: Mapping[str, Any]) -> Table:
@@ -42,6 +42,14 @@ def _memory(found: Mapping[str, Any]) -> Table:
     rows.append(("keys and values of the rollouts", "", _gigabytes(found["rollout_cache"]), ""))
     header = ("", "weights, gradients, AdamW", "activations of a pass", "together")
     return Table("memory of a process (GiB)", header, rows)
+
+
+def _step(found: Mapping[str, Any]) -> Table:
+    step = found["step"]
+    phases = next(iter(step["seconds"].values()))
+    rows = [(phase, *(f"{of[phase]:.3g}" for of in step["seconds"].values())) for phase in phases]
+    note = "Modelled from counts, not measured (docs/step-model.md): evaluation, rewards and the signal are left out."
+    return Table(f"one RL step by phase (seconds, {step['machine']})", ("", *step["seconds"]), rows, note=note)
 
 
 def _work(found: Mapping[str, Any]) -> Table:
