@@ -23,7 +23,7 @@ from step_cells import CELLS, collectives, step_rows
 
 from recast_sim.runs.atomic import write_text
 from recast_train.engine import Engine, EngineConfig
-from recast_train.step_model.fitting import fit, fit_link, median, ratios, worst
+from recast_train.step_model.fitting import by_flops_alone, fit, fit_link, median, ratios, worst
 from recast_train.step_model.machine import measured_peaks
 from recast_train.step_model.step_work import PHASES
 
@@ -67,9 +67,13 @@ def fitted(found: dict[str, Any]) -> dict[str, float]:
 
 
 def errors(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a phase: the median and the worst factor between model and measurement, on fitted and on held-out cells."""
-    constants = fit([row for row in found["steps"] if row["fitted"]])
-    of = {kept: ratios([row for row in found["steps"] if row["fitted"] is kept], constants) for kept in (True, False)}
+    """A row a phase: the median and the worst factor between model and measurement, on fitted and on held-out cells; then of
+    the whole step, of grpo's over recast's, and of the whole where nothing but FLOPs takes time."""
+    rows = {kept: [row for row in found["steps"] if row["fitted"] is kept] for kept in (True, False)}
+    constants = fit(rows[True])
+    of = {kept: ratios(some, constants) for kept, some in rows.items()}
+    for kept, some in rows.items():
+        of[kept]["step by FLOPs alone"] = by_flops_alone(rows[True], some)
     return [
         {
             "phase": phase,
@@ -78,7 +82,7 @@ def errors(found: dict[str, Any]) -> list[dict[str, Any]]:
             "held out, median": median(of[False][phase]),
             "held out, worst": worst(of[False][phase]),
         }
-        for phase in (*PHASES, "step")
+        for phase in of[True]
     ]
 
 

@@ -22,7 +22,13 @@ def sizes(command: StepSizes) -> None:
     from recast_analysis.terminal import finish
     from recast_train.step_model.machine import card_machine
     from recast_train.step_model.paper_step import paper_checks
-    from recast_train.step_model.sizes import sizes_table
+    from recast_train.step_model.sizes import sizes_table, thought_rollouts
 
-    found = {"card": command.card, "sizes": sizes_table(card_machine(command.card)), "paper": paper_checks()}
+    machine = card_machine(command.card)
+    found = {
+        "card": command.card,
+        "sizes": sizes_table(machine),
+        "thought": thought_rollouts(machine),
+        "paper": paper_checks(),
+    }
     finish(command, found, report(found), "recast-train run RECIPE --dry-run --card " + command.card)

@@ -46,12 +46,30 @@ def fit(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
 
 
 def ratios(rows: Sequence[Mapping[str, Any]], constants: NDArray[np.float64]) -> dict[str, list[float]]:
-    """Modelled over measured seconds of every step: by phase, and of the whole ("step")."""
+    """Modelled over measured: seconds of every step by phase and of the whole ("step"), and what a step of the first method
+    takes over one of the second, for each two rows."""
     counted, seconds = _table(rows)
     modelled = (counted @ constants).reshape(len(rows), -1)
     measured = seconds.reshape(len(rows), -1)
     found = {phase: (modelled[:, at] / measured[:, at]).tolist() for at, phase in enumerate(PHASES)}
-    return found | {"step": (modelled.sum(1) / measured.sum(1)).tolist()}
+    whole = modelled.sum(1) / measured.sum(1)
+    apart = [float(model / clock) for model, clock in factors(rows, constants)]
+    return found | {"step": whole.tolist(), "factor of the methods": apart}
+
+
+def by_flops_alone(fitted: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Modelled over measured seconds of every whole step of `rows` where a FLOP takes what it takes in the median step fitted:
+    what the other constants are worth."""
+    flops, measured = _whole(fitted, np.array([1.0, 0, 0, 0]))
+    flop = np.exp(np.median(np.log(measured / flops)))
+    modelled, measured = _whole(rows, np.array([flop, 0, 0, 0]))
+    return (modelled / measured).tolist()
+
+
+def factors(rows: Sequence[Mapping[str, Any]], constants: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """What a whole step of the first method takes over one of the second, modelled and measured, for each two rows."""
+    modelled, measured = (seconds.reshape(-1, 2) for seconds in _whole(rows, constants))
+    return list(zip(modelled[:, 0] / modelled[:, 1], measured[:, 0] / measured[:, 1], strict=True))
 
 
 def worst(values: Sequence[float]) -> float:
@@ -78,6 +96,14 @@ def _least_errors(
         return np.log(counted @ np.exp(logs)) - np.log(seconds)
 
     return np.exp(least_squares(errors, np.log(start), loss="soft_l1", f_scale=_LINEAR).x)
+
+
+def _whole(
+    rows: Sequence[Mapping[str, Any]], constants: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Modelled and measured seconds of whole steps (rows,)."""
+    counted, seconds = _table(rows)
+    return (counted @ constants).reshape(len(rows), -1).sum(1), seconds.reshape(len(rows), -1).sum(1)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -15,6 +15,7 @@ CARD_COUNTS = (8, 16, 32, 64)
 GROUP, PAIR, LEVELS, CODES = 32, 2, 3, 8192
 TEXT = 151_936  # rows of Qwen3's token tables; OpenOneRec adds a token a code
 ROW = 3384  # tokens of a row: the paper's 6.93 M over 64 prompts of 32 rows
+THOUGHT = 1024  # OpenOneRec's STAGE1_MAX_TOKENS
 PASS = 40_960  # OpenOneRec's MAX_TOKENS_PER_GPU
 
 
@@ -80,6 +81,14 @@ def sizes_table(machine: Machine) -> list[dict[str, Any]]:
         for size in SIZES
         for cards in CARD_COUNTS
     ]
+
+
+def thought_rollouts(machine: Machine) -> dict[str, float]:
+    """Seconds of rollouts behind a thought of THOUGHT tokens, 8B on 64 cards: from an engine's own copy, and from our sharded
+    model, which is gathered for every token."""
+    step = replace(own_step(net_of("qwen3-8b"), CARD_COUNTS[-1]), thought=THOUGHT)
+    found = {"engine": replace(step, engine=True), "own": step}
+    return {name: step_seconds(one, machine).phase("rollout") for name, one in found.items()}
 
 
 def compared(step: StepSetting, machine: Machine, kept: float = PAIR) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_counts_are_those_of_the_trainers_own_counters(kept: int) -> None:
 def test_what_a_pass_keeps_is_what_the_actor_benchmark_measured() -> None:
     """Peaks of benchmarks/actor.py: a Qwen3 of width 256, two prompts of 512 tokens, responses of 4, a vocabulary of 26,000.
 
-    The process's memory holds more: working tensors, and a gradient of the vocabulary's size, which are most where rows are few.
+    The process holds more: working tensors, and a gradient of the vocabulary's size, which are most where rows are few.
     """
     stored = json.loads((Path(__file__).parents[3] / "benchmarks/results/cpu.json").read_text())["actor"]["entries"]
     peaks = {entry["name"].rsplit(": ", 1)[1]: entry["value"] for entry in stored if entry["unit"] == "MiB"}

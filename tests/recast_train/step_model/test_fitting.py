@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recast_train.step_model import machine
-from recast_train.step_model.fitting import WIDTH, fit, fit_link, median, ratios, timed_setting, worst
+from recast_train.step_model.fitting import WIDTH, by_flops_alone, fit, fit_link, median, ratios, timed_setting, worst
 from recast_train.step_model.step_seconds import columns
 from recast_train.step_model.step_work import PHASES, step_work
 
@@ -59,6 +59,8 @@ def test_error_on_sizes_that_were_not_fitted() -> None:
     found = ratios(HELD_OUT, fit(FITTED))
     assert median(found["step"]) <= 1.06
     assert worst(found["step"]) <= 1.14
+    assert worst(found["factor of the methods"]) <= 1.08
+    assert median(by_flops_alone(FITTED, HELD_OUT)) > 1.3  # the other constants are needed
     for phase in ("rollout", "old", "reference", "actor"):
         assert worst(found[phase]) <= 1.16
 

@@ -9,7 +9,16 @@ from recast_analysis.claims import paper
 from recast_train.cli import main
 from recast_train.step_model.machine import card_machine
 from recast_train.step_model.paper_step import ACTOR, CARDS, MEMORY_SAVED, MFU_GAIN, STEP, TOKENS, paper_checks
-from recast_train.step_model.sizes import CARD_COUNTS, SIZES, WAYS, compared, net_of, openonerec_step, own_step
+from recast_train.step_model.sizes import (
+    CARD_COUNTS,
+    SIZES,
+    WAYS,
+    compared,
+    net_of,
+    openonerec_step,
+    own_step,
+    thought_rollouts,
+)
 
 
 def test_the_command() -> None:
@@ -61,3 +70,6 @@ def test_a_prompt_in_every_row_makes_the_factor_and_a_shared_one_ends_it() -> No
     assert theirs["step_factor"] < theirs["actor_factor"]
     assert abs(theirs["mfu_gain"]) < 0.01
     assert compared(own_step(net, 64), machine)["actor_factor"] < 1.05
+    seconds = thought_rollouts(machine)
+    gathers = (net.parameters - net.tables) * 2 * 63 / 64 / machine.network
+    assert seconds["own"] - seconds["engine"] == pytest.approx((1024 + 2) * (gathers + 37 * machine.latency), rel=0.01)

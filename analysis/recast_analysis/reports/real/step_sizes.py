@@ -17,7 +17,7 @@ def report(found: Mapping[str, Any]) -> Report:
     """A table for each trainer, then the paper's figures."""
     ways = list(dict.fromkeys(row["way"] for row in found["sizes"]))
     tables = [_sizes(way, found["card"], [row for row in found["sizes"] if row["way"] == way]) for way in ways]
-    return Report(dict(found), [*tables, _NOTE, _paper(found["paper"])])
+    return Report(dict(found), [*tables, _NOTE, _thought(found["thought"]), _paper(found["paper"])])
 
 
 def _sizes(way: str, card: str, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -42,6 +42,13 @@ def _sizes(way: str, card: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(f"{way}, {card}: seconds with 32 rows, with 2", header, cells)
 
 
+def _thought(seconds: Mapping[str, float]) -> str:
+    return (
+        f"Rollouts behind a thought of 1,024 tokens, 8B on 64 cards: {seconds['engine']:.0f} s from an engine's own copy, "
+        f"{seconds['own']:.0f} s from our model under fsdp2, whose shards are gathered for every token."
+    )
+
+
 def _paper(found: Mapping[str, Mapping[str, float]]) -> Table:
     actor, step, memory, mfu = (found[name] for name in ("actor", "step", "memory", "mfu"))
     rows = [
@@ -56,8 +63,8 @@ def _paper(found: Mapping[str, Mapping[str, float]]) -> Table:
         (
             "step 371.54 s to 77.00 s",
             f"{step['paper']:.2f}x",
-            f"old and reference {step['inference_by_flops']:.0f} s by FLOPs ({step['inference_by_bytes']:.0f} s by bytes, a row a "
-            f"pass), so {step['after_by_flops']:.1f} s after",
+            f"old and reference {step['inference_by_flops']:.0f} s by FLOPs ({step['inference_by_bytes']:.0f} s by bytes, "
+            f"a row a pass), so {step['after_by_flops']:.1f} s after",
             f"old and reference {step['needed_inference']:.0f} s, {step['needed_rest']:.0f} s that stay",
         ),
         (
