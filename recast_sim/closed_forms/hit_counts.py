@@ -153,15 +153,6 @@ class Likelihood:
         grid = np.linspace(*LOG_THETA, 65)
         return float(grid[np.argmax([self(mean, float(np.exp(log))) for log in grid])])
 
-    def best_over_mean(self, theta: float, between: Bounds) -> float:
-        """The maximum over the mean at a given theta >= 0."""
-        low, high = (float(np.log(mean) - np.log1p(-mean)) for mean in between)
-
-        def loss(logit: float) -> float:
-            return -self(float(1 / (1 + np.exp(-logit))), theta)
-
-        return -float(minimize_scalar(loss, bounds=(low, high), method="bounded").fun)
-
     def best_over_b(self, a: float, mean: float) -> float:
         """The maximum over b at a given a, searched around b = a (1 - mean) / mean."""
         centre = np.log(a) + np.log1p(-mean) - np.log(mean)

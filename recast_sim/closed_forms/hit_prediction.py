@@ -3,11 +3,11 @@
 N points are pairs of mean hit rate and theta = 1 / (a + b), as in `hit_counts`. numpy and scipy only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from recast_sim.closed_forms.hit_counts import (
     LOG_THETA,
@@ -20,7 +20,8 @@ from recast_sim.closed_forms.hit_counts import (
 )
 from recast_sim.closed_forms.iid_groups import Array, check_group_size
 
-_GRID = 61  # points along either axis of the region
+_THETAS, _MEANS = 41, 7  # points of the region along theta, and between the edges at each theta
+_LOGIT, _HALVINGS = 30.0, 45  # of means that are searched
 
 
 @dataclass(frozen=True)
@@ -38,49 +39,99 @@ def predict(fit: HitCountFit, hits: ArrayLike, group_size: ArrayLike, sizes: Seq
     """Shares at other group sizes from a fit and the counts that it was made of.
 
     The interval is the range of the share over all (a, b) whose likelihood the counts do not reject: those that lose less
-    than chi2(1)'s 95 % point over 2 against the best. That is the profile-likelihood interval of the share; ends are exact to
-    about 2 % of its width. It holds the chance of prompts and rollouts, not a wrong model: see the fit's `p_value`.
+    than chi2(1)'s 95 % point over 2 against the best. That is the profile-likelihood interval of the share. It holds the
+    chance of prompts and rollouts, not a wrong model: see the fit's `p_value`.
 
     Raises:
         ValueError: counts that `fit_hit_counts` refuses, or a size that is not a whole number of 2 or more.
     """
     sizes = [check_group_size(size) for size in sizes]
-    mean_N, theta_N = _region(fit, Likelihood.of(*check_counts(hits, group_size)))
-    zero_NG, learnable_NG = _shares(mean_N, theta_N, sizes)
+    zero_NG, full_NG = flat_shares(*likely_points(fit, hits, group_size), sizes)
+    learnable_NG = np.maximum(1 - zero_NG - full_NG, 0.0)
     return [
         Prediction(G, float(zero_NG[0, i]), _range(zero_NG[:, i]), float(learnable_NG[0, i]), _range(learnable_NG[:, i]))
         for i, G in enumerate(sizes)
     ]
 
 
-def _region(fit: HitCountFit, likelihood: Likelihood) -> tuple[Array, Array]:
-    """The fit itself, then a grid of the points that the counts do not reject."""
+def likely_points(fit: HitCountFit, hits: ArrayLike, group_size: ArrayLike) -> tuple[Array, Array]:
+    """Mean and theta, each (N,): of the fit itself, then over the region that the counts do not reject, its edge included.
+
+    The range of a figure over them is its 95 % profile-likelihood interval. Raises ValueError as `predict` does.
+    """
+    likelihood = Likelihood.of(*check_counts(hits, group_size))
     level = likelihood(fit.mean, fit.theta) - PROFILE_DROP
 
     def excess(log_theta: float) -> float:
-        return likelihood.best_over_mean(float(np.exp(log_theta)), fit.mean_interval) - level
+        theta_1 = np.exp([log_theta])
+        return float(likelihood.of_points(_best_means(likelihood, theta_1), theta_1)[0]) - level
 
-    start, least = (np.log(fit.theta) if fit.theta else LOG_THETA[0]), LOG_THETA[0]
-    low = least if likelihood.best_over_mean(0.0, fit.mean_interval) >= level else crossing(excess, start, -0.05)
+    start = max(np.log(fit.theta), LOG_THETA[0]) if fit.theta else LOG_THETA[0]
+    low = LOG_THETA[0] if excess(LOG_THETA[0]) >= 0 else crossing(excess, start, -0.05)
     high = min(crossing(excess, start, 0.05), LOG_THETA[1])
-    left, right = (np.log(mean) - np.log1p(-mean) for mean in fit.mean_interval)
-    logit, log_theta = np.meshgrid(np.linspace(left, right, _GRID), np.linspace(max(low, least), high, _GRID))
-    mean_N, theta_N = 1 / (1 + np.exp(-logit.ravel())), np.exp(log_theta.ravel())
-    kept = likelihood.of_points(mean_N, theta_N) >= level
-    return np.append(fit.mean, mean_N[kept]), np.append(fit.theta, theta_N[kept])
+    angle_T = np.linspace(0, np.pi, _THETAS)  # close together towards the ends, where the edge turns
+    theta_T = np.exp((low + high) / 2 - (high - low) / 2 * np.cos(angle_T))
+    left_T, right_T = _mean_edges(likelihood, theta_T, level)
+    inside_MT = left_T + (right_T - left_T) * np.linspace(0, 1, _MEANS)[:, None]
+    return np.append(fit.mean, inside_MT.ravel()), np.append(fit.theta, np.tile(theta_T, _MEANS))
 
 
-def _shares(mean_N: Array, theta_N: Array, sizes: Sequence[int]) -> tuple[Array, Array]:
-    """All-zero and learnable shares, each (N, len(sizes)).
+def _best_means(likelihood: Likelihood, theta_T: Array) -> Array:
+    """The mean of most likelihood at each theta, (T,): where the slope, which falls with the mean, is 0."""
+    step_TI = theta_T[:, None] * np.arange(len(likelihood.sizes_I))
+
+    def rises(mean_T: Array) -> NDArray[np.bool_]:
+        hit_TI, miss_TI = mean_T[:, None] + step_TI, 1 - mean_T[:, None] + step_TI
+        return (likelihood.hits_I / hit_TI).sum(1) > (likelihood.misses_I / miss_TI).sum(1)
+
+    return _bisected(rises, np.full(len(theta_T), -_LOGIT), np.full(len(theta_T), _LOGIT))
+
+
+def _mean_edges(likelihood: Likelihood, theta_T: Array, level: float) -> tuple[Array, Array]:
+    """The smallest and the largest mean at each theta that is not rejected, (T,) each."""
+    best_T = _best_means(likelihood, theta_T)
+    middle_T, end_T = np.log(best_T) - np.log1p(-best_T), np.full(len(theta_T), _LOGIT)
+
+    def rejected(mean_T: Array) -> NDArray[np.bool_]:
+        return likelihood.of_points(mean_T, theta_T) < level
+
+    left_T = _bisected(rejected, -end_T, middle_T)
+    return np.minimum(left_T, best_T), np.maximum(_bisected(lambda mean_T: ~rejected(mean_T), middle_T, end_T), best_T)
+
+
+def _bisected(before: Callable[[Array], NDArray[np.bool_]], low_T: Array, high_T: Array) -> Array:
+    """The means, between two logits each, up to which `before` holds."""
+    for _ in range(_HALVINGS):
+        middle_T = (low_T + high_T) / 2
+        held_T = before(1 / (1 + np.exp(-middle_T)))
+        low_T, high_T = np.where(held_T, middle_T, low_T), np.where(held_T, high_T, middle_T)
+    return 1 / (1 + np.exp(-(low_T + high_T) / 2))
+
+
+def flat_shares(mean_N: ArrayLike, theta_N: ArrayLike, sizes: Sequence[int]) -> tuple[Array, Array]:
+    """Shares of groups without a hit, and of hits alone, each (N, len(sizes)), at any sizes of 1 and more.
 
     P(K = 0) is the product over i < G of (1 - mean + i theta) / (1 + i theta), P(K = G) the same of mean + i theta.
     """
+    mean_N1, theta_N1 = (np.asarray(value, dtype=np.float64)[:, None] for value in (mean_N, theta_N))
     at = np.asarray(sizes) - 1
-    step = theta_N[:, None] * np.arange(max(sizes))
+    step = theta_N1 * np.arange(max(sizes))
     whole = np.log1p(step)
-    zero = np.cumsum(np.log1p(step - mean_N[:, None]) - whole, 1)[:, at]
-    full = np.cumsum(np.log(step + mean_N[:, None]) - whole, 1)[:, at]
-    return np.exp(zero), np.maximum(-np.expm1(zero) - np.exp(full), 0.0)
+    zero = np.cumsum(np.log1p(step - mean_N1) - whole, 1)[:, at]
+    full = np.cumsum(np.log(step + mean_N1) - whole, 1)[:, at]
+    return np.exp(zero), np.exp(full)
+
+
+def power_moment(mean_N: ArrayLike, theta_N: ArrayLike, hits: int, misses: int) -> Array:
+    """E[p^hits (1 - p)^misses] over prompts, (N,): the chance of so many hits and then so many misses in a row."""
+    mean_N, theta_N = np.asarray(mean_N, dtype=np.float64), np.asarray(theta_N, dtype=np.float64)
+    value = np.ones_like(mean_N)
+    for start, steps in ((mean_N, hits), (1 - mean_N, misses)):
+        for i in range(steps):
+            value = value * (start + i * theta_N)
+    for i in range(hits + misses):
+        value = value / (1 + i * theta_N)
+    return value
 
 
 def _range(share_N: Array) -> Bounds:

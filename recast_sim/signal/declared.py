@@ -80,6 +80,17 @@ def groups_by_hits(group_size: int, hit_rate: float, groups: int = GROUPS, seed:
     return _batch(policy, torch.where(place_PG < hits_P1, 0, miss_PG))
 
 
+def acting_shares(constructor: Constructor, config: SignalConfig | None = None) -> list[float]:
+    """Of groups of nine rollouts with 0, 1, ... 9 hits and an anchor, the share that it makes an update of, by number of hits.
+
+    Raises:
+        SignalError: it fails on ordinary groups, or reads what it does not declare to need.
+    """
+    (G, hit_rate), groups = SHAPES[-1], 8
+    signal = _construct(constructor, groups_by_hits(G, hit_rate, groups), config or SignalConfig())
+    return signal.learnable_P.reshape(G + 1, groups).double().mean(1).tolist()
+
+
 def _policy(hit_rate: float, seed: int) -> tuple[Tensor, torch.Generator]:
     """Probabilities of the target and the misses."""
     generator = torch.Generator().manual_seed(seed)

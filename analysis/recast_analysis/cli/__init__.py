@@ -13,6 +13,7 @@ COMMANDS = {
     "agree": Command("recast_analysis.cli.agree", "Agree", "agree"),
     "audit": Command("recast_analysis.cli.audit", "Audit", "audit"),
     "conform": Command("recast_analysis.cli.conform", "Conform", "conform"),
+    "plan": Command("recast_analysis.cli.plan", "PlanLogs", "plan"),
     "learned": Command("recast_analysis.cli.learned", "Learned", "learned"),
 }
 

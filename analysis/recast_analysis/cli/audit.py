@@ -1,5 +1,6 @@
 """`recast-report audit`: rollouts that another run dumped."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,4 +37,11 @@ def audit(command: Audit) -> None:
     if command.out is not None:
         write_audit(command.out, found.summary, groups.table)
         print("figure:", *found.save_figures(command.out), file=sys.stderr)
-    finish(command, found.summary, found)
+    finish(command, found.summary, found, _then(command))
+
+
+def _then(command: Audit) -> str:
+    """The plan of the next run from the same rollouts."""
+    columns = ["--columns", *command.columns] if command.columns else []
+    above = [] if command.hit_above == Audit.hit_above else ["--hit-above", f"{command.hit_above:g}"]
+    return shlex.join(["recast-report", "plan", *map(str, command.dumps), *columns, *above])

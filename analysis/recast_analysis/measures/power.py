@@ -1,10 +1,9 @@
 """Power of a paired t test over worlds: how many are needed, what so many can see. Two-sided, at the 5 % level by default."""
 
 import functools
-from typing import Any
 
-import scipy
 from scipy.optimize import root_scalar
+from scipy.special import ncfdtr, stdtrit
 
 POWER, LEVEL = 0.8, 0.05
 _MOST = 100_000
@@ -18,11 +17,15 @@ def power(effect: float, scatter: float, worlds: int, level: float = LEVEL) -> f
     """
     if worlds < 2 or scatter <= 0:
         raise ValueError(f"worlds, scatter: {worlds} and {scatter} must be at least 2 and above 0")
-    if effect == 0:
+    return power_of_t(effect / scatter * worlds**0.5, worlds - 1, level)
+
+
+def power_of_t(errors: float, freedom: float, level: float = LEVEL) -> float:
+    """Chance that an effect of so many standard errors is told from 0, the error being estimated on `freedom` degrees."""
+    if errors == 0:
         return level
-    limit = float(scipy.stats.t(worlds - 1).ppf(1 - level / 2))
-    law: Any = scipy.stats.ncf(1, worlds - 1, (effect / scatter) ** 2 * worlds)  # the law of the squared t
-    return float(law.sf(limit**2))
+    limit = stdtrit(freedom, 1 - level / 2)
+    return float(1 - ncfdtr(1, freedom, errors**2, limit**2))  # the law of the squared t
 
 
 def worlds_needed(effect: float, scatter: float) -> int | None:

@@ -37,7 +37,7 @@ def test_interval_is_the_range_over_all_shapes_that_are_not_rejected() -> None:
     inside = loss <= chi2.ppf(0.95, 1) / 2
     share = betabinom.pmf(0, 64, a, b)[inside]
     width = share.max() - share.min()
-    assert found.all_zero_interval == pytest.approx((share.min(), share.max()), abs=0.03 * width)
+    assert found.all_zero_interval == pytest.approx((share.min(), share.max()), abs=0.012 * width)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:

@@ -36,7 +36,8 @@ class DumpGroups:
 
     Attributes:
         table: a row a group: step, prompt (a hash), rows, hits, reward_low, reward_high, non_binary (rewards but 0 and 1);
-            where known prompt_length, response_length (sums over rows), distinct (completions), and the SIDs' faults (rows).
+            where known prompt_length, response_length (sums over rows), distinct (completions), the SIDs' faults (rows), and
+            source (where an id makes the groups, a hash of prompt and target: the same in every step).
         rules: how the rows of the first file were read.
         form: who wrote the dump, and in which format, in words.
         files: how many there were; folders: in how many.
@@ -95,6 +96,8 @@ def read_groups(
     pooled = check_files(marks, files, layout) if len(files) > 1 else 0
     check_runs(table, marks, files, layout)
     table, repeated, alike = _without_repeats(table.sort(KEY))
+    found = signs(table, layout)
+    table = table.rename({SOURCE[0]: "source"}, strict=False)
     return DumpGroups(
         table=table.drop(_EVIDENCE, strict=False),
         rules=rules,
@@ -106,7 +109,7 @@ def read_groups(
         repeated_steps=repeated,
         alike_steps=alike,
         pooled_steps=pooled,
-        signs=signs(table, layout),
+        signs=found,
     )
 
 
