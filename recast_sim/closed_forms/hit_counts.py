@@ -92,9 +92,8 @@ def fit_hit_counts(
     if bootstrap and rng is None:
         raise ValueError("rng: missing; a bootstrap needs an explicit numpy Generator")
     likelihood = Likelihood.of(hits, sizes)
-    mean, theta = _maximise(likelihood)
-    statistic, dof = _goodness_of_fit(hits, sizes, mean, theta)
-    p_value = float(scipy.stats.chi2.sf(statistic, dof)) if dof else None
+    mean, theta = maximise(likelihood)
+    statistic, dof, p_value = goodness_of_fit(hits, sizes, mean, theta)
     if bootstrap and rng is not None:
         p_value = _bootstrap(sizes, mean, theta, statistic, bootstrap, rng)
     top = likelihood(mean, theta)
@@ -170,7 +169,7 @@ def _groups_above(counts: NDArray[np.int64], largest: int) -> Array:
     return len(counts) - np.cumsum(np.bincount(counts, minlength=largest + 1))[:largest].astype(np.float64)
 
 
-def _maximise(likelihood: Likelihood) -> tuple[float, float]:
+def maximise(likelihood: Likelihood) -> tuple[float, float]:
     """The maximum over (mean, theta); theta is 0 where the likelihood does not rise above the binomial limit."""
     mean = float(likelihood.hits_I.sum() / likelihood.sizes_I.sum())
     logit = np.log(mean) - np.log1p(-mean)
@@ -229,8 +228,10 @@ def _logpmf(hits: NDArray[np.int64], sizes: NDArray[np.int64], mean: float, thet
     return scipy.stats.betabinom.logpmf(hits, sizes, mean / theta, (1 - mean) / theta)
 
 
-def _goodness_of_fit(hits: NDArray[np.int64], sizes: NDArray[np.int64], mean: float, theta: float) -> tuple[float, int]:
-    """Pearson's statistic over pooled hit counts, and its degrees of freedom."""
+def goodness_of_fit(
+    hits: NDArray[np.int64], sizes: NDArray[np.int64], mean: float, theta: float
+) -> tuple[float, int, float | None]:
+    """Pearson's statistic over pooled hit counts, its degrees of freedom, and the p-value where there are some."""
     K = np.arange(sizes.max() + 1)
     expected_K = np.zeros(len(K))
     for n, groups in zip(*np.unique(sizes, return_counts=True), strict=True):
@@ -239,7 +240,8 @@ def _goodness_of_fit(hits: NDArray[np.int64], sizes: NDArray[np.int64], mean: fl
     observed = np.add.reduceat(np.bincount(hits, minlength=len(K)), starts)
     expected = np.add.reduceat(expected_K, starts)
     statistic = float(((observed - expected) ** 2 / expected).sum())
-    return statistic, max(0, len(starts) - 1 - (2 if theta else 1))
+    dof = max(0, len(starts) - 1 - (2 if theta else 1))
+    return statistic, dof, float(scipy.stats.chi2.sf(statistic, dof)) if dof else None
 
 
 def _bin_starts(expected_K: Array) -> list[int]:
@@ -262,7 +264,7 @@ def _bootstrap(
         rates = rng.beta(mean / theta, (1 - mean) / theta, len(sizes)) if theta else mean
         hits = rng.binomial(sizes, rates)
         if 0 < hits.sum() < sizes.sum():
-            at_least += _goodness_of_fit(hits, sizes, *_maximise(Likelihood.of(hits, sizes)))[0] >= statistic
+            at_least += goodness_of_fit(hits, sizes, *maximise(Likelihood.of(hits, sizes)))[0] >= statistic
     return at_least / (samples + 1)
 
 

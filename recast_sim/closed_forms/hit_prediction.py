@@ -16,12 +16,12 @@ from recast_sim.closed_forms.hit_counts import (
     HitCountFit,
     Likelihood,
     check_counts,
-    crossing,
 )
 from recast_sim.closed_forms.iid_groups import Array, check_group_size
 
 _THETAS, _MEANS = 41, 7  # points of the region along theta, and between the edges at each theta
-_LOGIT, _HALVINGS = 30.0, 45  # of means that are searched
+_LOGIT, _HALVINGS = 30.0, 32  # of means that are searched
+_ROUNDS = 2  # of searching an end of theta between 41 points
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def predict(fit: HitCountFit, hits: ArrayLike, group_size: ArrayLike, sizes: Seq
         ValueError: counts that `fit_hit_counts` refuses, or a size that is not a whole number of 2 or more.
     """
     sizes = [check_group_size(size) for size in sizes]
-    zero_NG, full_NG = flat_shares(*likely_points(fit, hits, group_size), sizes)
+    zero_NG, full_NG = flat_shares(*likely_points(fit.mean, fit.theta, Likelihood.of(*check_counts(hits, group_size))), sizes)
     learnable_NG = np.maximum(1 - zero_NG - full_NG, 0.0)
     return [
         Prediction(G, float(zero_NG[0, i]), _range(zero_NG[:, i]), float(learnable_NG[0, i]), _range(learnable_NG[:, i]))
@@ -54,26 +54,34 @@ def predict(fit: HitCountFit, hits: ArrayLike, group_size: ArrayLike, sizes: Seq
     ]
 
 
-def likely_points(fit: HitCountFit, hits: ArrayLike, group_size: ArrayLike) -> tuple[Array, Array]:
-    """Mean and theta, each (N,): of the fit itself, then over the region that the counts do not reject, its edge included.
-
-    The range of a figure over them is its 95 % profile-likelihood interval. Raises ValueError as `predict` does.
-    """
-    likelihood = Likelihood.of(*check_counts(hits, group_size))
-    level = likelihood(fit.mean, fit.theta) - PROFILE_DROP
-
-    def excess(log_theta: float) -> float:
-        theta_1 = np.exp([log_theta])
-        return float(likelihood.of_points(_best_means(likelihood, theta_1), theta_1)[0]) - level
-
-    start = max(np.log(fit.theta), LOG_THETA[0]) if fit.theta else LOG_THETA[0]
-    low = LOG_THETA[0] if excess(LOG_THETA[0]) >= 0 else crossing(excess, start, -0.05)
-    high = min(crossing(excess, start, 0.05), LOG_THETA[1])
+def likely_points(mean: float, theta: float, likelihood: Likelihood) -> tuple[Array, Array]:
+    """Mean and theta, each (N,): the best ones, which are given, then those of the region that the counts do not reject, its
+    edge included. The range of a figure over them is its 95 % profile-likelihood interval."""
+    level = likelihood(mean, theta) - PROFILE_DROP
+    low, high = _theta_range(likelihood, level, np.log(theta) if theta else LOG_THETA[0])
     angle_T = np.linspace(0, np.pi, _THETAS)  # close together towards the ends, where the edge turns
     theta_T = np.exp((low + high) / 2 - (high - low) / 2 * np.cos(angle_T))
     left_T, right_T = _mean_edges(likelihood, theta_T, level)
     inside_MT = left_T + (right_T - left_T) * np.linspace(0, 1, _MEANS)[:, None]
-    return np.append(fit.mean, inside_MT.ravel()), np.append(fit.theta, np.tile(theta_T, _MEANS))
+    return np.append(mean, inside_MT.ravel()), np.append(theta, np.tile(theta_T, _MEANS))
+
+
+def _theta_range(likelihood: Likelihood, level: float, inside: float) -> Bounds:
+    """The least and the greatest log theta that are not rejected at their best mean; `inside` is not."""
+
+    def held(log_T: Array) -> NDArray[np.bool_]:
+        theta_T = np.exp(log_T)
+        return likelihood.of_points(_best_means(likelihood, theta_T), theta_T) >= level
+
+    log_T = np.sort(np.append(np.linspace(*LOG_THETA, _THETAS), inside))
+    at = np.flatnonzero(held(log_T))
+    low, high = log_T[max(0, at[0] - 1) : at[0] + 1], log_T[at[-1] : at[-1] + 2]
+    for _ in range(_ROUNDS):
+        low_T, high_T = np.linspace(low[0], low[-1], _THETAS), np.linspace(high[0], high[-1], _THETAS)
+        held_2T = held(np.concatenate([low_T, high_T])).reshape(2, -1)
+        first, last = int(held_2T[0].argmax()), int(np.flatnonzero(held_2T[1])[-1])
+        low, high = low_T[max(0, first - 1) : first + 1], high_T[last : last + 2]
+    return float(low[-1]), float(high[0])
 
 
 def _best_means(likelihood: Likelihood, theta_T: Array) -> Array:

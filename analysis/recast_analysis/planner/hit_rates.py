@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from recast_analysis.planner.prompt_hits import PromptHits
-from recast_sim.closed_forms.hit_counts import HitCountFit, fit_hit_counts
+from recast_sim.closed_forms.hit_counts import Likelihood, check_counts, goodness_of_fit, maximise
 from recast_sim.closed_forms.hit_prediction import flat_shares, likely_points
 
 Floats = NDArray[np.float64]
@@ -36,11 +36,22 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A Beta of the prompts' hit rates, and the points that the hits do not reject."""
+    """A Beta of the prompts' hit rates by maximum likelihood, as `fit_hit_counts` has it, and all that the hits do not reject.
 
-    fit: HitCountFit
+    Attributes:
+        mean_N, theta_N: of the best Beta, then of the others.
+        p_value: of Pearson's chi-square over hit counts; None where there are too few to test.
+    """
+
     mean_N: Floats
     theta_N: Floats
+    p_value: float | None
+
+    @property
+    def shape(self) -> tuple[float, float]:
+        """a and b of the best Beta; infinite where prompts cannot be told apart."""
+        mean, theta = float(self.mean_N[0]), float(self.theta_N[0])
+        return (mean / theta, (1 - mean) / theta) if theta else (np.inf, np.inf)
 
     def estimate(self, of_points: Callable[[Floats, Floats], Floats]) -> Estimate:
         """A figure of mean and theta, with its profile-likelihood interval: its range over all points."""
@@ -89,10 +100,12 @@ def hit_rates(log: PromptHits) -> HitRates:
     if log.prompts < FEWEST:
         return _bounded(log, f"{log.prompts} prompts are too few to tell their hit rates' distribution ({FEWEST} and more do)")
     try:
-        fit = fit_hit_counts(log.hits_P, log.rows_P)
+        counts = check_counts(log.hits_P, log.rows_P)
     except ValueError as error:
         return _bounded(log, str(error).partition(": ")[2])
-    return Fitted(fit, *likely_points(fit, log.hits_P, log.rows_P))
+    likelihood = Likelihood.of(*counts)
+    best = maximise(likelihood)
+    return Fitted(*likely_points(*best, likelihood), goodness_of_fit(*counts, *best)[2])
 
 
 def counted(log: PromptHits, group_size: int) -> tuple[Estimate, Estimate] | None:

@@ -12,14 +12,14 @@ from recast_analysis.planner.study_size import Study
 
 def plan_summary(planned: NextRun) -> dict[str, Any]:
     log, rates, question = planned.log, planned.rates, planned.question
-    fit = None if isinstance(rates, Bounded) else rates.fit
+    a, b = (None, None) if isinstance(rates, Bounded) else rates.shape
     return {
         "log": {"source": log.source, "prompts": log.prompts, "rollouts": log.rollouts, "group_size": log.group_size},
         "hit_rates": {
             "mean": _json(rates.mean),
-            "a": None if fit is None else _finite(fit.a),
-            "b": None if fit is None else _finite(fit.b),
-            "p_value": None if fit is None else fit.p_value,
+            "a": _finite(a),
+            "b": _finite(b),
+            "p_value": None if isinstance(rates, Bounded) else rates.p_value,
             "refused": rates.reason if isinstance(rates, Bounded) else None,
         },
         "rollouts": question.rollouts,

@@ -39,14 +39,14 @@ def _rates(rates: HitRates) -> list[str]:
             f"no distribution of hit rates: {rates.reason}. What follows are bounds that hold for any distribution, at 95 % "
             f"(Clopper and Pearson over prompts); mean hit rate {_number(rates.mean)}."
         ]
-    fit = rates.fit
-    shape = "all alike, as far as the hits tell" if fit.binomial_limit else f"Beta({fit.a:.3g}, {fit.b:.3g})"
+    a, b = rates.shape
+    shape = f"Beta({a:.3g}, {b:.3g})" if np.isfinite(a) else "all alike, as far as the hits tell"
     words = f"hit rates of prompts: {shape}, mean {_number(rates.mean)}; intervals are 95 % profile likelihood"
-    if fit.p_value is not None and fit.p_value < _POOR_FIT:
+    if rates.p_value is not None and rates.p_value < _POOR_FIT:
         return [
             words,
-            f"warning: a Beta does not fit the hits (p = {fit.p_value:.2g}); trust what is counted, and doubt what is said of "
-            "wider groups",
+            f"warning: a Beta does not fit the hits (p = {rates.p_value:.2g}); trust what is counted, and doubt what is said "
+            "of wider groups",
         ]
     return [words]
 

@@ -61,13 +61,11 @@ def study(rates: HitRates, effect: float, base: float | None, scatter: Scatter |
     rate = Estimate(base, base, base) if base is not None else rates.mean
     if not rate.value:
         return (
-            f"No rollout hit: the mean hit rate is at most {rate.high:.2g}, and a relative effect needs the rate itself. Give a "
-            "log of more rollouts, or --base."
+            f"No rollout hit: the mean hit rate is at most {rate.high:.2g}, and a relative effect needs the rate itself. Give "
+            "a log of more rollouts, or --base."
         )
     if rate.value * (1 + effect) > 1:
-        return (
-            f"An effect of {100 * effect:g} % lifts a hit rate of {rate.value:.4g} above 1. Give a smaller --effect, or --base."
-        )
+        return f"An effect of {100 * effect:g} % lifts a hit rate of {rate.value:.3g} above 1; give less of it, or --base."
     return Study(effect, rate, scatter, [_row(rates, base, effect, scatter, seeds) for seeds in SEEDS])
 
 
