@@ -28,7 +28,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="recast-notebook-")  # goes away wi
 _PROGRAMS = {"recast-sim": "recast_sim.cli", "recast-train": "recast_train.cli", "recast-report": "recast_analysis.cli"}
 _WIDTH = 1100  # pixels of a picture
 _TERMINAL = ("FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS")  # set by a kernel: a command would print escapes, or cut its tables
-_OF_THE_MACHINE = ("run: ", "figure: ", "seconds: ")  # lines that no second run repeats
+_OF_THE_MACHINE = ("run: ", "figure: ", "seconds: ", "next: ")  # lines that no second run repeats: they hold paths
 
 
 @dataclass(frozen=True, repr=False)

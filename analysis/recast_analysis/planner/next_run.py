@@ -7,7 +7,7 @@ from recast_analysis.planner.acting import Acting, Kind, acting
 from recast_analysis.planner.group_sizes import SIZES, SizePlan, best_whole, best_width, size_plans
 from recast_analysis.planner.hit_rates import Estimate, Fitted, HitRates, hit_rates
 from recast_analysis.planner.prompt_hits import PromptHits
-from recast_analysis.planner.study_size import Scatter, Study, study
+from recast_analysis.planner.study_size import Scatter, StudyPlan, study
 from recast_analysis.planner.token_costs import Lengths, TokenCost, token_costs
 
 
@@ -44,7 +44,7 @@ class NextRun:
     width: Estimate | None
     whole: int | None
     acting: list[Acting]
-    study: Study | str
+    study: StudyPlan | str
     costs: list[TokenCost]
 
     @property

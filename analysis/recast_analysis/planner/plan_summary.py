@@ -7,7 +7,7 @@ import numpy as np
 from recast_analysis.planner.acting import Acting
 from recast_analysis.planner.hit_rates import Bounded, Estimate
 from recast_analysis.planner.next_run import NextRun
-from recast_analysis.planner.study_size import Study
+from recast_analysis.planner.study_size import StudyPlan
 
 
 def plan_summary(planned: NextRun) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _acting_json(one: Acting) -> dict[str, Any]:
     return {"acts_on": one.kind.words, "constructors": list(one.kind.names), **figures}
 
 
-def _study_json(found: Study | str) -> dict[str, Any]:
+def _study_json(found: StudyPlan | str) -> dict[str, Any]:
     if isinstance(found, str):
         return {"refused": found}
     rows = [{"seeds": row.seeds, "prompts": _json(row.prompts), "scatter_at_most": row.at_most_scatter} for row in found.rows]

@@ -83,10 +83,16 @@ def _draw_study(axis: Axes, planned: NextRun) -> None:
     if not rows:
         _say(axis, title, "no number of prompts is enough for so few seeds")
         return
-    label = "if seeds do not scatter" if found.scatter is None else found.scatter.source.partition(",")[0]
-    middle = np.array([row.prompts.value for row in rows], dtype=float)
-    ends = np.abs([[row.prompts.low for row in rows], [row.prompts.high for row in rows]] - middle)
-    axis.errorbar([row.seeds for row in rows], middle, ends, fmt="o-", color="#0173b2", capsize=3, markersize=4, label=label)
+    scatter = found.scatter and found.scatter.estimate.value
+    several = "several, if seeds do not scatter" if scatter is None else f"several, scatter {100 * scatter:.3g} %"
+    for label, some, marker in (
+        ("one: two checkpoints, no word on others", [row for row in rows if row.seeds == 1], "s"),
+        (several, [row for row in rows if row.seeds > 1], "o-"),
+    ):
+        middle = np.array([row.prompts.value for row in some], dtype=float)
+        ends = np.abs(np.array([[getattr(row.prompts, end) for row in some] for end in ("low", "high")]) - middle)
+        colour = "#0173b2" if marker == "o-" else "#949494"
+        axis.errorbar([row.seeds for row in some], middle, ends, fmt=marker, color=colour, capsize=3, markersize=4, label=label)
     axis.set_xticks([row.seeds for row in rows])
     axis.set(xlabel="seeds", ylabel="prompts", yscale="log", title=f"{title}, effect {100 * found.effect:g} %")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -11,7 +11,7 @@ from recast_analysis.planner.hit_rates import Bounded, Estimate, HitRates
 from recast_analysis.planner.next_run import NextRun
 from recast_analysis.planner.plan_summary import plan_summary
 from recast_analysis.planner.planner_figure import planner_figure
-from recast_analysis.planner.study_size import Study
+from recast_analysis.planner.study_size import StudyPlan
 from recast_analysis.reports.report import Report, Table
 from recast_sim.runs import write_json
 
@@ -134,7 +134,7 @@ def _of_comparison() -> str:
     )
 
 
-def _of_seeds(found: Study) -> str:
+def _of_seeds(found: StudyPlan) -> str:
     if found.scatter is None:
         return (
             "seeds: one log says nothing of how a difference scatters over seeds. The prompts above are the fewest there can "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recast_analysis.audit.reading.dump_groups import read_groups
 from recast_analysis.planner.plan_error import PlanError
-from recast_sim.runs.reader import read_run
+from recast_sim.runs.reader import fits_its_kind, read_run
 
 Window = Literal["all", "first", "last"]
 _QUARTER = 4  # of the steps are the first or the last window
@@ -92,7 +92,8 @@ def _own_groups(path: Path) -> pl.DataFrame:
     groups = read_run(path).groups
     if groups.is_empty():
         raise PlanError(f"{path}: no groups-*.parquet; give the folder of one training, such as RUN/rl/grpo")
-    return groups.rename({"valid": "rows"}).filter(pl.col("rows") > 0)
+    with fits_its_kind(path):
+        return groups.rename({"valid": "rows"}).select("step", "prompt", "hits", "rows").filter(pl.col("rows") > 0)
 
 
 def _prompts(table: pl.DataFrame, window: Window, words: str, unit: str | None, has_target: bool | None) -> PromptHits:

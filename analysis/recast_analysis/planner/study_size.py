@@ -47,7 +47,7 @@ class StudyRow:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyPlan:
     """A planned comparison; `base` is the hit rate of the weaker method."""
 
     effect: float
@@ -56,7 +56,7 @@ class Study:
     rows: list[StudyRow]
 
 
-def study(rates: HitRates, effect: float, base: float | None, scatter: Scatter | None) -> Study | str:
+def study(rates: HitRates, effect: float, base: float | None, scatter: Scatter | None) -> StudyPlan | str:
     """The rows for `SEEDS`; or why there are none: no hit, or a hit rate that leaves no room for the effect."""
     rate = Estimate(base, base, base) if base is not None else rates.mean
     if not rate.value:
@@ -66,7 +66,7 @@ def study(rates: HitRates, effect: float, base: float | None, scatter: Scatter |
         )
     if rate.value * (1 + effect) > 1:
         return f"An effect of {100 * effect:g} % lifts a hit rate of {rate.value:.3g} above 1; give less of it, or --base."
-    return Study(effect, rate, scatter, [_row(rates, base, effect, scatter, seeds) for seeds in SEEDS])
+    return StudyPlan(effect, rate, scatter, [_row(rates, base, effect, scatter, seeds) for seeds in SEEDS])
 
 
 def _row(rates: HitRates, base: float | None, effect: float, scatter: Scatter | None, seeds: int) -> StudyRow:

@@ -20,6 +20,7 @@ from recast_analysis.planner.prompt_hits import PromptHits, read_prompt_hits
 from recast_analysis.planner.study_size import Scatter, scatter_between, study
 from recast_analysis.planner.token_costs import Lengths, lengths_of, token_costs
 from recast_sim.closed_forms.hit_counts import Likelihood, fit_hit_counts
+from recast_sim.runs import RunError, RunWriter
 
 NEEDS_BOTH = Kind(("grpo",), all_zero=False, all_hit=False, anchors=False, redraws=False, rollouts=True)
 
@@ -195,15 +196,17 @@ def write(folder: Path, rows: list[tuple[int, int, float]]) -> Path:
 
 
 def test_groups_of_a_prompt_are_added_up_and_windows_cut_steps(tmp_path: Path) -> None:
-    rows = [(step, prompt, float(step > 4 and row == 0)) for step in range(1, 9) for prompt in range(3) for row in range(4)]
+    rows = [
+        (step, prompt, float(step > 4 and row <= prompt % 2)) for step in range(1, 9) for prompt in range(3) for row in range(4)
+    ]
     path = write(tmp_path, rows)
     found = read_prompt_hits([path], 0.5)
     assert (found.prompts, found.rollouts, found.group_size) == (3, 96, 4)
-    assert found.hits_P.tolist() == [4, 4, 4]
-    assert ["hit rates moved" in words for words in found.notes] == [True]
+    assert sorted(found.hits_P.tolist()) == [4, 4, 8]
+    assert ["hit rates moved from 0 " in words for words in found.notes] == [True]
     assert read_prompt_hits([path], 0.5, window="first").hits_P.tolist() == [0, 0, 0]
     last = read_prompt_hits([path], 0.5, window="last")
-    assert (last.hits_P.tolist(), last.rollouts) == ([2, 2, 2], 24)
+    assert (sorted(last.hits_P.tolist()), last.rollouts) == ([2, 2, 4], 24)
     assert "the last 2 of 8 steps" in last.source
 
 
@@ -218,6 +221,23 @@ def test_verls_uids_are_new_in_every_step_and_its_prompts_are_not(tmp_path: Path
         (tmp_path / f"{step}.jsonl").write_text(lines)
     found = read_prompt_hits([tmp_path], 0.5)
     assert (found.prompts, found.rows_P.tolist(), found.hits_P.tolist()) == (2, [8, 8], [2, 2])
+
+
+def test_a_run_folder_of_ours_is_read_by_its_groups(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run", "training", {}, 0)
+    for step in (1, 2):
+        writer.groups({"step": [step] * 3, "prompt": [7, 8, 9], "hits": [step, 0, 0], "valid": [4, 4, 0]})
+    writer.close()
+    found = read_prompt_hits([tmp_path / "run"], 0.5)
+    assert (found.id_P.tolist(), found.hits_P.tolist(), found.rows_P.tolist()) == ([7, 8], [3, 0], [8, 8])
+    RunWriter.create(tmp_path / "empty", "training", {}, 0).close()
+    with pytest.raises(PlanError, match=r"no groups-\*\.parquet; give the folder of one training"):
+        read_prompt_hits([tmp_path / "empty"], 0.5)
+    other = RunWriter.create(tmp_path / "other", "training", {}, 0)
+    other.groups({"step": [1], "hits": [1]})
+    other.close()
+    with pytest.raises(RunError, match="does not hold what a run of its kind holds"):
+        read_prompt_hits([tmp_path / "other"], 0.5)
 
 
 def test_lengths_are_given_or_the_logs(log: PromptHits) -> None:
