@@ -22,7 +22,7 @@ from recast_sim.commandline import Common, Paths, Repeated, progress
 
 @dataclass(frozen=True)
 class PlanLogs(Common):
-    """Plan the next run from a log of rollouts: group size, signal, prompts and seeds, tokens.
+    """Plan the next run from a log of rollouts: G, signal, prompts and seeds, tokens.
 
     Attributes:
         logs: files or folders of one dump, as `recast-report audit` takes them, or a run folder of ours with groups.

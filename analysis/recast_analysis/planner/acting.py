@@ -132,7 +132,7 @@ class Waiting:
         """Share of the prompts that have had a signal after so many rollouts each; below one group, of those that had one."""
         groups = rollouts / self._size
         share_N = (1 - self._left(np.full(len(self._log_NM), max(1.0, groups)))) * min(1.0, groups)
-        return Estimate(float(share_N[0]), float(share_N.min()), float(share_N.max()))
+        return Estimate.over(share_N)
 
     def rollouts_until(self, left: float) -> Estimate:
         """Rollouts of a prompt until no more than this share of the prompts has had no signal."""
@@ -143,8 +143,7 @@ class Waiting:
             done_N = self._left(middle_N) <= left
             low_N, high_N = np.where(done_N, low_N, middle_N), np.where(done_N, middle_N, high_N)
         never_N = self._left(np.full_like(high_N, float(most))) > left
-        rollouts_N = np.where(never_N, np.inf, high_N * self._size)
-        return Estimate(float(rollouts_N[0]), float(rollouts_N.min()), float(rollouts_N.max()))
+        return Estimate.over(np.where(never_N, np.inf, high_N * self._size))
 
     def _left(self, groups_N: Floats) -> Floats:
         return np.exp(groups_N[:, None] * self._log_NM).mean(1)

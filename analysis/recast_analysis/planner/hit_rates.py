@@ -28,6 +28,11 @@ class Estimate:
     low: float
     high: float
 
+    @classmethod
+    def over(cls, value_N: Floats) -> "Estimate":
+        """The first of the points, and the range of all."""
+        return cls(float(value_N[0]), float(value_N.min()), float(value_N.max()))
+
     def map(self, function: Callable[[float], float]) -> "Estimate":
         """Of a rising or falling function of the figure."""
         ends = sorted((function(self.low), function(self.high)))
@@ -55,18 +60,16 @@ class Fitted:
 
     def estimate(self, of_points: Callable[[Floats, Floats], Floats]) -> Estimate:
         """A figure of mean and theta, with its profile-likelihood interval: its range over all points."""
-        value_N = of_points(self.mean_N, self.theta_N)
-        return Estimate(float(value_N[0]), float(value_N.min()), float(value_N.max()))
+        return Estimate.over(of_points(self.mean_N, self.theta_N))
 
     def flat(self, group_size: int) -> tuple[Estimate, Estimate, Estimate]:
         """Shares of groups without a hit, of hits alone, and of those with a hit and a miss."""
         zero_N, full_N = (share_N1[:, 0] for share_N1 in flat_shares(self.mean_N, self.theta_N, [group_size]))
-        values = (zero_N, full_N, np.maximum(1 - zero_N - full_N, 0.0))
-        return tuple(self.estimate(lambda mean_N, theta_N, of=value_N: of) for value_N in values)  # type: ignore[return-value]
+        return Estimate.over(zero_N), Estimate.over(full_N), Estimate.over(np.maximum(1 - zero_N - full_N, 0.0))
 
     @property
     def mean(self) -> Estimate:
-        return self.estimate(lambda mean_N, theta_N: mean_N)
+        return Estimate.over(self.mean_N)
 
 
 @dataclass(frozen=True)

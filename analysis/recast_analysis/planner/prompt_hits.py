@@ -104,9 +104,10 @@ def _prompts(table: pl.DataFrame, window: Window, words: str, unit: str | None, 
     table = table.filter(pl.col("step").is_in(kept.implode()))
     of_prompt = table.group_by("prompt", maintain_order=True).agg(pl.col("hits", "rows").sum())
     sizes = table["rows"].value_counts().sort("count", "rows", descending=[True, False])["rows"]
-    rows = of_prompt["rows"].sum()
+    rows = int(of_prompt["rows"].sum())
     lengths = [
-        float(table[name].sum()) / rows if name in table.columns else None for name in ("prompt_length", "response_length")
+        float(table[name].to_numpy().sum()) / rows if name in table.columns else None
+        for name in ("prompt_length", "response_length")
     ]
     counts = f"{rows:,} rollouts of {of_prompt.height:,} prompts in {table.height:,} groups, most of {sizes[0]}"
     where = "" if window == "all" else f", the {window} {len(kept)} of {len(steps)} steps"

@@ -1,5 +1,6 @@
 """Planned studies have the promised power, intervals hold the truth. The full figures: benchmarks/planned_studies.py."""
 
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -7,13 +8,15 @@ import numpy as np
 import pytest
 
 from recast_analysis.measures.two_way import TwoWayParts, mean_squares, two_way_interval
+from recast_sim.world.environment import EnvironmentConfig
 
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 STUDIES = 60  # a standard error of 5 % at 80 %
 
 
 @pytest.fixture
 def planned_studies(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
+    monkeypatch.syspath_prepend(BENCHMARKS)
     import planned_studies
 
     return planned_studies
@@ -31,6 +34,21 @@ def test_intervals_of_small_logs_hold_the_truth(planned_studies: ModuleType) -> 
     assert held.pop("refused") == 0
     assert min(held.values()) >= 0.85  # 95 expected, standard error 2.8
     assert len(held) == 8
+
+
+def test_studies_of_trained_policies_run_on_a_tiny_world(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import planned_runs
+
+    small = EnvironmentConfig(items=40, sizes=(4, 4, 4), dim=6, beta=4.0, train_prompts=256, heldout_prompts=128)
+    for name, value in {"WORLD": small, "STEPS": 4, "SEEDS": (1, 3)}.items():
+        monkeypatch.setattr(planned_runs, name, value)
+    planned_runs.main(["--studies", "5", "--seeds", "4", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["metric"], row["seeds"]) for row in rows] == [(name, n) for name in ("sampled", "greedy") for n in (1, 3)]
+    assert all(row["effect"] > 0 and 2 <= row["prompts"] <= 100_000 and 0 <= row["found"] <= 1 for row in rows)
 
 
 def test_mean_squares_are_those_of_a_table_by_hand() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from signal_cases import BATCHWISE, WIDTH_TWO, batches, facts
 
 from recast_sim.signal import SignalConfig, SignalError, construct, get_constructor, list_constructors
-from recast_sim.signal.declared import all_zero_behaviours, check_declared, declared_width, iid_groups
+from recast_sim.signal.declared import acting_shares, all_zero_behaviours, check_declared, declared_width, iid_groups
 
 pytestmark = pytest.mark.property
 
@@ -98,6 +98,17 @@ def test_a_function_that_fails_or_changes_its_mind_is_found():
         check_declared(replace(base, name="liar", apply=fails))
     findings = check_declared(replace(base, name="liar", apply=changes))
     assert "the same batch again" in [finding.what for finding in findings if finding.holds is False]
+
+
+def test_the_groups_that_a_constructor_acts_on_are_counted_by_their_hits():
+    """Of nine rollouts; two_grpo reads two of them only."""
+    assert acting_shares(get_constructor("grpo")) == [0, *[1] * 8, 0]
+    assert acting_shares(get_constructor("recast")) == [*[1] * 9, 0]
+    assert acting_shares(get_constructor("psr")) == [0, *[1] * 9]
+    assert acting_shares(get_constructor("sft")) == [1] * 10
+    two = acting_shares(get_constructor("two_grpo"))
+    assert (two[0], two[9]) == (0, 0)
+    assert 0 < sum(two) / 10 < 0.9
 
 
 @EVERY
