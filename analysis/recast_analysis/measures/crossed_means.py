@@ -80,12 +80,23 @@ def _standard_error(linear_US: Floats) -> tuple[float, float]:
         alone = of_user_U if S == 1 else of_seed_S
         n = len(alone)
         return (float(alone.std(ddof=1)) / n**0.5, n - 1) if n > 1 else (0.0, 0)
-    rest_US = linear_US - of_user_U[:, None] - of_seed_S
-    free = np.array([U - 1, S - 1, (U - 1) * (S - 1)])
-    users, seeds, rest = np.array([S * (of_user_U**2).sum(), U * (of_seed_S**2).sum(), (rest_US**2).sum()]) / free
-    users, seeds = max(users, rest), max(seeds, rest)  # a component of variance is not negative
+    users, seeds, rest = mean_squares(linear_US)
+    return crossed_error(max(users, rest), max(seeds, rest), rest, U, S)  # a component of variance is not negative
+
+
+def mean_squares(value_US: Floats) -> tuple[float, float, float]:
+    """Of users, seeds and the rest, for two and more of each."""
+    U, S = value_US.shape
+    of_user_U, of_seed_S = value_US.mean(1) - value_US.mean(), value_US.mean(0) - value_US.mean()
+    rest_US = value_US - value_US.mean() - of_user_U[:, None] - of_seed_S
+    users, seeds = S * (of_user_U**2).sum() / (U - 1), U * (of_seed_S**2).sum() / (S - 1)
+    return float(users), float(seeds), float((rest_US**2).sum() / ((U - 1) * (S - 1)))
+
+
+def crossed_error(users: float, seeds: float, rest: float, U: int, S: int) -> tuple[float, float]:
+    """Standard error of a mean over users and seeds from their mean squares, and its degrees of freedom by Satterthwaite."""
     mean_square = users + seeds - rest
     if mean_square == 0:
         return 0.0, float(S - 1)
-    parts = np.array([users, seeds, -rest])
+    parts, free = np.array([users, seeds, -rest]), np.array([U - 1, S - 1, (U - 1) * (S - 1)])
     return float((mean_square / (U * S)) ** 0.5), float(mean_square**2 / (parts**2 / free).sum())

@@ -1,7 +1,7 @@
 """Paired differences over seeds and prompts, both drawn: the test of their mean, and its power. Axes: S seeds, P prompts.
 
 D_SP = mean + a seed's own + a prompt's own + rest, so the mean's variance is seeds / S + prompts / P + rest / (S P). It is
-estimated by mean squares, its degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2).
+estimated as in `crossed_means`, whose users ask different prompts in every seed; here all seeds share them.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from recast_analysis.measures.crossed_means import crossed_error, mean_squares
 from recast_analysis.measures.power import power_of_t
 from recast_analysis.measures.statistics import Interval, mean_interval
 
@@ -34,7 +35,7 @@ class TwoWayParts:
         if seeds == 1:
             error, freedom = ((self.prompts + self.rest) / prompts) ** 0.5, float(prompts - 1)
         else:
-            squares = prompts * self.seeds + self.rest, seeds * self.prompts + self.rest, self.rest
+            squares = seeds * self.prompts + self.rest, prompts * self.seeds + self.rest, self.rest
             error, freedom = _error(*squares, seeds, prompts)
         return 1.0 if error == 0 else power_of_t(effect / error, freedom)
 
@@ -54,7 +55,7 @@ def two_way_interval(difference_SP: NDArray[np.float64]) -> Interval:
     if S == 1:
         return mean_interval(difference_SP[0])
     mean = float(difference_SP.mean())
-    error, freedom = _error(*mean_squares(difference_SP), S, P)
+    error, freedom = _error(*mean_squares(difference_SP.T), S, P)
     if error == 0:
         return Interval(mean, mean, mean, S, float(mean == 0))
     law: Any = scipy.stats.t(freedom)
@@ -62,21 +63,9 @@ def two_way_interval(difference_SP: NDArray[np.float64]) -> Interval:
     return Interval(mean, mean - reach, mean + reach, S, float(2 * law.sf(abs(mean) / error)))
 
 
-def mean_squares(value_SP: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Of seeds, prompts and the rest, for two seeds and more."""
-    S, P = value_SP.shape
-    mean, seed_S, prompt_P = value_SP.mean(), value_SP.mean(1), value_SP.mean(0)
-    rest_SP = value_SP - seed_S[:, None] - prompt_P + mean
-    of_seeds, of_prompts = (P * ((seed_S - mean) ** 2).sum() / (S - 1), S * ((prompt_P - mean) ** 2).sum() / (P - 1))
-    return float(of_seeds), float(of_prompts), float((rest_SP**2).sum() / ((S - 1) * (P - 1)))
-
-
-def _error(of_seeds: float, of_prompts: float, rest: float, S: int, P: int) -> tuple[float, float]:
-    """Standard error of the mean and its degrees of freedom; prompts that differ less than the rest alone would make them
-    count as alike."""
-    alike = of_prompts <= rest
-    square = of_seeds if alike else of_seeds + of_prompts - rest
-    parts = of_seeds**2 / (S - 1)
-    if not alike:
-        parts += of_prompts**2 / (P - 1) + rest**2 / ((S - 1) * (P - 1))
-    return (square / (S * P)) ** 0.5, square**2 / parts if parts else float(S - 1)
+def _error(of_prompts: float, of_seeds: float, rest: float, S: int, P: int) -> tuple[float, float]:
+    """Standard error of the mean and its degrees of freedom; with prompts that do not differ beyond the rest, of a t interval
+    over seeds, so that seeds without a scatter of their own cost no power."""
+    if of_prompts <= rest:
+        return (of_seeds / (S * P)) ** 0.5, float(S - 1)
+    return crossed_error(of_prompts, of_seeds, rest, P, S)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from recast_analysis.measures.crossed_means import mean_squares
 from recast_analysis.measures.power import POWER, smallest_effect
-from recast_analysis.measures.two_way import TwoWayParts, mean_squares
+from recast_analysis.measures.two_way import TwoWayParts
 from recast_analysis.planner.hit_rates import Bounded, Estimate, HitRates
 from recast_analysis.planner.plan_error import PlanError
 from recast_analysis.planner.prompt_hits import PromptHits
