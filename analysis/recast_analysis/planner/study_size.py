@@ -118,7 +118,7 @@ def scatter_between(logs: Sequence[PromptHits]) -> Scatter:
     whose seeds have nothing in common, without the chance of prompts and rollouts; interval by chi2 over the logs.
 
     Raises:
-        PlanError: a log without hits.
+        PlanError: a log without hits, or logs that do not differ at all.
     """
     R = len(logs)
     mean_R, noise, how = _means(logs)
@@ -127,6 +127,8 @@ def scatter_between(logs: Sequence[PromptHits]) -> Scatter:
             f"replicate: hit rates {', '.join(f'{mean:.3g}' for mean in mean_R)}; a log without hits has no scatter"
         )
     total = float(mean_R.var(ddof=1))
+    if not total:
+        raise PlanError(f"replicate: all {R} logs have the same mean hit rate {mean_R[0]:.4g}; are they of one seed?")
     ends = [total * (R - 1) / float(scipy.stats.chi2(R - 1).ppf(level)) for level in (0.975, 0.025)]
     value, low, high = ((2 * max(0.0, square - noise)) ** 0.5 / float(mean_R.mean()) for square in (total, *ends))
     return Scatter(Estimate(value, low, high), f"{R} logs ({how}), as of two methods whose seeds have nothing in common")

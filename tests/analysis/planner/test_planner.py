@@ -280,6 +280,8 @@ def test_the_scatter_of_seeds_is_told_from_the_chance_of_rollouts() -> None:
     assert none.value == pytest.approx(0, abs=0.04)
     with pytest.raises(PlanError, match="a log without hits has no scatter"):
         scatter_between([log_of(np.zeros(3), 8), log_of(np.ones(3), 8)])
+    with pytest.raises(PlanError, match=r"all 2 logs have the same mean hit rate 0\.125; are they of one seed"):
+        scatter_between([log_of(np.ones(3), 8), log_of(np.ones(3), 8)])
 
 
 def test_what_seeds_can_bear_and_what_is_refused(fitted: Fitted) -> None:
