@@ -81,6 +81,10 @@ def test_rollouts_by_hand() -> None:
 def test_phases_by_hand() -> None:
     work = step_work(replace(STEP, updates=2, mini_batches=3))
     assert work["old"] == work["reference"]
+    # a causal kernel computes half of the prompt's 5 x 5; a row's two tokens see its prompt and all 4 x 2 behind it
+    assert work["old"].flops == forward(NET, 78, 6 * 12.5 + 24 * 2 * (5 + 8)).flops + readout(NET, 54, 7).flops
+    rowwise = step_work(replace(STEP, shared=False))["old"]
+    assert rowwise.flops == forward(NET, 168, 24 * (12.5 + 2 * (5 + 2))).flops + readout(NET, 72, 7).flops
     assert step_work(replace(STEP, old=False))["old"] == step_work(replace(STEP, reference=False))["reference"] == Work()
     assert work["actor"].passes == 2 * 3 * 2  # forward and backward of each optimiser step
     assert work["actor"].flops == pytest.approx(2 * 3 * work["old"].flops)
