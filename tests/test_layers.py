@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-LABORATORY = ("world", "training", "closed_forms", "exact", "experiments", "cli")
+LABORATORY = ("world", "training", "closed_forms", "exact", "experiments", "thoughts", "cli")
 
 
 def loaded_by(statement: str) -> set[str]:

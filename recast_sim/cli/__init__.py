@@ -14,6 +14,7 @@ COMMANDS = {
     "theory": Command("recast_sim.cli.theory", "Theory", "theory"),
     "budget": Command("recast_sim.cli.budget", "Budget", "budget"),
     "map": Command("recast_sim.cli.map", "Map", "draw_the_map"),
+    "thoughts": Command("recast_sim.cli.thoughts", "ThoughtStudy", "thoughts"),
     "claims": Command("recast_sim.cli.claims", "Claims", "claims"),
     "recipes": Command("recast_sim.cli.recipes", "SimulatorRecipes", "recipes"),
     "plan": Command("recast_sim.cli.plan", "Plan", "plan"),

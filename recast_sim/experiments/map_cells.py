@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from recast_sim.configio import AtLeastOne, Checked, override
 from recast_sim.experiments.world_setting import Setting
 from recast_sim.training.training_config import TrainingError
 
+T = TypeVar("T")
 Point = dict[str, Any]
 
 
@@ -39,7 +40,7 @@ class Cells:
     cells: list[Cell] = field(default_factory=list)
 
 
-def named_settings(base: Setting, points: Sequence[Point]) -> dict[str, Setting]:
+def named_settings(base: T, points: Sequence[Point]) -> dict[str, T]:
     """The base with each point's changes, by label; the base alone ("base") where there are no points."""
     named = {label(point): override(base, changes(point)) for point in points}
     if len(named) < len(points):

@@ -67,7 +67,7 @@ class SignalConfig:
         anchor_reward: task reward of an anchor row (it is the ground truth, so an exact hit).
         std_eps, std_ddof: grpo's denominator is std(ddof) + eps (arXiv 2402.03300; verl uses 1e-6 and 1, TRL 1e-4).
         singleton: what grpo gives the only valid rollout of a group: "zero", or its "raw" reward (verl).
-        mean_eps: max_rl's denominator is mean + eps (arXiv 2602.02710).
+        mean_eps: the denominator of max_rl and reward_share is mean + eps (arXiv 2602.02710).
         whiten_eps: over the batch reinforce_pp divides by sqrt(var + eps) (verl's masked_whiten), spo by std + eps.
         gpg_norm: gpg divides by it (verl's f_norm).
         bnpo_max_weight: bnpo's factor 1 / Beta density is at most this (its code).

@@ -46,6 +46,11 @@ def max_rl(group: Group, config: Any) -> None:
     group.keep({g: d / (mean + config.mean_eps) if mean else 0.0 for g, d in minus_mean(group.rewards()).items()})
 
 
+def reward_share(group: Group, config: Any) -> None:
+    mean = average(group.rewards().values())
+    group.keep({g: r / (mean + config.mean_eps) if mean else 0.0 for g, r in group.rewards().items()})
+
+
 def ngrpo(group: Group, config: Any) -> None:
     rewards = group.rewards()
     seen = [*rewards.values(), config.virtual_reward]

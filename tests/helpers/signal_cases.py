@@ -26,6 +26,7 @@ SHIPPED = (  # every row of the table, and ours
     "gpg",
     "dapo",
     "max_rl",
+    "reward_share",
     "bnpo",
     "pass_at_k",
     "w_reinforce",
@@ -82,7 +83,7 @@ CENTRED = (
 ANCHORED = tuple(n for n in SHIPPED if get_constructor(n).off_policy)
 WIDE = (
     *("grpo", "dr_grpo", "rloo", "max_rl", "add_gt", "repair_only", "reinforce_pp", "reinforce_pp_baseline", "gpg"),
-    *("pass_at_k", "w_reinforce", "psr", "nsr", "ngrpo", "rank_reward", "luffy", "wpauc", "spo"),
+    *("pass_at_k", "w_reinforce", "psr", "nsr", "ngrpo", "reward_share", "rank_reward", "luffy", "wpauc", "spo"),
     *("sapo", "sibling", "sibling_grpo", "rl_zvp", "deepest_level", "lens", "exp_reward_sft"),
 )
 # small groups: pods keeps two rows, pass_at_k asks for one

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recast_analysis.claims import simulated as claims
-from recast_analysis.reports import budget, check, gradients, quickstart, theory, training
+from recast_analysis.reports import budget, check, gradients, quickstart, theory, thoughts, training
 from recast_analysis.reports import map as heat_map
 from recast_analysis.reports.real import run, search, study
 from recast_analysis.reports.report import Report
@@ -20,6 +20,7 @@ REPORTS: dict[str, Callable[[Path], Report]] = {
     "check": check.report,
     "gradients": gradients.report,
     "theory": theory.report,
+    "thoughts": thoughts.report,
     "real-search": search.report,
     "real-study": study.report,
     "real": run.report,

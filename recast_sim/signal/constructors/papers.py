@@ -7,6 +7,7 @@ from recast_sim.signal.steps.advantage import (
     centred,
     leave_one_out,
     mean_scaled,
+    over_the_mean,
     signed,
     smoothed_anchor,
     standardised,
@@ -73,6 +74,12 @@ def dapo(state: GroupState) -> GroupState:
 def max_rl(state: GroupState) -> GroupState:
     """Centred rewards over the group's mean reward."""
     return mean_scaled(state)
+
+
+@register("reward_share", source="arXiv 2503.19618")
+def reward_share(state: GroupState) -> GroupState:
+    """Rewards over the group's mean reward, uncentred: how much of the group's likelihood each row brings."""
+    return over_the_mean(state)
 
 
 @register("bnpo", source="arXiv 2506.02864")

@@ -43,11 +43,22 @@ def mean_scaled(state: GroupState) -> GroupState:
     Raises:
         SignalError: a reward below 0, for which dividing by the mean has no meaning.
     """
-    if bool((bad := (state.rewards_PG < 0) & state.active_PG).any()):
-        raise SignalError(f"rewards_PG: prompt {int(bad.any(1).nonzero()[0])} has a reward below 0; max_rl needs 0 or more")
     deviation, mean, _ = centred_rewards(state)
-    scale = torch.where(mean == 0, torch.inf, mean + state.config.mean_eps)
-    return replace(state, advantages_PG=deviation / scale)
+    return replace(state, advantages_PG=deviation / _mean_divisor(state, mean))
+
+
+def over_the_mean(state: GroupState) -> GroupState:
+    """A row's share of its group's reward, times the number of rows: r / (m + eps); 0 for a group without reward.
+
+    Where rewards are probabilities p(target | thought), these are the weights of grad log p(target | thought) in the gradient
+    of the log of the group's mean, the multi-sample bound of JEPO (arXiv 2503.19618).
+
+    Raises:
+        SignalError: a reward below 0.
+    """
+    _, mean, _ = centred_rewards(state)
+    rewards = state.rewards_PG.masked_fill(~state.active_PG, 0.0)
+    return replace(state, advantages_PG=rewards / _mean_divisor(state, mean))
 
 
 def virtual_maximum(state: GroupState) -> GroupState:
@@ -118,6 +129,14 @@ def centred_rewards(state: GroupState) -> tuple[Tensor, Tensor, Tensor]:
     mean = rewards.masked_fill(~active, 0.0).sum(1, keepdim=True) / n.clamp(min=1)
     varied = has_variance(state)[:, None]
     return torch.where(active & varied, rewards - mean, 0.0), mean, n
+
+
+def _mean_divisor(state: GroupState, mean: Tensor) -> Tensor:
+    """m + mean_eps of each group, inf where m is 0. Raises SignalError for a reward below 0."""
+    if bool((bad := (state.rewards_PG < 0) & state.active_PG).any()):
+        p = int(bad.any(1).nonzero()[0])
+        raise SignalError(f"rewards_PG: prompt {p} has a reward below 0; a division by the group's mean needs 0 or more")
+    return torch.where(mean == 0, torch.inf, mean + state.config.mean_eps)
 
 
 def _subset_share(M: Tensor, n: Tensor, k: int) -> Tensor:

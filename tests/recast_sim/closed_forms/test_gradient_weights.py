@@ -131,6 +131,7 @@ WEIGHTS = {  # dapo's is per drawn group: the dropped ones count as zero gradien
     "dr_grpo": lambda p, G: (G - 1) / G,
     "rloo": lambda p, G: 1.0,
     "max_rl": lambda p, G: (1 - (1 - p) ** G) / p - (1 - p) ** (G - 1),
+    "reward_share": lambda p, G: (1 - (1 - p) ** G) / p,
     "repair_only": lambda p, G: grpo_weight(p, G) + repair_weight(p, G),
     "w_reinforce": lambda p, G: 1.1,  # lambda from the hits, 1 from the misses
     "psr": lambda p, G: 1.0,
@@ -162,7 +163,7 @@ def hardest_miss(G, without_hit=False):
 
 @pytest.mark.parametrize(
     "name",
-    ["grpo", "dapo", "dr_grpo", "rloo", "max_rl", "w_reinforce", "psr", "nsr", "ngrpo", "pass_at_k"],
+    ["grpo", "dapo", "dr_grpo", "rloo", "max_rl", "w_reinforce", "psr", "nsr", "ngrpo", "pass_at_k", "reward_share"],
 )
 @pytest.mark.parametrize("G", [2, 3, 8, 32])
 @pytest.mark.parametrize("p", [0.0054, 0.1, 0.5, 0.97])

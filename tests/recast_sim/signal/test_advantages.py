@@ -74,10 +74,25 @@ def test_max_rl_divides_by_the_mean_plus_eps(batch, eps):
         torch.testing.assert_close(row, torch.where(valid, (rewards - mean) / (mean + eps), 0.0))
 
 
+@facts
+@given(batch=batches(rewards="graded"))
+def test_shares_of_the_reward_are_max_rl_without_its_baseline(batch):
+    shares, centred = (construct(name, **batch, config=SignalConfig(mean_eps=0.0)) for name in ("reward_share", "max_rl"))
+    rewarded = batch["valid_PG"] & (batch["rewards_PG"] * batch["valid_PG"] > 0).any(1, keepdim=True)
+    torch.testing.assert_close(shares.advantages_PG, centred.advantages_PG + rewarded.double())
+
+
+def test_shares_of_three_probabilities():
+    signal = construct("reward_share", tensor([[0.1, 0.3, 0.2], [0.0, 0.0, 0.0]]), config=SignalConfig(mean_eps=0.0))
+    torch.testing.assert_close(signal.advantages_PG, tensor([[0.5, 1.5, 1.0], [0.0, 0.0, 0.0]]))
+    assert signal.learnable_P.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", ["max_rl", "reward_share"])
 @pytest.mark.parametrize("rewards", [(-1.0, 1.0), (-1.0, 0.0)])
-def test_max_rl_refuses_rewards_below_zero(rewards):
+def test_a_division_by_the_mean_refuses_rewards_below_zero(name, rewards):
     with pytest.raises(SignalError, match=r"^rewards_PG: prompt 1"):
-        construct("max_rl", tensor([[0.0, 1.0], rewards]))
+        construct(name, tensor([[0.0, 1.0], rewards]))
 
 
 @pytest.mark.parametrize(("ddof", "std"), [(0, 0.5), (1, math.sqrt(0.5))])

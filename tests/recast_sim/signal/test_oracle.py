@@ -33,7 +33,8 @@ KINDS = {
     "signed": (-0.5, 0.0, 0.1, 1.0),
     "whole": (0.0, 1.0, 2.0),
 }
-ADMITTED = {"max_rl": ("binary", "graded", "tenths", "whole"), "bnpo": ("binary", "tenths")}
+_POSITIVE = ("binary", "graded", "tenths", "whole")
+ADMITTED = {"max_rl": _POSITIVE, "reward_share": _POSITIVE, "bnpo": ("binary", "tenths")}
 # Faults that were found here and still stand: the batches stay clear of them, and a test at the end names each.
 WIDTHS = (2, 3, 4, 5, 8)  # of pods
 VARIANTS = (  # beside the defaults
