@@ -28,13 +28,13 @@ class ThoughtMethod(Checked, error=ThoughtError):
 
     Attributes:
         name: what tables call it.
-        kind: "supervision": the likelihood of the targets, all thoughts summed out. "hard": thought and SID are sampled, and the
-            reward is 1 on a hit. "soft": thoughts alone are sampled, and each one's reward is the probability of the targets
-            behind it, summed over them; "log": its logarithm.
+        kind: "supervision": the likelihood of the targets, all thoughts summed out. "hard": thought and SID are sampled, and
+            the reward is 1 on a hit. "soft": thoughts alone are sampled, and each one's reward is the probability of the
+            targets behind it, summed over them; "log": its logarithm.
         constructor: turns the rewards of a group into numbers for the thoughts; of a "hard" one, for thought and SID.
-        answer: for soft and log rewards, what weighs the log-probability of the targets behind each thought: a constructor on the
-            plain probabilities ("psr": the probability itself, as VeriFree, arXiv 2505.21493), "sft" (all thoughts alike), or ""
-            (the SID is not trained).
+        answer: for soft and log rewards, what weighs the log-probability of the targets behind each thought: a constructor on
+            the plain probabilities ("psr": the probability itself, as VeriFree, arXiv 2505.21493), "sft" (all thoughts alike),
+            or "" (the SID is not trained).
         by_target: a prompt's every target is a group of its own over the same thoughts, in place of their sum.
         thoughts: of this method's policy; 0 is the setting's number, 1 is no thought at all.
     """
@@ -52,9 +52,7 @@ class ThoughtMethod(Checked, error=ThoughtError):
             fix = "takes no constructor; leave it out" if self.constructor else "needs a constructor, for example rloo"
             raise ThoughtError(f"method {self.name!r}: kind {self.kind!r} {fix}")
         if self.kind in ("supervision", "hard") and (self.answer or self.by_target):
-            raise ThoughtError(
-                f"method {self.name!r}: answer and by_target belong to kinds 'soft' and 'log', not {self.kind!r}"
-            )
+            raise ThoughtError(f"method {self.name!r}: answer and by_target are of kinds 'soft' and 'log', not {self.kind!r}")
         for name in filter(None, (self.constructor, "" if self.answer == EVERY_ROW else self.answer)):
             constructor = get_constructor(name)
             if constructor.inputs or constructor.redraws:

@@ -1,4 +1,4 @@
-"""Methods compared over settings and worlds: rates tuned on other worlds, the same prompts for all, exact gradients at the start."""
+"""Methods compared over settings and worlds: rates tuned on other worlds, the same prompts, exact gradients at the start."""
 
 import copy
 import math
@@ -112,15 +112,9 @@ def run_thought_study(
         for name, s in starts
     ]
     found = submit("exact gradients", jobs)
-    rows += [
-        {"setting": name, "method": _BASE.name, "seed": s, **start["scores"]}
-        for (name, s), start in zip(starts, found, strict=True)
-    ]
-    gradients = [
-        {"setting": name, "seed": s, **row}
-        for (name, s), start in zip(starts, found, strict=True)
-        for row in start["gradients"]
-    ]
+    described = [({"setting": name, "seed": s}, start) for (name, s), start in zip(starts, found, strict=True)]
+    rows += [{**place, "method": _BASE.name, **start["scores"]} for place, start in described]
+    gradients = [{**place, **row} for place, start in described for row in start["gradients"]]
     rates = [
         {
             **dict(zip(("setting", "method", "metric"), key, strict=True)),

@@ -56,10 +56,8 @@ def train_thoughts(
         prompt_P = torch.randint(len(train.x_ND), (training.prompts_per_step,), generator=generator)
         batch = (train.x_ND[prompt_P], train.target_NT[prompt_P])
         loss, share = thought_loss(policy, *batch, method, training.group_size, generator)
-        if not math.isfinite(float(loss.detach())):
-            raise UpdateError(
-                f"step {step + 1}: loss {float(loss.detach())} of method {method.name!r}; lower the learning rate"
-            )
+        if not math.isfinite(value := float(loss.detach())):
+            raise UpdateError(f"step {step + 1}: loss {value} of method {method.name!r}; lower the learning rate")
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -85,7 +83,7 @@ def thought_loss(
 
 
 def soft_logprobs(policy: LatentPolicy, x_PD: Tensor, target_PT: Tensor, by_target: bool) -> Tensor:
-    """log p(targets | x, z) of every thought, (P, Z, T): of each target, or of any of them (T = 1; one that repeats counts once)."""
+    """log p(targets | x, z) of every thought, (P, Z, T): of each target, or of any of them, T = 1; repeats count once."""
     logprob_PZT = policy.target_logprobs(x_PD, target_PT)
     if by_target:
         return logprob_PZT

@@ -1,4 +1,7 @@
-"""Report of `recast-sim thoughts` from its folder alone: what each method gains, exact gradients at the start, and a figure."""
+"""Report of `recast-sim thoughts` from its folder alone: what each method gains, pairs, exact gradients, and a figure.
+
+Axes: S seeds (worlds).
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,53 +12,68 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from recast_analysis.drawing.reading_aids import better
 from recast_analysis.drawing.style import INK, Drawn, apply_style
 from recast_analysis.drawing.words import interval_text
-from recast_analysis.measures.statistics import Interval, mean_interval
+from recast_analysis.measures.statistics import mean_interval
 from recast_analysis.reports.report import Report, Table
 from recast_sim.runs import RunError, read_run
 from recast_sim.runs.table_files import read_table
 
-_GREEDY, _ONE, _BASE = "pass_at_1_greedy", "pass_at_1_one_thought", "base"
-_SETTINGS = ("#4477aa", "#cc3311", "#228833", "#ee9944", "#aa3377", "#66ccee", "#999999")
+_METRICS = {"pass_at_1_greedy": "all thoughts summed out", "pass_at_1_one_thought": "behind one sampled thought"}
+_BASE = "base"
+_COLOURS = ("#4477aa", "#ee9944", "#228833", "#cc3311", "#999999", "#aa3377", "#66ccee")
 _NOTE = (
-    "Held-out prompts, {worlds} worlds a setting, paired by world, 95 % t intervals; rates tuned on {tuning} other worlds, for "
-    "each metric. all thoughts: greedy Pass@1 of the likeliest item with all thoughts summed out, which decides; one thought: of "
-    "the likeliest item behind one sampled thought. learnable: share of groups of {group_size} that moved the thoughts. told: "
-    "what the thought tells of the item, I(z; y | x), nats, after training (start: {told})."
+    "Held-out prompts; means over {worlds} worlds, changes paired by world, 95 % t intervals; rates tuned on {tuning} other "
+    "worlds, for each metric. all thoughts: greedy Pass@1 of the likeliest item with all thoughts summed out, which decides; "
+    "one thought: of the likeliest item behind one sampled thought. learnable: share of groups of {size} that moved the "
+    "thoughts (thought and SID, for a hard reward). told: what the thought tells of the item, I(z; y | x), nats."
 )
 _GRADIENTS = (
-    "Exact, at the start, groups of {group_size}, means over {worlds} worlds. Cosines of the expected update to exact gradients: "
-    "the chance of a hit of a draw and the targets' log-likelihood, both with thoughts summed out on the same {prompts} train "
-    "prompts, and the held-out log-likelihood. variance: of one group's update, over the square of its mean; within: its share "
-    "from sampling."
+    "Exact, at the start, groups of {size}, means over {worlds} worlds. Cosines of the expected update to the exact gradients "
+    "of the chance that a draw is a hit and of the targets' log-likelihood, both on the first {prompts} train prompts, and of "
+    "the held-out log-likelihood. variance: of one group's update, over its mean's square; within: its share from sampling."
 )
 Row = dict[str, Any]
 
 
 def report(root: Path) -> Report:
-    """A table of gains and one of gradients for each setting, and the figure.
+    """A table of gains for each setting, one of pairs for each metric, one of gradients for each setting, and the figure.
 
     Raises:
-        RunError: no run of this kind, or a finished one without its tables.
+        RunError: no run of this kind, or one without its tables.
     """
     manifest = read_run(root).manifest
     if manifest["kind"] != "thoughts":
         raise RunError(f"{root}: holds no run of `recast-sim thoughts`, its kind is {manifest['kind']!r}")
-    runs, rates, gradients = (_table(root, name) for name in ("runs", "rates", "gradients"))
-    config = manifest["config"]
-    settings = runs["setting"].unique(maintain_order=True).to_list()
-    rows = [row for name in settings for row in _gains(runs, rates, name, config["against"])]
-    parts: list[Table | str] = []
-    for name in settings:
-        own = [row for row in rows if row["setting"] == name]
-        parts.append(_gain_table(name, own, config, runs.filter(pl.col("setting") == name)))
-    parts += [_gradient_table(name, gradients.filter(pl.col("setting") == name), config) for name in settings]
-    parts.append(_edges(rates))
-    summary = {"against": config["against"], "gains": rows, "gradients": _gradient_rows(gradients)}
-    return Report(summary, [part for part in parts if part], lambda: [_figure(rows, settings, config)])
+    scores, gradients, config = _Scores(root), _table(root, "gradients"), manifest["config"]
+    words = {
+        "worlds": scores.worlds,
+        "tuning": config["protocol"]["tuning_seeds"],
+        "size": config["setting"]["training"]["group_size"],
+        "prompts": config["protocol"]["gradient_prompts"],
+    }
+    gains = [_gain(scores, name, method) for name in scores.settings for method in (_BASE, *scores.methods(name))]
+    pairs = [
+        {"metric": metric, "pair": f"{mine} vs {other}", "setting": name, **scores.change(name, mine, other, metric)}
+        for metric in _METRICS
+        for mine, other in config["pairs"]
+        for name in scores.settings
+        if {mine, other} <= {*scores.methods(name)}
+    ]
+    updates = gradients.group_by("setting", "method", maintain_order=True).mean().drop("seed").to_dicts()
+    parts = [
+        *(_gain_table(name, gains) for name in scores.settings),
+        _NOTE.format(**words),
+        *(_pair_table(metric, pairs, scores.settings) for metric in _METRICS if pairs),
+        *(_gradient_table(name, updates) for name in scores.settings),
+        _GRADIENTS.format(**words),
+        *scores.edges(),
+    ]
+    summary = {"gains": gains, "pairs": pairs, "gradients": updates}
+    return Report(summary, parts, lambda: [_figure(gains, scores.settings, words)])
 
 
 def _table(root: Path, name: str) -> pl.DataFrame:
@@ -64,148 +82,125 @@ def _table(root: Path, name: str) -> pl.DataFrame:
     return read_table(file, RunError)
 
 
-def _gains(runs: pl.DataFrame, rates: pl.DataFrame, setting: str, against: str) -> list[Row]:
-    """A row a method: its final scores and their changes, metric by metric, the start first."""
-    methods = rates.filter(pl.col("setting") == setting)["method"].unique(maintain_order=True).to_list()
-    rows = []
-    for method in (_BASE, *methods):
-        row: Row = {"setting": setting, "method": method}
-        for metric in (_GREEDY, _ONE):
-            base, other, own = (_scores(runs, rates, setting, m, metric, metric) for m in (_BASE, against, method))
-            row[metric] = float(own.mean())
-            row[f"{metric}_gain"] = _change(own, base)
-            row[f"{metric}_against"] = _change(own, other)
-        for column in ("learnable", "thought_information", "recall_at_k"):
-            row[column] = _mean(_scores(runs, rates, setting, method, _GREEDY, column))
-        rows.append(row)
-    return rows
+class _Scores:
+    """Runs by setting and method, each at the rate that was tuned for a metric; the start is the method "base"."""
+
+    def __init__(self, root: Path) -> None:
+        self.runs, self.rates = _table(root, "runs"), _table(root, "rates")
+        self.settings: list[str] = self.runs["setting"].unique(maintain_order=True).to_list()
+        self.worlds = self.runs["seed"].n_unique()
+
+    def methods(self, setting: str) -> list[str]:
+        return self.rates.filter(pl.col("setting") == setting)["method"].unique(maintain_order=True).to_list()
+
+    def column(self, setting: str, method: str, metric: str, column: str) -> NDArray[np.float64]:
+        """A column of a method's final scores at the rate for a metric, (S,); NaN where a run broke off."""
+        place = (pl.col("setting") == setting) & (pl.col("method") == method)
+        found = self.runs.filter(place)
+        if method != _BASE:
+            (rate,) = self.rates.filter(place & (pl.col("metric") == metric))["learning_rate"]
+            found = found.filter(pl.col("learning_rate") == rate)
+        return found.sort("seed")[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+    def change(self, setting: str, mine: str, other: str, metric: str) -> Row:
+        """The mean relative change with its interval; a run that broke off has lost everything."""
+        own_S, other_S = (self.column(setting, method, metric, metric) for method in (mine, other))
+        return asdict(mean_interval(np.nan_to_num(own_S) / other_S - 1))
+
+    def edges(self) -> list[str]:
+        """Which chosen rates stand at an end of their grid, in a sentence; nothing where none does."""
+        found = self.rates.filter(pl.col("at_edge")).to_dicts()
+        named = [f"{row['method']} in {row['setting']} for {row['metric']}" for row in found]
+        return [f"Rates at an end of their grid: {'; '.join(named)}."] if named else []
 
 
-def _scores(runs: pl.DataFrame, rates: pl.DataFrame, setting: str, method: str, metric: str, column: str) -> np.ndarray:
-    """A column of a method's runs at the rate that was tuned for a metric, by world; NaN where a run broke off."""
-    found = runs.filter((pl.col("setting") == setting) & (pl.col("method") == method))
-    if method != _BASE:
-        (rate,) = rates.filter((pl.col("setting") == setting) & (pl.col("method") == method) & (pl.col("metric") == metric))[
-            "learning_rate"
-        ]
-        found = found.filter(pl.col("learning_rate") == rate)
-    return found.sort("seed")[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
+def _gain(scores: _Scores, setting: str, method: str) -> Row:
+    row: Row = {"setting": setting, "method": method}
+    for metric in _METRICS:
+        row[metric] = float(scores.column(setting, method, metric, metric).mean())
+        row[f"{metric}_gain"] = scores.change(setting, method, _BASE, metric)
+    for column in ("learnable", "thought_information", "recall_at_k"):
+        mean = float(scores.column(setting, method, "pass_at_1_greedy", column).mean())
+        row[column] = None if np.isnan(mean) else mean
+    return row
 
 
-def _change(own_S: np.ndarray, other_S: np.ndarray) -> dict[str, Any]:
-    """The mean relative change over worlds with its interval; a run that broke off gained nothing and lost all."""
-    return asdict(mean_interval(np.nan_to_num(own_S) / other_S - 1))
-
-
-def _mean(values_S: np.ndarray) -> float | None:
-    return None if np.isnan(values_S).any() else float(values_S.mean())
-
-
-def _gain_table(name: str, rows: Sequence[Row], config: Row, runs: pl.DataFrame) -> Table:
-    against, protocol = config["against"], config["protocol"]
+def _gain_table(setting: str, gains: Sequence[Row]) -> Table:
     cells = [
         (
             row["method"],
-            f"{row[_GREEDY]:.4f}",
-            *(_percent(row, _GREEDY, kind) for kind in ("gain", "against")),
-            f"{row[_ONE]:.4f}",
-            *(_percent(row, _ONE, kind) for kind in ("gain", "against")),
-            "" if row["learnable"] is None else f"{100 * row['learnable']:.0f} %",
-            "" if row["thought_information"] is None else f"{row['thought_information']:.2f}",
+            *(cell for metric in _METRICS for cell in (f"{row[metric]:.4f}", _change(row, metric))),
+            _known(row["recall_at_k"], ".4f"),
+            _known(row["learnable"], ".0%"),
+            _known(row["thought_information"], ".2f"),
         )
-        for row in rows
+        for row in gains
+        if row["setting"] == setting
     ]
-    header = (
-        *("", "all thoughts", "against the start", f"against {against}", "one thought", "against the start "),
-        *(f"against {against} ", "learnable", "told"),
-    )
-    note = _NOTE.format(
-        worlds=runs["seed"].n_unique(),
-        tuning=protocol["tuning_seeds"],
-        group_size=config["setting"]["training"]["group_size"],
-        told=cells[0][-1],
-    )
-    return Table(f"{name}: greedy Pass@1 after training", header, cells, note=note)
+    header = ("", "all thoughts", "change", "one thought", "change of it", "Recall@10", "learnable", "told")
+    return Table(f"{setting}: greedy Pass@1 after training, changes from the start", header, cells)
 
 
-def _percent(row: Row, metric: str, kind: str) -> str:
-    return "" if row["method"] == _BASE else interval_text(row[f"{metric}_{kind}"], percent=True)
+def _change(row: Row, metric: str) -> str:
+    return "" if row["method"] == _BASE else interval_text(row[f"{metric}_gain"], percent=True)
 
 
-def _gradient_rows(gradients: pl.DataFrame) -> list[Row]:
-    columns = ("learnable", "cosine_hit", "cosine_likelihood", "cosine_heldout", "variance", "within")
-    means = gradients.group_by("setting", "method", maintain_order=True).agg(pl.col(*columns).mean())
-    return means.to_dicts()
+def _known(value: float | None, form: str) -> str:
+    return "" if value is None else format(max(0.0, value), form)  # rounding can take an information of 0 below it
 
 
-def _gradient_table(name: str, gradients: pl.DataFrame, config: Row) -> Table:
+def _pair_table(metric: str, pairs: Sequence[Row], settings: Sequence[str]) -> Table:
+    found = {(row["pair"], row["setting"]): interval_text(row, percent=True) for row in pairs if row["metric"] == metric}
+    names = dict.fromkeys(pair for pair, _ in found)
+    cells = [(pair, *(found.get((pair, setting), "") for setting in settings)) for pair in names]
+    return Table(f"greedy Pass@1, {_METRICS[metric]}: one method against another", ("", *settings), cells)
+
+
+def _gradient_table(setting: str, updates: Sequence[Row]) -> Table:
     cells = [
         (
             row["method"],
-            f"{100 * row['learnable']:.1f} %",
+            f"{row['learnable']:.1%}",
             *(f"{row[key]:+.3f}" for key in ("cosine_hit", "cosine_likelihood", "cosine_heldout")),
             f"{row['variance']:.1f}",
-            f"{100 * row['within']:.1f} %",
+            f"{row['within']:.1%}",
         )
-        for row in _gradient_rows(gradients)
+        for row in updates
+        if row["setting"] == setting
     ]
     header = ("", "learnable", "cosine: hit", "log-likelihood", "held out", "variance", "within")
-    words = _GRADIENTS.format(
-        group_size=config["setting"]["training"]["group_size"],
-        worlds=gradients["seed"].n_unique(),
-        prompts=config["protocol"]["gradient_prompts"],
-    )
-    return Table(f"{name}: the update at the start", header, cells, note=words)
+    return Table(f"{setting}: the update at the start", header, cells)
 
 
-def _edges(rates: pl.DataFrame) -> str:
-    """Which chosen rates stand at an end of their grid, or nothing."""
-    at_edge = rates.filter(pl.col("at_edge"))
-    named = [f"{row['method']} in {row['setting']} for {row['metric']}" for row in at_edge.to_dicts()]
-    return f"Rates at an end of their grid: {'; '.join(named)}." if named else ""
-
-
-def _figure(rows: Sequence[Row], settings: Sequence[str], config: Row) -> Drawn:
+def _figure(gains: Sequence[Row], settings: Sequence[str], words: Row) -> Drawn:
     apply_style()
-    methods = [name for name in dict.fromkeys(row["method"] for row in rows) if name != _BASE][::-1]
-    size = (10.5, 1.6 + (0.16 + 0.13 * len(settings)) * len(methods))
+    methods = [name for name in dict.fromkeys(row["method"] for row in gains) if name != _BASE][::-1]
+    size = (10.5, 1.6 + (0.14 + 0.12 * len(settings)) * len(methods))
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
-    for axis, metric, title in zip(
-        axes, (_GREEDY, _ONE), ("(a) all thoughts summed out", "(b) one sampled thought"), strict=True
-    ):
-        for place, (setting, colour) in enumerate(zip(settings, _SETTINGS * len(settings), strict=False)):
-            own = {row["method"]: row for row in rows if row["setting"] == setting}
-            height = 0.7 * (0.5 - (place + 0.5) / len(settings))
-            _draw(axis, [(at + height, own[m][f"{metric}_gain"]) for at, m in enumerate(methods) if m in own], colour, setting)
+    for axis, letter, (metric, title) in zip(axes, "ab", _METRICS.items(), strict=True):
+        for place, setting in enumerate(settings):
+            own = {row["method"]: row[f"{metric}_gain"] for row in gains if row["setting"] == setting}
+            height = 0.75 * (0.5 - (place + 0.5) / len(settings))
+            points = [(at + height, own[method]) for at, method in enumerate(methods) if method in own]
+            _draw(axis, points, _COLOURS[place % len(_COLOURS)], setting)
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set(yticks=range(len(methods)), yticklabels=methods, xlabel="greedy Pass@1 against the start (%)", title=title)
+        axis.set(yticks=range(len(methods)), yticklabels=methods, title=f"({letter}) {title}")
+        axis.set(xlabel="change of greedy Pass@1 from the start (%)")
         better(axis, "right")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
-    worlds = rows[0][f"{_GREEDY}_gain"]["n"]
-    words = (
-        f"Change of greedy Pass@1 from the start of each world, 95 % t intervals over {worlds} worlds a setting, each method at the "
-        f"rate tuned for the panel's metric on other worlds; groups of {config['setting']['training']['group_size']}. A method "
-        "without a thought starts from a policy of its own, and its change is from the other methods' start too."
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
+    caption = (
+        f"95 % t intervals over {words['worlds']} worlds a setting, each method at the rate tuned for the panel's metric on other "
+        f"worlds; groups of {words['size']}. A policy without a thought starts from a base of its own; its change is from the "
+        "others' base too."
     )
-    return Drawn("thoughts", "What trains a thought before the SID", figure, words)
+    return Drawn("thoughts", "What trains a thought before the SID", figure, caption)
 
 
-def _draw(axis: Axes, found: Sequence[tuple[float, Row]], colour: str, label: str) -> None:
-    intervals = [Interval(**row) for _, row in found]
-    middle = [100 * one.value for one in intervals]
-    reach = [
-        [100 * (one.value - (one.value if end is None else end)) for one in intervals for end in [pick(one)]] for pick in _ENDS
-    ]
+def _draw(axis: Axes, points: Sequence[tuple[float, Row]], colour: str, label: str) -> None:
+    middle = [100 * row["value"] for _, row in points]
+    ends = [[100 * (row["value"] if row[end] is None else row[end]) for _, row in points] for end in ("low", "high")]
+    reach = np.abs(np.array(ends) - middle)
     axis.errorbar(
-        middle,
-        [at for at, _ in found],
-        xerr=[reach[0], [-r for r in reach[1]]],
-        fmt="o",
-        markersize=4,
-        color=colour,
-        label=label,
+        middle, [at for at, _ in points], xerr=reach, fmt="o", markersize=4, linestyle="none", color=colour, label=label
     )
-
-
-_ENDS = (lambda one: one.low, lambda one: one.high)

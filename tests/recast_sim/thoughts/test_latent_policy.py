@@ -100,7 +100,7 @@ def test_a_target_that_repeats_counts_once():
 
 
 def test_coefficients_of_two_thoughts_by_hand():
-    """p = .1 and .3: verifree moves the thoughts by -+.2 and the SIDs by .1 and .3, over two rows; shares by -+.5 and .5, 1.5."""
+    """p = .1 and .3, over two rows: verifree moves thoughts by -+.2 and SIDs by .1 and .3, shares by -+.5 and by .5 and 1.5."""
     logprob = torch.tensor([[[0.1, 0.3]]]).double().log()
     thought, answer, learnable = soft_coefficients(logprob, parse_thought_method(METHODS[2]))
     torch.testing.assert_close(thought, torch.tensor([[[-0.1, 0.1]]]).double())
@@ -158,7 +158,7 @@ def test_metrics_of_a_policy_that_knows_one_answer_a_thought():
     gain = environment.heldout_gain_NY
     one = sum(share[n, z] * gain[n, items[n, z].argmax()] for n in range(4) for z in range(2)) / 4
     assert found["pass_at_1_one_thought"] == pytest.approx(float(one), rel=1e-5)
-    joint = torch.special.entr((share[..., None] * items.exp())).sum((1, 2))
+    joint = torch.special.entr(share[..., None] * items.exp()).sum((1, 2))
     told = torch.special.entr(marginal.exp()).sum(1) + torch.special.entr(share).sum(1) - joint
     assert found["thought_information"] == pytest.approx(float(told.mean()), abs=1e-5)
     assert found["pass_at_1_greedy"] == pytest.approx(float(gain.gather(1, marginal.argmax(1, True)).mean()), rel=1e-5)
@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_is_an_error():
         ("sharp constructor=rloo", ThoughtError, "kind: 'sharp' must be one of"),
         ("supervision constructor=rloo", ThoughtError, "takes no constructor"),
         ("soft answer=psr", ThoughtError, "needs a constructor"),
-        ("hard constructor=rloo answer=psr", ThoughtError, "belong to kinds 'soft' and 'log'"),
+        ("hard constructor=rloo answer=psr", ThoughtError, "are of kinds 'soft' and 'log'"),
         ("soft constructor=recast", ThoughtError, "reads structural_PG, has_anchor_P"),
         ("hard constructor=dapo", ThoughtError, "redraws groups"),
         ("soft constructor=magic", SignalError, "'magic' is not registered"),
