@@ -91,10 +91,10 @@ class _Moments:
 def _row(name: str, found: _Moments, hit_V: Tensor, likelihood_V: Tensor, heldout_V: Tensor) -> ThoughtGradient:
     mean_V, second = found.mean, found.second / found.count
     square = float(mean_V.square().sum())
-    cosines = [float(torch.cosine_similarity(mean_V, other_V, dim=0)) for other_V in (hit_V, likelihood_V, heldout_V)]
+    hit, likelihood, heldout = (float(torch.cosine_similarity(mean_V, v, dim=0)) for v in (hit_V, likelihood_V, heldout_V))
     variance, sampled = second - square, second - found.squares / found.count
     within = max(0.0, sampled / variance) if variance else 0.0
-    return ThoughtGradient(name, found.learnable / found.count, *cosines, variance / square, within)
+    return ThoughtGradient(name, found.learnable / found.count, hit, likelihood, heldout, variance / square, within)
 
 
 @dataclass(frozen=True)
