@@ -191,8 +191,8 @@ def _figure(gains: Sequence[Row], settings: Sequence[str], words: Row) -> Drawn:
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
     caption = (
         f"95 % t intervals over {words['worlds']} worlds a setting, each method at the rate tuned for the panel's metric on "
-        f"other worlds; groups of {words['size']}. A policy without a thought starts from a base of its own; its change is from "
-        "the others' base too."
+        f"other worlds; groups of {words['size']}. A policy without a thought starts from a base of its own; its change is "
+        "from the others' base too."
     )
     return Drawn("thoughts", "What trains a thought before the SID", figure, caption)
 

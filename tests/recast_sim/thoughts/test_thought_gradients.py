@@ -47,7 +47,7 @@ def by_listing(policy, prompt, method, G):
             )
             value = (factor_TG * thought_Z[z]).sum() + (weight_TG * answer_TG).sum()
             chance, moved = thought_Z[z].sum().exp(), factor_TG.any()
-        gradient, chance = flat_gradient(policy, value), float(chance)
+        gradient, chance = flat_gradient(policy, value), float(chance.detach())
         mean, second = mean + chance * gradient, second + chance * float(gradient.square().sum())
         learnable += chance * float(moved)
     return mean, second, learnable
