@@ -1,0 +1,1 @@
+"""Commands that list what comes with recast: its constructors, its recipes."""
