@@ -22,14 +22,16 @@ from recast_analysis.reports.report import Report, Table
 from recast_sim.runs import RunError, read_run
 from recast_sim.runs.table_files import read_table
 
-_METRICS = {"pass_at_1_greedy": "all thoughts summed out", "pass_at_1_one_thought": "behind one sampled thought"}
+_GREEDY, _ONE = "pass_at_1_greedy", "pass_at_1_one_thought"
+_METRICS = {_GREEDY: "all thoughts summed out", _ONE: "behind one sampled thought"}
 _BASE = "base"
 _COLOURS = ("#4477aa", "#ee9944", "#228833", "#cc3311", "#999999", "#aa3377", "#66ccee")
 _NOTE = (
     "Held-out prompts; means over {worlds} worlds, changes paired by world, 95 % t intervals; rates tuned on {tuning} other "
     "worlds, for each metric. all thoughts: greedy Pass@1 of the likeliest item with all thoughts summed out, which decides; "
-    "one thought: of the likeliest item behind one sampled thought. learnable: share of groups of {size} that moved the "
-    "thoughts (thought and SID, for a hard reward). told: what the thought tells of the item, I(z; y | x), nats."
+    "one thought: of the likeliest item behind one sampled thought; then: with all thoughts, at the rate tuned for one. told: "
+    "what the thought tells of the item, I(z; y | x), nats. learnable: share of groups of {size} that moved the thoughts "
+    "(thought and SID, for a hard reward)."
 )
 _GRADIENTS = (
     "Exact, at the start, groups of {size}, means over {worlds} worlds. Cosines of the expected update to the exact gradients "
@@ -57,7 +59,7 @@ def report(root: Path) -> Report:
     }
     gains = [_gain(scores, name, method) for name in scores.settings for method in (_BASE, *scores.methods(name))]
     pairs = [
-        {"metric": metric, "pair": f"{mine} vs {other}", "setting": name, **scores.change(name, mine, other, metric)}
+        {"metric": metric, "pair": f"{mine} vs {other}", "setting": name, **scores.change(name, mine, other, metric, metric)}
         for metric in _METRICS
         for mine, other in config["pairs"]
         for name in scores.settings
@@ -102,9 +104,9 @@ class _Scores:
             found = found.filter(pl.col("learning_rate") == rate)
         return found.sort("seed")[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
-    def change(self, setting: str, mine: str, other: str, metric: str) -> Row:
-        """The mean relative change with its interval; a run that broke off has lost everything."""
-        own_S, other_S = (self.column(setting, method, metric, metric) for method in (mine, other))
+    def change(self, setting: str, mine: str, other: str, metric: str, column: str) -> Row:
+        """The mean relative change of a column with its interval; a run that broke off has lost everything."""
+        own_S, other_S = (self.column(setting, method, metric, column) for method in (mine, other))
         return asdict(mean_interval(np.nan_to_num(own_S) / other_S - 1))
 
     def edges(self) -> list[str]:
@@ -118,31 +120,36 @@ def _gain(scores: _Scores, setting: str, method: str) -> Row:
     row: Row = {"setting": setting, "method": method}
     for metric in _METRICS:
         row[metric] = float(scores.column(setting, method, metric, metric).mean())
-        row[f"{metric}_gain"] = scores.change(setting, method, _BASE, metric)
-    for column in ("learnable", "thought_information", "recall_at_k"):
-        mean = float(scores.column(setting, method, "pass_at_1_greedy", column).mean())
-        row[column] = None if np.isnan(mean) else mean
+        row[f"{metric}_gain"] = scores.change(setting, method, _BASE, metric, metric)
+        row[f"{metric}_told"] = _mean(scores.column(setting, method, metric, "thought_information"))
+    row["then_gain"] = scores.change(setting, method, _BASE, _ONE, _GREEDY)
+    for column in ("learnable", "recall_at_k"):
+        row[column] = _mean(scores.column(setting, method, _GREEDY, column))
     return row
+
+
+def _mean(values_S: NDArray[np.float64]) -> float | None:
+    return None if np.isnan(values_S).any() else float(values_S.mean())
 
 
 def _gain_table(setting: str, gains: Sequence[Row]) -> Table:
     cells = [
         (
             row["method"],
-            *(cell for metric in _METRICS for cell in (f"{row[metric]:.4f}", _change(row, metric))),
-            _known(row["recall_at_k"], ".4f"),
-            _known(row["learnable"], ".0%"),
-            _known(row["thought_information"], ".2f"),
+            *(f"{row[_GREEDY]:.4f}", _change(row, f"{_GREEDY}_gain"), _known(row[f"{_GREEDY}_told"], ".2f")),
+            *(_known(row["recall_at_k"], ".4f"), _known(row["learnable"], ".0%")),
+            *(f"{row[_ONE]:.4f}", _change(row, f"{_ONE}_gain"), _known(row[f"{_ONE}_told"], ".2f")),
+            _change(row, "then_gain"),
         )
         for row in gains
         if row["setting"] == setting
     ]
-    header = ("", "all thoughts", "change", "one thought", "change of it", "Recall@10", "learnable", "told")
+    header = ("", "all thoughts", "change", "told", "Recall@10", "learnable", "one thought", "change", "told", "then")
     return Table(f"{setting}: greedy Pass@1 after training, changes from the start", header, cells)
 
 
-def _change(row: Row, metric: str) -> str:
-    return "" if row["method"] == _BASE else interval_text(row[f"{metric}_gain"], percent=True)
+def _change(row: Row, gain: str) -> str:
+    return "" if row["method"] == _BASE else interval_text(row[gain], percent=True)
 
 
 def _known(value: float | None, form: str) -> str:

@@ -58,7 +58,7 @@ def test_a_comparison_from_end_to_end(tmp_path: Path) -> None:
     gains = {(row["setting"], row["method"]): row for row in result["gains"]}
     assert list(gains) == [("one", name) for name in ["base", *METHODS[:4]]] + [("lists", name) for name in ["base", *METHODS]]
     assert gains["one", "base"]["pass_at_1_greedy_gain"]["value"] == 0
-    assert gains["one", "alone"]["thought_information"] == pytest.approx(0, abs=1e-5)
+    assert gains["one", "alone"]["pass_at_1_greedy_told"] == pytest.approx(0, abs=1e-5)
     assert gains["one", "alone"]["pass_at_1_one_thought"] == pytest.approx(gains["one", "alone"]["pass_at_1_greedy"], rel=0.2)
     pairs = [(row["pair"], row["setting"]) for row in result["pairs"] if row["metric"] == "pass_at_1_greedy"]
     assert pairs == [
