@@ -75,7 +75,7 @@ def test_exact_gradients_are_those_of_autograd(targets):
     scores, x = _Scores.of(policy, prompt), prompt.x_ND.double()
     leaves = policy.marginal_logprobs(x)[0]
     hit = leaves[prompt.target_NT[0].unique()].exp().sum()
-    assert scores.hit == pytest.approx(float(hit))
+    assert scores.hit == pytest.approx(float(hit.detach()))
     torch.testing.assert_close(scores.hit_gradient(), flat_gradient(policy, hit))
     torch.testing.assert_close(scores.likelihood_gradient(), flat_gradient(policy, leaves[prompt.target_NT[0]].mean()))
 
