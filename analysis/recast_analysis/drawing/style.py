@@ -128,7 +128,7 @@ def _tidy(figure: Figure) -> None:
 
 
 def _named_tick(found: Formatter, value: float, at: int | None) -> str:
-    return printable(found(value, at), _LETTERS)
+    return printable(found(value, at), _LETTERS, lines=True)
 
 
 def _formatters(axis: Axis) -> list[tuple[Formatter, Callable[[Formatter], None]]]:
