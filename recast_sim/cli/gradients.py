@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from recast_sim.cli.shared import folder
 from recast_sim.commandline import Common, Flag, OptionalFile, progress
 from recast_sim.configio import Checked
-from recast_sim.exact.instrument import BATCHES, GradientReport, gradient_reports
+from recast_sim.exact.instrument import BATCHES, GradientReport, each_report
 from recast_sim.field_types import Convergence, Distinct, GroupSize, Regime, Several
 from recast_sim.runs import RunWriter, atomic_file, write_json
 from recast_sim.signal import get_constructor
@@ -126,11 +126,11 @@ def _rows(config: GradientsConfig, environment: Environment, base: TreePolicy, s
     """A row a constructor and group size, the tables' group size among them."""
     sizes = sorted({*config.group_sizes, config.training.group_size})
     rest = (config.prompts, config.groups_per_prompt, seed, config.training.signal, config.sampler or config.training.sampler)
-    rows = []
+    names, rows = config.constructors, []
     with progress() as report:
-        for done, size in enumerate(sizes, start=1):
-            rows += [_row(r) for r in gradient_reports(base, environment, config.constructors, size, *rest)]
-            report("group sizes", done, len(sizes))
+        for found in each_report(base, environment, names, sizes, *rest):
+            rows.append(_row(found))
+            report("reports", len(rows), len(sizes) * len(names))
     return rows
 
 

@@ -36,7 +36,7 @@ from recast_sim.world.environment import Environment
 from recast_sim.world.generators import torch_generator
 from recast_sim.world.policy import TreePolicy
 
-_CHUNK = 4_000_000  # numbers in the largest intermediate table
+_CHUNK = 1_000_000  # numbers in the largest intermediate table: larger ones are new pages of memory each time
 VECTOR_LIMIT = 5_000_000  # count vectors that are listed
 COUNT_LIMIT = 2_000_000_000  # likely ones times (prompts + group size) that are counted: about a minute on one core
 _TAIL = 1e-16  # probability of counts that are left out

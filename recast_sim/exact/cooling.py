@@ -21,7 +21,7 @@ from recast_sim.exact.gram import expected_estimates, part_of_parameter, step_pr
 from recast_sim.signal import REGIMES
 from recast_sim.world.policy import TreePolicy
 
-_CHUNK = 4_000_000  # numbers in the largest intermediate table
+_CHUNK = 1_000_000  # numbers in the largest intermediate table: larger ones are new pages of memory each time
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.func import functional_call, jacrev, vmap
 
 from recast_sim.world.policy import TreePolicy
 
-_CHUNK = 4_000_000  # numbers in the largest intermediate table
+_CHUNK = 1_000_000  # numbers in the largest intermediate table: larger ones are new pages of memory each time
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ Axes: B independent batches of groups, R regimes, P prompts, D parameters.
 
 import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +33,7 @@ from recast_sim.world.sampling import Sampler
 __all__ = [
     "ExactError",
     "GradientReport",
+    "each_report",
     "exact_report",
     "expected_estimate",
     "gradient_reports",
@@ -65,8 +66,26 @@ def gradient_reports(
     Raises:
         ValueError: Monte Carlo is needed and `groups_per_prompt` is no multiple of 8.
     """
-    bench = _Bench(policy, environment, group_size, prompts, groups_per_prompt, seed, config or SignalConfig(), sampler)
-    return [bench.report(name) for name in constructors]
+    rest = (prompts, groups_per_prompt, seed, config, sampler)
+    return list(each_report(policy, environment, constructors, (group_size,), *rest))
+
+
+def each_report(
+    policy: TreePolicy,
+    environment: Environment,
+    constructors: tuple[str, ...],
+    group_sizes: Sequence[int],
+    prompts: int,
+    groups_per_prompt: int,
+    seed: int,
+    config: SignalConfig | None = None,
+    sampler: Sampler = "iid",
+) -> Iterator[GradientReport]:
+    """`gradient_reports` of several group sizes, size by size, one after the other: what they share is computed once."""
+    population = _Population(policy, environment, prompts, config or SignalConfig())
+    for group_size in group_sizes:
+        bench = _Bench(population, group_size, groups_per_prompt, seed, sampler)
+        yield from map(bench.report, constructors)
 
 
 def exact_report(
@@ -82,8 +101,7 @@ def exact_report(
     Raises:
         ExactError: class counts do not determine the constructor's estimate, or there are too many of them.
     """
-    bench = _Bench(policy, environment, group_size, prompts, 0, 0, config or SignalConfig(), "iid")
-    return bench.exact(constructor)
+    return _Bench(_Population(policy, environment, prompts, config or SignalConfig()), group_size).exact(constructor)
 
 
 def monte_carlo_report(
@@ -105,42 +123,18 @@ def monte_carlo_report(
     Raises:
         ValueError: `groups_per_prompt` is no multiple of 8.
     """
-    bench = _Bench(policy, environment, group_size, prompts, groups_per_prompt, seed, config or SignalConfig(), sampler)
-    return bench.monte_carlo(constructor)
+    population = _Population(policy, environment, prompts, config or SignalConfig())
+    return _Bench(population, group_size, groups_per_prompt, seed, sampler).monte_carlo(constructor)
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """A policy and a population of prompts, with what all constructors share computed once."""
+class _Population:
+    """A policy and the prompts that its gradients are means over, with what no group size changes computed once."""
 
     policy: TreePolicy
     environment: Environment
-    group_size: int
     prompts: int
-    groups_per_prompt: int
-    seed: int
     config: SignalConfig
-    sampler: Sampler
-
-    def report(self, constructor: str) -> GradientReport:
-        if self.sampler == "iid":
-            with contextlib.suppress(ExactError):
-                return self.exact(constructor)
-        return self.monte_carlo(constructor)
-
-    def exact(self, constructor: str) -> GradientReport:
-        return self._report(constructor, self.counted(constructor), "exact")
-
-    def monte_carlo(self, constructor: str) -> GradientReport:
-        return self._report(constructor, self.sampled(constructor), "exact" if self.deterministic else "monte_carlo")
-
-    def _report(self, constructor: str, moments: Moments, method: EstimateMethod) -> GradientReport:
-        rest = (method, len(self.x_PD), self.group_size, self.sampler)
-        return make_report(constructor, moments, self.compass, *rest)
-
-    @property
-    def deterministic(self) -> bool:
-        return self.sampler == "beam" and "random" not in (self.config.tie_rule, self.config.anchor_choice)
 
     @cached_property
     def double(self) -> TreePolicy:
@@ -167,13 +161,46 @@ class _Bench:
     def by_level(self) -> LeafClasses:
         return leaf_classes(self.double, self.environment, self.prompts, self.config, structural=True, level_wise=True)
 
+
+@dataclass(frozen=True)
+class _Bench:
+    """Groups of one size on a population."""
+
+    shared: _Population
+    group_size: int
+    groups_per_prompt: int = 0
+    seed: int = 0
+    sampler: Sampler = "iid"
+
+    def report(self, constructor: str) -> GradientReport:
+        if self.sampler == "iid":
+            with contextlib.suppress(ExactError):
+                return self.exact(constructor)
+        return self.monte_carlo(constructor)
+
+    def exact(self, constructor: str) -> GradientReport:
+        return self._report(constructor, self.counted(constructor), "exact")
+
+    def monte_carlo(self, constructor: str) -> GradientReport:
+        return self._report(constructor, self.sampled(constructor), "exact" if self.deterministic else "monte_carlo")
+
+    def _report(self, constructor: str, moments: Moments, method: EstimateMethod) -> GradientReport:
+        rest = (method, len(self.shared.x_PD), self.group_size, self.sampler)
+        return make_report(constructor, moments, self.shared.compass, *rest)
+
+    @property
+    def deterministic(self) -> bool:
+        return self.sampler == "beam" and "random" not in (self.shared.config.tie_rule, self.shared.config.anchor_choice)
+
     def counted(self, constructor: str) -> Moments:
-        traits = traits_of(constructor, self.config, self.group_size, self.by_score.scores_C, self.double.levels)
-        by_row = self.by_score if traits.structural else self.by_hit
-        classes, prompts = self.by_level if traits.level_wise else by_row, len(self.x_PD)
-        counted = count_moments(classes, constructor, self.config, self.group_size, traits.last_slot)
+        traits = traits_of(
+            constructor, self.shared.config, self.group_size, self.shared.by_score.scores_C, self.shared.double.levels
+        )
+        by_row = self.shared.by_score if traits.structural else self.shared.by_hit
+        classes, prompts = self.shared.by_level if traits.level_wise else by_row, len(self.shared.x_PD)
+        counted = count_moments(classes, constructor, self.shared.config, self.group_size, traits.last_slot)
         return Moments(
-            vectors_BRD=expected_estimates(self.double, self.x_PD, counted.coefficient_RPYW / prompts)[None],
+            vectors_BRD=expected_estimates(self.shared.double, self.shared.x_PD, counted.coefficient_RPYW / prompts)[None],
             square_BR=counted.square_RP.mean(1)[None],
             prompt_square=float(counted.mean_square_P.mean()),
             learnable=float(counted.learnable_P.mean()),
@@ -191,19 +218,18 @@ class _Bench:
             raise ValueError(
                 f"groups_per_prompt: {self.groups_per_prompt} must be a multiple of {count}, the number of batches"
             )
-        prompt_P = torch.arange(len(self.x_PD)).repeat_interleave(groups)
-        rest = (self.group_size, self.sampler, self.config)
+        prompt_P = torch.arange(len(self.shared.x_PD)).repeat_interleave(groups)
+        rest = (self.group_size, self.sampler, self.shared.config)
         seeds = [torch_generator(self.seed, "gradient groups", batch) for batch in range(count)]
-        return [roll_out(self.policy, self.environment, prompt_P, *rest, seed) for seed in seeds]
+        return [roll_out(self.shared.policy, self.shared.environment, prompt_P, *rest, seed) for seed in seeds]
 
     def sampled(self, constructor: str) -> Moments:
         seeds = [torch_generator(self.seed, "gradient signal", batch) for batch in range(len(self.batches))]
         rule = get_constructor(constructor)
-        inputs = ConstructorInputs(
-            rule, self.policy, self.environment
-        )  # the policy is its own reference, nothing was seen before
-        batches = [inputs.supply(batch, self.policy) for batch in self.batches]
-        signals = [signal_of(batch, rule, self.config, seed) for batch, seed in zip(batches, seeds, strict=True)]
+        # the policy is its own reference, nothing was seen before
+        inputs = ConstructorInputs(rule, self.shared.policy, self.shared.environment)
+        batches = [inputs.supply(batch, self.shared.policy) for batch in self.batches]
+        signals = [signal_of(batch, rule, self.shared.config, seed) for batch, seed in zip(batches, seeds, strict=True)]
         rows = [_Rows.of(batch, signal) for batch, signal in zip(batches, signals, strict=True)]
         moments = [self._split(part) for part in rows]
         return Moments(
@@ -218,24 +244,25 @@ class _Bench:
 
     def _split(self, rows: "_Rows") -> tuple[Tensor, Tensor]:
         """A batch's mean estimate (R, D) and mean squared norm (R,) by regime of the group as sampled."""
-        P, Y, groups = len(self.x_PD), self.double.leaves, len(rows.prompt_N)
+        P, Y, groups = len(self.shared.x_PD), self.shared.double.leaves, len(rows.prompt_N)
         flat = ((rows.regime_N * P + rows.prompt_N)[:, None] * Y + rows.leaf_NM).flatten()
         table = torch.zeros(len(REGIMES) * P * Y, rows.coefficient_NMW.shape[2]).double()
         table.index_add_(0, flat, rows.coefficient_NMW.flatten(0, 1))
-        vectors = expected_estimates(self.double, self.x_PD, table.view(len(REGIMES), P, Y, -1) / groups)
-        square_N = square_norms(self.double, self.x_PD[rows.prompt_N], rows.leaf_NM, rows.coefficient_NMW)
+        vectors = expected_estimates(self.shared.double, self.shared.x_PD, table.view(len(REGIMES), P, Y, -1) / groups)
+        square_N = square_norms(self.shared.double, self.shared.x_PD[rows.prompt_N], rows.leaf_NM, rows.coefficient_NMW)
         return vectors, torch.zeros(len(REGIMES)).double().index_add(0, rows.regime_N, square_N) / groups
 
     def _prompt_square(self, batches: list["_Rows"]) -> float:
         """Mean over prompts of the squared norm of a prompt's mean estimate, without the noise of the sample."""
-        P, count = len(self.x_PD), len(batches)
+        policy, x_PD = self.shared.double, self.shared.x_PD
+        P, count = len(x_PD), len(batches)
         W = batches[0].coefficient_NMW.shape[2]
         tables = [(b.leaf_NM.reshape(P, -1), b.coefficient_NMW.reshape(P, -1, W) * P / len(b.prompt_N)) for b in batches]
-        own = sum(float(square_norms(self.double, self.x_PD, *table).mean()) for table in tables)
+        own = sum(float(square_norms(policy, x_PD, *table).mean()) for table in tables)
         if count == 1:
             return own
         leaf, coefficient = (torch.cat(parts, dim=1) for parts in zip(*tables, strict=True))
-        return (float(square_norms(self.double, self.x_PD, leaf, coefficient).mean()) - own) / (count * (count - 1))
+        return (float(square_norms(policy, x_PD, leaf, coefficient).mean()) - own) / (count * (count - 1))
 
 
 @dataclass(frozen=True)
