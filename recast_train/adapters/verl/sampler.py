@@ -7,11 +7,13 @@ Axis letters: R rows of the sampled groups, N rows that are kept, S response tok
 # verl and what it brings live in an environment of their own (`make test-verl`)
 
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import transfer_queue as tq
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
@@ -21,6 +23,7 @@ from recast_sim.runs import derive_seed
 from recast_sim.signal import SignalError, get_constructor
 from recast_train.adapters.flat_rows import KeptRows, select_rows, spread_levels
 from recast_train.adapters.verl.anchors import AnchorTokens, anchor_row, row_lengths
+from recast_train.adapters.verl.group_dump import FIELDS, write_groups
 from recast_train.adapters.verl.handover import mark
 from recast_train.adapters.verl.options import check_config, read_sampler_config
 
@@ -34,7 +37,7 @@ class RecastReplayBuffer(ReplayBuffer):
     Rows outside the plan leave the queue; an anchor takes its slot's key. A kept row's score becomes its coefficient and its
     uid a group of its own, for the estimator of the same constructor. Without any row to keep, one rollout stays with
     coefficient 0. Validation passes through untouched. The metrics returned describe the whole groups, which verl's own
-    metrics no longer see.
+    metrics no longer see; `trainer.rollout_data_dir` gets the whole groups, too.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -43,9 +46,11 @@ class RecastReplayBuffer(ReplayBuffer):
         options = self.sampler_kwargs
         self.recast = read_sampler_config(OmegaConf.to_container(options, resolve=True) if options is not None else {})
         self.constructor = get_constructor(self.recast.constructor)
-        trainer = getattr(self.refill_fn, "__self__", None)  # verl passes a method of its trainer, which holds the config
-        if trainer is not None:
-            check_config(trainer.config, self.recast)
+        self._trainer = getattr(self.refill_fn, "__self__", None)  # verl passes a method of its trainer, which holds the config
+        self.rollouts: Path | None = None
+        if self._trainer is not None:
+            check_config(self._trainer.config, self.recast)
+            self.rollouts = _taken_over(self._trainer.config)
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
@@ -55,9 +60,16 @@ class RecastReplayBuffer(ReplayBuffer):
         rows = _read(batch.keys, partition_id, _SCORED)
         if "rm_scores" not in rows[0]:
             raise SignalError("rm_scores: the rollouts have no rewards yet; give verl a reward function (docs/verl.md)")
+        if self.rollouts is not None:
+            self._dump(self.rollouts, global_steps, batch.keys, partition_id)
         kept = self._select(batch.keys, rows, generator)
         chosen, own = self._write(batch, rows, kept, generator)
         return chosen, {**metrics, **own, "recast/prompts_lost": batch_size - len(kept.groups)}
+
+    def _dump(self, folder: Path, step: int, keys: list[str], partition_id: str) -> None:
+        assert self._trainer is not None
+        decode = partial(self._trainer.tokenizer.decode, skip_special_tokens=True)
+        write_groups(folder, step, keys, _read(keys, partition_id, FIELDS), decode)
 
     def _select(self, keys: list[str], rows: list[Row], generator: torch.Generator) -> KeptRows:
         places = [key.rsplit("_", 2) for key in keys]
@@ -141,6 +153,16 @@ class RecastReplayBuffer(ReplayBuffer):
         if "session_id" in row:
             row["session_id"] = slot
         return f"{kept.groups[group]}_{slot}_0", row, {**batch.tags[siblings[0]], **row_lengths(row)}
+
+
+def _taken_over(config: Any) -> Path | None:
+    """The folder for rollouts that verl's config names, which verl will no more write: only kept rows are left for it."""
+    folder = config.trainer.get("rollout_data_dir")
+    if not folder:
+        return None
+    with open_dict(config):
+        config.trainer.rollout_data_dir = None
+    return Path(folder)
 
 
 def _read(keys: list[str], partition_id: str, fields: tuple[str, ...] = ()) -> list[Row]:

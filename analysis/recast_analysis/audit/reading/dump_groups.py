@@ -15,7 +15,7 @@ from recast_analysis.audit.reading import csv_file, json_lines, parquet_file
 from recast_analysis.audit.reading.column_values import is_text, kind_of, text_of
 from recast_analysis.audit.reading.columns import ROLES, Columns, recognise
 from recast_analysis.audit.reading.files import file_format, find_files
-from recast_analysis.audit.reading.grouping import SOURCE, check_keys, is_verls, may_be_cut, signs
+from recast_analysis.audit.reading.grouping import SOURCE, check_keys, check_rewards, is_verls, may_be_cut, signs
 from recast_analysis.audit.reading.one_dump import check_files, check_folders, check_runs, file_marks
 from recast_analysis.audit.reading.partial_groups import EXTREMES, KEY, RowRules, partial_groups
 from recast_analysis.audit.reading.piece import SAMPLE, Piece
@@ -25,7 +25,7 @@ from recast_sim.runs.table_files import file_faults
 
 _READERS: dict[str, ModuleType] = {"parquet": parquet_file, "jsonl": json_lines, "csv": csv_file}
 _WORDS = {"jsonl": "JSON lines", "csv": "CSV", "parquet": "parquet"}
-_EVIDENCE = (*SOURCE, "parity", "apart", "no_key", "no_uuid", "repeated_keys")  # which the signs replace
+_EVIDENCE = (*SOURCE, "reward_sum", "parity", "apart", "no_key", "no_uuid", "repeated_keys")  # which the signs replace
 _TOLD_APART = ("group", "prompt", "completion")  # roles whose values must be of one kind in all files
 _Given = dict[str, str]
 
@@ -95,6 +95,7 @@ def read_groups(
         check_keys(table)
     pooled = check_files(marks, files, layout) if len(files) > 1 else 0
     check_runs(table, marks, files, layout)
+    check_rewards(table, layout)
     table, repeated, alike = _without_repeats(table.sort(KEY))
     found = signs(table, layout)
     table = table.rename({SOURCE[0]: "source"}, strict=False)

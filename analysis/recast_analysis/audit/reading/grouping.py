@@ -13,7 +13,8 @@ from recast_analysis.audit.reading.columns import Columns
 
 _NUMBERS = r"_(?:0|[1-9][0-9]*)_(?:0|[1-9][0-9]*)$"  # as Python writes them: an 05 is somebody else's
 _UUID = r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # what verl gives a prompt
-_TELLING = 8  # completions beyond the first of each group: with fewer, each may stand there an even number of times by chance
+_TELLING = 8  # groups that are not of one kind, completions beyond each group's first: with fewer, chance may make the sign
+_ROUNDING = 1e-5  # of a sum of float32, against the largest summand times their number
 SOURCE = ("source_low", "source_high")
 
 
@@ -60,6 +61,22 @@ def check_keys(groups: pl.DataFrame) -> None:
         raise AuditError(
             f"column 'uid': verl gives each row one of its own, but {repeated:,} rows repeat one of their step; "
             "is a file there twice? leave the copy out"
+        )
+
+
+def check_rewards(groups: pl.DataFrame, layout: Columns) -> None:
+    """Raise AuditError where what should be rewards are advantages: they add up to 0 in every group, and are not all 0.
+
+    So does verl's own dump behind a sampler that hands over a plan: kept rows, their coefficients as scores.
+    """
+    varied, size = pl.col("reward_low") < pl.col("reward_high"), pl.max_horizontal(pl.col("reward_low", "reward_high").abs())
+    zero = pl.col("reward_sum").abs() <= _ROUNDING * size * pl.col("rows")
+    if groups.select(zero.all() & (varied.sum() >= _TELLING)).item():
+        name = "+".join(layout.columns["reward"])
+        raise AuditError(
+            f"column {name!r}: adds up to 0 in each of the {len(groups):,} groups, as advantages do and rewards do not; name "
+            "the rewards by --columns reward=NAME. Of recast in verl, audit what its sampler writes to the folder "
+            "trainer.rollout_data_dir (docs/verl.md)"
         )
 
 

@@ -99,6 +99,7 @@ def partial_groups(piece: Piece, rules: RowRules, where: str) -> pl.DataFrame:
     row = pl.col("row").cast(pl.Int64)
     aggregates = {
         "rows": pl.len().cast(pl.Int64),
+        "reward_sum": pl.col("reward").sum(),
         **{name: pl.col(name).cast(pl.Int64).sum() for name in sums},
         **{name: take(pl.col(name.partition("_")[0])) for name, take in EXTREMES.items() if name.partition("_")[0] in values},
         "apart": (row.max() - row.min() + 1 > pl.len()).cast(pl.Int64),
