@@ -66,7 +66,7 @@ def forecast(
         "steps": {"supervised": config.sft.last, "rl": config.rl.steps * parts},
         "tokens": tokens,
         "hours": None if tokens_per_second is None else sum(tokens.values()) / tokens_per_second / world / 3600,
-        "disk": {"bytes": disk, "free": shutil.disk_usage(_there(root)).free},
+        "disk": {"bytes": disk, "free": shutil.disk_usage(there(root)).free},
     }
 
 
@@ -160,5 +160,5 @@ def _cache(lm: Any, config: RealConfig, world: int, prompt: float, levels: int) 
     return prompts * (prompt + config.rl.group_size * levels) * each
 
 
-def _there(root: Path) -> Path:
+def there(root: Path) -> Path:
     return next(folder for folder in (root, *root.absolute().parents) if folder.exists())

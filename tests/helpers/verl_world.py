@@ -1,10 +1,8 @@
 """A step of verl's V1 trainer on a CPU, up to the actor: rows as its agent loop stores them in a real TransferQueue."""
 
 import asyncio
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,26 +14,13 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopO
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-SCRIPT = Path(__file__).parents[2] / "recast_train/adapters/verl/launch_openonerec.sh"
 G, RANKS, EOS, THOUGHT_END = 8, 8, 2, 90
 ANSWERS = [[50, 51, 52, EOS], [50, 51, 53, EOS]]
 PROMPT = [10, 11, 12]
 
 
-def launch_arguments(folder: Path, **environment: str) -> list[str]:
-    """What the launch script would start verl with."""
-    python, seen = folder / "python", folder / "arguments"
-    python.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {seen}\n")
-    python.chmod(0o755)
-    own = {"PATH": "/usr/bin:/bin", "PYTHON": str(python), "MODEL": "/model", "DATA": "/data", **environment}
-    subprocess.run(["bash", SCRIPT], check=True, env=own)
-    module, name, *arguments = seen.read_text().splitlines()
-    assert (module, name) == ("-m", "verl.trainer.main_ppo")
-    return arguments
-
-
 def verl_config(arguments: list[str], *more: str) -> Any:
-    """verl's own config under these overrides; a key that verl does not have fails here."""
+    """verl's own config under these arguments of `main_ppo`; an override of a key that nobody has fails here."""
     with initialize_config_module("verl.trainer.config", version_base=None):
         return compose("ppo_trainer", overrides=[*arguments, *more])
 
@@ -56,7 +41,7 @@ def trainer(config: Any) -> Any:
     """verl's synchronous trainer without models: its config and its replay buffer, as its own constructor makes it."""
     made = object.__new__(PPOTrainerSync)
     made.config, made.trainer_mode, made.use_critic, made.global_steps = config, "sync", False, 1
-    made.tokenizer = SimpleNamespace(eos_token_id=EOS)
+    made.tokenizer = SimpleNamespace(eos_token_id=EOS, decode=lambda ids, **_: " ".join(map(str, ids.tolist())))
     made.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": list(range(RANKS))})
     made.resource_pool_manager = SimpleNamespace(get_n_gpus=lambda: RANKS)
     made._rollout_moe_lb_metrics_accumulator = None

@@ -14,15 +14,15 @@ from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, register_adv_est
 from recast_sim.signal import SignalError, get_constructor, list_constructors
 from recast_train.adapters.flat_rows import select_rows
 from recast_train.adapters.verl.handover import marked_by
-from recast_train.adapters.verl.options import estimator_name
+from recast_train.adapters.verl.options import estimator_name, estimator_names
 
 
 def register_estimators() -> None:
     """Register those that verl does not have yet; call it again after you registered a constructor of your own."""
     for constructor in list_constructors():
-        name = estimator_name(constructor.name)
-        if name not in ADV_ESTIMATOR_REGISTRY:
-            register_adv_est(name)(_estimator(constructor.name))
+        for name in estimator_names(constructor.name):
+            if name not in ADV_ESTIMATOR_REGISTRY:
+                register_adv_est(name)(_estimator(constructor.name))
 
 
 def advantages(constructor: str, token_level_rewards_RS: Tensor, response_mask_RS: Tensor, index_R: Any) -> Tensor:

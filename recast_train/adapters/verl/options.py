@@ -43,6 +43,11 @@ def estimator_name(constructor: str) -> str:
     return "recast" if constructor == "recast" else f"recast_{constructor}"
 
 
+def estimator_names(constructor: str) -> list[str]:
+    """All of them: `recast_recast` is one too, so that a config can name the constructor once."""
+    return list(dict.fromkeys((estimator_name(constructor), f"recast_{constructor}")))
+
+
 def check_config(config: Any, sampler: SamplerConfig) -> None:
     """Refuse a verl config (of `verl.trainer.main_ppo`) under which the sampler would be wrong, or not worth its name.
 
@@ -55,7 +60,7 @@ def check_config(config: Any, sampler: SamplerConfig) -> None:
     rollout, algorithm, v1 = config.actor_rollout_ref.rollout, config.algorithm, config.trainer.v1
     if v1.trainer_mode != "sync":
         raise ConfigError(f"trainer.v1.trainer_mode: {v1.trainer_mode!r} is not supported by recast's sampler; set it to sync")
-    if algorithm.adv_estimator != estimator_name(constructor.name):
+    if algorithm.adv_estimator not in estimator_names(constructor.name):
         raise ConfigError(
             f"algorithm.adv_estimator: {algorithm.adv_estimator!r} does not fit the sampler's constructor "
             f"{constructor.name!r}; set it to {estimator_name(constructor.name)}"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from verl_world import SCRIPT
+from verl_launch import SCRIPT
 
 from verl_cpu.quick_sampler import RECORDS
 

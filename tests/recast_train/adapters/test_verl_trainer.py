@@ -29,7 +29,9 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
+from verl_launch import launch_arguments
 
+from recast_analysis.audit.reading.dump_groups import read_groups
 from recast_sim.configio import ConfigError
 from recast_sim.signal import SignalError, construct, list_constructors
 from recast_train.adapters.verl.options import TRIE_PROCESSOR, check_config, estimator_name, read_sampler_config
@@ -39,12 +41,17 @@ from recast_train.adapters.verl.sampler import RecastReplayBuffer
 pytestmark = [pytest.mark.adapters, pytest.mark.verl]
 G, EOS, END = world.G, world.EOS, world.THOUGHT_END
 KWARGS = "trainer.v1.sampler.sampler_kwargs"
-SMALL = (f"actor_rollout_ref.rollout.n={G}", "data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=1")
+SMALL = (
+    f"actor_rollout_ref.rollout.n={G}",
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=1",
+    "trainer.rollout_data_dir=null",
+)
 
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return world.launch_arguments(tmp_path_factory.mktemp("launch"))
+    return launch_arguments(tmp_path_factory.mktemp("launch"))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +125,7 @@ def test_an_estimator_that_needs_the_sampler_says_so() -> None:
 
 def test_the_launch_script_fits_verls_config(tmp_path: Path, arguments: list[str]) -> None:
     for name in ("recast", "grpo", "sft_hard_negative"):
-        config = world.verl_config(world.launch_arguments(tmp_path, CONSTRUCTOR=name))
+        config = world.verl_config(launch_arguments(tmp_path, CONSTRUCTOR=name))
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
         check_config(config, read_sampler_config(dict(config.trainer.v1.sampler.sampler_kwargs)))
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
@@ -203,7 +210,7 @@ def test_rollouts_may_be_held_to_the_catalog(arguments: list[str]) -> None:
 
 
 def test_the_launch_script_makes_beams(tmp_path: Path) -> None:
-    config = world.verl_config(world.launch_arguments(tmp_path, BEAM="1"))
+    config = world.verl_config(launch_arguments(tmp_path, BEAM="1"))
     check_config(config, read_sampler_config(dict(config.trainer.v1.sampler.sampler_kwargs)))
     (agent,) = OmegaConf.load(config.actor_rollout_ref.rollout.agent.agent_loop_config_path)
     assert agent.name == config.actor_rollout_ref.rollout.agent.default_agent_loop
@@ -247,6 +254,25 @@ def test_a_step_sees_the_plans_rows_alone(queue: None, arguments: list[str]) -> 
     assert logged["critic/score/mean"] == 0  # the pairs' coefficients: the raw reward is in recast/reward/mean alone
     check_loss(trainer.config, world.rows(balanced.keys), len(wanted))
     tq.kv_clear(balanced.keys, "train")
+
+
+def test_the_whole_groups_are_written_and_verl_writes_none(queue: None, arguments: list[str], tmp_path: Path) -> None:
+    trainer = world.trainer(world.verl_config(arguments, *SMALL, f"trainer.rollout_data_dir={tmp_path}/rollouts"))
+    assert trainer.config.trainer.rollout_data_dir is None
+    world.store("zero", [0.0] * G, world.ANSWERS, response)
+    world.store("multi", [1.0, 0.0, 1.0] + [0.0] * (G - 3), None, response)
+    batch, _ = trainer.replay_buffer.sample(1, "train", 2)
+    groups = read_groups([tmp_path / "rollouts"], 0.5).table
+    assert sorted(groups.select("rows", "hits").rows()) == [(G, 0), (G, 2)]  # of 16 rows 4 are left in the queue
+    assert len(batch.keys) == 4
+    tq.kv_clear(batch.keys, "train")
+
+
+def test_one_word_on_verls_command_line(tmp_path: Path) -> None:
+    config = world.verl_config(["hydra.searchpath=[pkg://recast_train.adapters.verl]", "+recast=sampler"], *SMALL)
+    trainer = world.trainer(config)
+    assert type(trainer.replay_buffer) is RecastReplayBuffer
+    assert core_algos.get_adv_estimator_fn(config.algorithm.adv_estimator) is not None
 
 
 def check_loss(config: Any, rows: dict[str, Any], kept: int) -> None:
