@@ -16,6 +16,7 @@ from recast_analysis.figures import run_figures
 from recast_analysis.glossary import read_glossary
 from recast_analysis.reports.report import Report, Table
 from recast_analysis.reports.run_kinds import find_report
+from recast_analysis.result_lines import result_lines, smoke_words
 from recast_sim.printable import printable
 from recast_sim.runs import Run, RunError, find_runs, read_run
 from recast_sim.runs.reader import fits_its_kind, read_manifest
@@ -44,6 +45,7 @@ class Section:
     name: str
     kind: str
     complete: bool
+    result: list[str]
     provenance: dict[str, str]
     parts: Sequence[Table | str]
     figures: list[PageFigure]
@@ -73,7 +75,7 @@ def make_page(roots: Sequence[Path]) -> str:
 
 def _unreadable(root: Path, anchor: str, why: str) -> Section:
     provenance = {"folder": printable(str(root)), "completeness": f"not readable: {printable(why, _VALUE)}"}
-    return Section(anchor, printable(root.resolve().name), "not readable", False, provenance, (), [], [], {})
+    return Section(anchor, printable(root.resolve().name), "not readable", False, [], provenance, (), [], [], {})
 
 
 def _section(root: Path, anchor: str) -> Section:
@@ -83,17 +85,21 @@ def _section(root: Path, anchor: str) -> Section:
     if isinstance(report, str):
         left_out.append(f"tables: {report}")
     parts = report.parts if isinstance(report, Report) else ()
+    kind, config = run.manifest["kind"], run.manifest["config"]
     with fits_its_kind(root):
+        lines = result_lines(kind, report.summary) if isinstance(report, Report) else []
+        smoke = smoke_words(kind, config)
         return Section(
             anchor=anchor,
             name=printable(root.resolve().name),
-            kind=printable(run.manifest["kind"]),
+            kind=printable(kind),
             complete=run.status == "complete",
+            result=[printable(words, _VALUE) for words in (smoke, *lines) if words],
             provenance={name: printable(value, _VALUE) for name, value in _provenance(run).items()},
             parts=[part if isinstance(part, Table) else printable(part, _VALUE, lines=True) for part in parts],
             figures=[_page_figure(drawn, anchor) for drawn in figures],
             left_out=[printable(words, _VALUE) for words in left_out],
-            config={printable(key): printable(value, _VALUE) for key, value in _flat(run.manifest["config"]).items()},
+            config={printable(key): printable(value, _VALUE) for key, value in _flat(config).items()},
         )
 
 

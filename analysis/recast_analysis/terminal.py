@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.box import MARKDOWN
@@ -13,8 +14,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from recast_analysis.reports.report import Report, Table
+from recast_analysis.result_lines import smoke_words
 from recast_sim.commandline import Common
 from recast_sim.printable import printable
+from recast_sim.runs import RunError
+from recast_sim.runs.reader import read_manifest
 
 _WHOLE = 10_000  # columns of a file or a pipe, where nothing is wrapped
 _NOTE = 20_000  # letters of a note
@@ -27,12 +31,25 @@ def finish(command: Common, result: Any, report: Report, then: str = "") -> None
     if command.json:
         print(json.dumps(result, allow_nan=False))
         return
-    print_report(report, terminal(command.wide))
+    smoke = _smoke(result)
+    print_report(replace(report, parts=[smoke, *report.parts]) if smoke else report, terminal(command.wide))
     for key in ("run", "figure", "seconds"):
         if isinstance(result, dict) and isinstance(result.get(key), str | float):
             print(f"{key}: {result[key]}")
     if then:
         print("next:", then, *(f"--plugin {name}" for name in command.plugin))
+
+
+def _smoke(result: Any) -> str:
+    """That the run behind a result was a smoke run; nothing of any other result."""
+    root = result.get("run") if isinstance(result, dict) else None
+    if not isinstance(root, str):
+        return ""
+    try:
+        manifest = read_manifest(Path(root))
+    except RunError:  # a run's name in a table, or the folder of a command that keeps no manifest
+        return ""
+    return smoke_words(manifest["kind"], manifest["config"])
 
 
 def terminal(wide: bool = False) -> Console:

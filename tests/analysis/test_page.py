@@ -13,10 +13,12 @@ import pytest
 from recast_analysis.drawing.style import INK
 from recast_analysis.glossary import FILE, read_glossary
 from recast_analysis.page import make_page
+from recast_analysis.reports.run_kinds import run_report
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 NEXT_TO = re.compile(r"url\((?!#)|@import|https?://(?!www\.w3\.org/(2000/svg|1999/xlink))")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+REAL = ("grpo", "recast", "sft")
 PROBE = """<script>
 const box = document.documentElement, style = (e) => getComputedStyle(e);
 const fetched = performance.getEntriesByType("resource").length;
@@ -167,3 +169,21 @@ def test_a_browser_shows_it_on_a_phone_and_in_the_dark(page: str, tmp_path: Path
     assert phone["page"] <= phone["width"] < 600  # the page does not scroll sideways, its boxes do
     assert phone["tables"]
     assert phone["drawn"] > phone["width"]  # letters stay large enough to read
+
+
+def test_a_run_opens_with_its_result_in_three_lines(page: str, run_folders: dict[str, Path]) -> None:
+    opened = [words.split("\n") for words in re.findall(r'<h2>.*?</h2>\n<div class="result">\n(.*?)\n</div>', page, re.DOTALL)]
+    lines = [[html.unescape(re.sub("<.*?>", "", line)) for line in words] for words in opened]
+    train, killed, real, budget, whole_map = lines
+    assert train[0].startswith("Smoke run (20 steps): it shows that everything runs")
+    assert train[1].startswith("recast in one world, 20 steps, 1,280 rollouts.")
+    assert train[3] == "One seed, no interval."
+    assert killed[1].startswith("recast in one world, 7 steps")
+    assert [len(words) for words in (train, killed, real)] == [4, 4, 4]  # the three, and that it was a smoke run
+    changes = {name: run_report(run_folders["real"]).summary["methods"][name]["versus_start"]["ndcg@10"] for name in REAL}
+    best = max(changes, key=lambda name: changes[name]["difference"])
+    assert f"; {best} ends highest, {changes[best]['difference']:+.4f} [" in real[2]
+    assert re.fullmatch(r"Told from the start \(95 % over users\): above .+; below .+\.", real[3])
+    assert budget[0] == "3 methods in 5 worlds, 1 setting(s)."
+    assert budget[1].startswith("Greedy Pass@1: recast ends highest, +300.0 % ")
+    assert whole_map[1].startswith("greedy Pass@1, all settings: recast against grpo +33.3 %")

@@ -1,6 +1,7 @@
 """The report of a run folder of any kind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from recast_analysis.claims import simulated as claims
@@ -8,6 +9,7 @@ from recast_analysis.reports import budget, check, gradients, quickstart, theory
 from recast_analysis.reports import map as heat_map
 from recast_analysis.reports.real import run, search, study
 from recast_analysis.reports.report import Report
+from recast_analysis.result_lines import smoke_words
 from recast_analysis.show import one_run
 from recast_sim.runs import RunError
 from recast_sim.runs.reader import fits_its_kind, read_manifest
@@ -31,16 +33,18 @@ REPORTS: dict[str, Callable[[Path], Report]] = {
 
 
 def run_report(root: Path) -> Report:
-    """What the command of a run printed and drew, from its folder alone.
+    """What the command of a run printed and drew, from its folder alone; of a smoke run that it is one, first.
 
     Raises:
         RunError: not a run folder, not finished, or of a kind without tables.
     """
-    kind = read_manifest(root)["kind"]
+    manifest = read_manifest(root)
+    kind = manifest["kind"]
     if kind not in REPORTS:
         raise RunError(f"{root}: a run of kind {kind!r} has no tables; kinds that have: {', '.join(REPORTS)}")
     with fits_its_kind(root):
-        return REPORTS[kind](root)
+        found, smoke = REPORTS[kind](root), smoke_words(kind, manifest["config"])
+    return replace(found, parts=[smoke, *found.parts]) if smoke else found
 
 
 def find_report(root: Path) -> Report | str:
