@@ -30,8 +30,7 @@ def execute(path: Path, folder: Path, environment: Mapping[str, str] | None = No
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
-    search = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    settings = os.environ | {"PYTHONPATH": search, "TMPDIR": str(folder)} | dict(environment or {})
+    settings = os.environ | {"TMPDIR": str(folder)} | dict(environment or {})
     options = {
         "timeout": _CELL_SECONDS,
         "startup_timeout": _CELL_SECONDS,

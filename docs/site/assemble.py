@@ -20,9 +20,10 @@ COPIED = (
     "docs/site/*.css",
     "notebooks/*.md",
     "notebooks/*.ipynb",
-    "notebooks/lab.py",
     "benchmarks/results/*.md",
     "analysis/recast_analysis/glossary.md",
+    "analysis/recast_analysis/notebook.py",
+    "recast_train/adapters/verl/recast/*.yaml",
 )
 
 

@@ -1,11 +1,15 @@
-"""What the notebooks share: run a command of the project, and show tables and figures as small outputs.
+"""Commands, tables and figures in a notebook: run a command line of the project, show what it found.
+
+    from recast_analysis.notebook import run
+    finished = run("recast-sim gradients --constructors grpo recast")
+    finished.tables()
+    finished.figure()
 
 Tables become Markdown and figures PNGs of few colours, so that a notebook with its outputs stays small under version control.
 """
 
 import io
 import itertools
-import json
 import os
 import re
 import shlex
@@ -21,9 +25,6 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from recast_train.data import DataConfig, cached_ml100k, write_made_up
-
-ROOT = Path(__file__).resolve().parents[1]
 SCRATCH = tempfile.TemporaryDirectory(prefix="recast-notebook-")  # goes away with the kernel
 _PROGRAMS = {"recast-sim": "recast_sim.cli", "recast-train": "recast_train.cli", "recast-report": "recast_analysis.cli"}
 _WIDTH = 1100  # pixels of a picture
@@ -63,14 +64,14 @@ class CommandError(RuntimeError):
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run: its folder, and the figures that its command prints under --json."""
+    """A finished command: the folder of its results, and what it printed."""
 
     folder: Path
-    result: dict[str, Any]
+    text: str
 
     def tables(self) -> Markdown:
-        """What `recast-report tables` prints of it."""
-        return Markdown(as_markdown(_call("recast-report", ["tables", str(self.folder)])))
+        """What the command printed, without the lines that no second run repeats."""
+        return Markdown(as_markdown(self.text))
 
     def figure(self, name: str = "figure") -> Picture:
         """The figure that the command drew."""
@@ -78,31 +79,14 @@ class Finished:
 
 
 def run(line: str) -> Finished:
-    """Run a command line as typed in the repository's root; its results go to a folder that lives as long as the kernel.
+    """Run a command line as typed in the current folder; its results go to a folder that lives as long as the kernel.
 
     Raises:
         CommandError: the command failed, or is none of this project's.
     """
     program, *arguments = shlex.split(line)
     folder = Path(tempfile.mkdtemp(dir=SCRATCH.name)) / "run"
-    return Finished(folder, json.loads(_call(program, [*arguments, "--out", str(folder), "--json"])))
-
-
-def printed(line: str) -> Markdown:
-    """What a command line prints.
-
-    Raises:
-        CommandError: as `run`.
-    """
-    program, *arguments = shlex.split(line)
-    return Markdown(as_markdown(_call(program, arguments)))
-
-
-def data_at_hand() -> DataConfig:
-    """ML-100K where it was fetched before, else a made-up log: a notebook must also run where there is no network."""
-    if cached_ml100k() is not None:
-        return DataConfig("ml-100k")
-    return DataConfig("atomic", write_made_up(Path(SCRATCH.name) / "made-up.inter"))
+    return Finished(folder, _call(program, [*arguments, "--out", str(folder)]))
 
 
 def show(figure: Figure) -> Picture:
@@ -133,8 +117,7 @@ def _call(program: str, arguments: list[str]) -> str:
         raise CommandError(f"{program}: not a command of this project; choose from {', '.join(_PROGRAMS)}")
     code = f"from {_PROGRAMS[program]} import main; main()"
     kept = {name: value for name, value in os.environ.items() if name not in _TERMINAL}
-    kept["PYTHONPATH"] = os.pathsep.join([str(ROOT), kept.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=kept, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env=kept, capture_output=True, text=True)
     if done.returncode:
         raise CommandError(done.stderr.strip())
     return done.stdout
