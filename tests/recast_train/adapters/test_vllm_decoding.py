@@ -1,7 +1,6 @@
 """vLLM held to a catalog, against recast's own decoder on one tiny model (make test-verl-vllm)."""
 
 import importlib.util
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ from torch import Tensor
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed here; make test-verl-vllm has an environment for it", allow_module_level=True)
-os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 from vllm import LLM, SamplingParams
 from vllm.exceptions import VLLMValidationError
@@ -35,6 +33,12 @@ SHAPE = ModelConfig(
 )  # heads of 32, vLLM's least
 PROMPTS, DRAWS = 4, 2500
 END, THOUGHT_END = PAD_TOKEN, BOS_TOKEN  # of the pure SID vocabulary, which has no such tokens of its own
+ENGINE = {  # in this process, which ends it; 1 GB for keys and values
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
 PROCESSOR = "recast_train.adapters.vllm.trie_processor:TrieLogitsProcessor"
 
 
@@ -80,15 +84,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     table_YS = torch.cat([leaves, torch.full_like(leaves[:, :1], END)], 1)
     write_answers(folder / "answers.safetensors", table_YS.numpy())
     own = {"dtype": "float32", "enforce_eager": True, "max_model_len": 64, "max_num_seqs": 256, "seed": 0}
-    llm = LLM(
-        str(folder / "model"),
-        skip_tokenizer_init=True,
-        logprobs_mode="processed_logprobs",
-        logits_processors=[PROCESSOR],
-        **own,
-    )
-    yield World(model, tiny_prompts(catalog, PROMPTS), table_YS, folder / "answers.safetensors", llm)
-    llm.llm_engine.engine_core.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENGINE.items():
+            patch.setenv(name, value)
+        llm = LLM(
+            str(folder / "model"),
+            skip_tokenizer_init=True,
+            logprobs_mode="processed_logprobs",
+            logits_processors=[PROCESSOR],
+            **own,
+        )
+        yield World(model, tiny_prompts(catalog, PROMPTS), table_YS, folder / "answers.safetensors", llm)
+        llm.llm_engine.engine_core.shutdown()
 
 
 def test_greedy_answers_are_ours(world: World) -> None:
