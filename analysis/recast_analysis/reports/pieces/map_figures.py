@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recast_analysis.drawing.style import INK, Drawn, apply_style
+from recast_analysis.drawing.words import metric_words
 from recast_analysis.measures.metric_names import IN_NATS
 
 _LIMIT = 30.0  # of the colour scale, percent
@@ -54,7 +55,7 @@ def _slices(rows: list[dict[str, Any]]) -> Figure:
             range(len(pairs)), [f"{mine}\nvs {other}" for mine, other in pairs], rotation=40, ha="right", fontsize=7
         )
         axis.set_yticks(range(len(names)), names, fontsize=8)
-        axis.set_title(metric, fontsize=9)
+        axis.set_title(metric_words(metric), fontsize=9)
         axes_of = [cell[0]["x"] for cell in cells.values()]
         for line in (i for i in range(1, len(axes_of)) if axes_of[i] != axes_of[i - 1]):
             axis.axhline(line - 0.5, color=INK, linewidth=1)
@@ -73,7 +74,7 @@ def _grid(rows: list[dict[str, Any]]) -> Figure:
         axis.set_xticks(range(len(xs)), xs, fontsize=7)
         axis.set_yticks(range(len(ys)), ys, fontsize=7)
         axis.set(xlabel=rows[0]["x"], ylabel=rows[0]["y"])
-        axis.set_title(f"{metric}: {pair[0]} vs {pair[1]}", fontsize=9)
+        axis.set_title(f"{metric_words(metric)}: {pair[0]} vs {pair[1]}", fontsize=9)
     figure.tight_layout()
     return figure
 
