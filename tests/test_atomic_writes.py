@@ -32,6 +32,7 @@ ALLOWED = {
     "recast_train/data/cache.py _fill": "a scratch folder, renamed when whole",
     "recast_train/data/ml100k.py _download": "a scratch folder",
     "analysis/recast_analysis/drawing/style.py as_svg": "memory",
+    "analysis/recast_analysis/notebook.py show": "memory",
 }
 
 

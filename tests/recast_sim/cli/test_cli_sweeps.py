@@ -13,6 +13,7 @@ from recast_sim.cli.budget import BudgetConfig
 from recast_sim.cli.claims import ClaimsConfig
 from recast_sim.cli.map import MapConfig
 from recast_sim.cli.shared import RECIPES
+from recast_sim.cli.thoughts import ThoughtsConfig
 from recast_sim.configio import load_config
 from recast_sim.experiments.map_cells import map_cells, named_settings
 
@@ -142,7 +143,7 @@ def test_bad_options_leave_nothing(tmp_path: Path) -> None:
 
 
 def test_shipped_recipes_are_valid() -> None:
-    kinds = {"map": MapConfig, "prize": MapConfig, "claims": ClaimsConfig}
+    kinds = {"map": MapConfig, "prize": MapConfig, "claims": ClaimsConfig, "thoughts": ThoughtsConfig}
     files = sorted(RECIPES.glob("*.toml"))
     assert {file.stem for file in files} >= {"budget", "map", "claims"}
     for file in files:
