@@ -30,22 +30,14 @@ def openonerec_step(net: Net, cards: int, kept: float = GROUP) -> StepSetting:
     A prompt a card, one row an optimiser step and card, bf16 throughout, FSDP2, gradient checkpointing, old and reference
     passes of up to 40,960 tokens. Without thoughts; every row repeats its prompt and has logits at every position.
     """
-    return StepSetting(
-        net,
-        prompt=ROW - LEVELS + 1,
-        response=LEVELS,
-        group_size=GROUP,
-        kept=kept,
-        prompts=cards,
-        cards=cards,
+    return replace(
+        _batch(net, cards, kept),
         shared=False,
         every_position=True,
         mini_batches=max(1, round(kept)),
-        recompute=True,
         pass_tokens=PASS,
         engine=True,
         held=2,
-        computed=2,
     )
 
 
@@ -55,6 +47,11 @@ def own_step(net: Net, cards: int, kept: float = GROUP) -> StepSetting:
     A prompt once for all its rows, logits of a level's codes, one optimiser step and so no old pass; parameters and optimiser
     state in fp32, passes in bf16; rollouts from the sharded model.
     """
+    return replace(_batch(net, cards, kept), codes=CODES, old=False)
+
+
+def _batch(net: Net, cards: int, kept: float) -> StepSetting:
+    """What both trainers are given: a prompt a card, gradient checkpointing, passes in bf16."""
     return StepSetting(
         net,
         prompt=ROW - LEVELS + 1,
@@ -63,8 +60,6 @@ def own_step(net: Net, cards: int, kept: float = GROUP) -> StepSetting:
         kept=kept,
         prompts=cards,
         cards=cards,
-        codes=CODES,
-        old=False,
         recompute=True,
         computed=2,
     )
