@@ -36,6 +36,12 @@ def test_shared_leaves_load_nothing_else_of_ours(module: str) -> None:
     assert all(name.startswith((module, "recast_sim.plugins", "recast_sim.errors")) for name in ours)
 
 
+def test_the_signal_module_loads_torch_and_numpy_alone() -> None:
+    """Its import takes little longer than torch's (benchmarks/start_up.py)."""
+    beside = loaded_by("import recast_sim.signal") - loaded_by("import torch, numpy")
+    assert {name for name in beside if "." not in name} <= {"recast_sim"}
+
+
 def test_the_trainer_loads_neither_the_laboratory_nor_another_framework() -> None:
     loaded = loaded_by("import recast_train.rl.rl_loop, recast_train.pipeline.whole_run, recast_train.adapters")
     assert "recast_sim.signal" in loaded

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 
 from recast_sim.commandline import Common, Flag, OptionalFile, PartOf, ProgressLines, progress, run_command
 from recast_sim.configio import AtLeastOne, Checked, ConfigError, Share, load_config, override
+from recast_sim.signal import SignalConfig
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ def test_a_checked_config_refuses_what_its_fields_do_not_have(tmp_path: Path) ->
         load_config(StrictInside, Path(write(tmp_path / "a.toml", "[inner]\nwide = 1\n")))
     with pytest.raises(ConfigError, match=r"a.toml: StrictInside.width: 3 must be at most 2"):
         load_config(StrictInside, Path(write(tmp_path / "a.toml", "width = 3\n[inner]\nwidth = 2\n")))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("w_plus", "1.0"), ("w_plus", True), ("pass_k", "4"), ("pass_k", True), ("pass_k", 4.0)]
+)
+def test_numbers_of_the_signal_module_are_numbers_in_a_file_too(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^SignalConfig\.{name}: "):
+        override(SignalConfig(), {name: value})
+    assert override(SignalConfig(), {"w_plus": 2, "pass_k": 3}) == SignalConfig(w_plus=2.0, pass_k=3)
 
 
 def call(arguments: list[str]) -> tuple[int, list[Command]]:
