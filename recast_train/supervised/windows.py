@@ -72,12 +72,34 @@ def _epoch(windows: Windows, epoch: int) -> Ints:
 
 
 def layouts(window_BW: Ints) -> list[Ints]:
-    """The windows in PARTS groups of similar length (fewer where there are fewer windows), each cut to its longest.
+    """The windows in PARTS groups of similar length (fewer where there are fewer windows), each cut to its longest, with as
+    little padding as so many groups allow.
 
     Together they are all of them, in another order. The number of groups depends on B alone, so that all ranks make as many
     passes.
     """
     length_B = (window_BW >= 0).sum(1)
     order_B = np.argsort(length_B, kind="stable")
-    parts = np.array_split(order_B, min(PARTS, len(order_B)))
+    parts = np.split(order_B, _cuts(length_B[order_B], min(PARTS, len(order_B))))
     return [window_BW[part, : int(length_B[part[-1]])] for part in parts]
+
+
+def _cuts(length_B: Ints, parts: int) -> list[int]:
+    """Where to cut windows in the order of their lengths into so many parts, none of them empty, with the fewest positions.
+
+    The best cuts lie where the length changes; places that would part the windows evenly make up for too few of those.
+    """
+    even = np.linspace(0, len(length_B), parts + 1).astype(np.int64)
+    place_C = np.union1d(even, np.flatnonzero(np.diff(length_B)) + 1)
+    longest_C = length_B[place_C - 1]  # of a part that ends there
+    positions_CC = (place_C - place_C[:, None]) * longest_C
+    positions_CC = np.where(np.triu(positions_CC, 1) > 0, positions_CC, np.inf)  # a part ends behind its start
+    fewest_C, starts = np.where(place_C == 0, 0.0, np.inf), []
+    for _ in range(parts):
+        totals_CC = fewest_C[:, None] + positions_CC
+        starts.append(totals_CC.argmin(0))
+        fewest_C = totals_CC.min(0)
+    ends = [len(place_C) - 1]
+    for start_C in reversed(starts):
+        ends.append(int(start_C[ends[-1]]))
+    return place_C[ends[-2:0:-1]].tolist()

@@ -1,10 +1,11 @@
 """Windows of supervised training: each train item once an epoch, nothing later, the same for a step whenever it is asked."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sid_world import tiny_dataset
 
@@ -78,3 +79,14 @@ def test_layouts_are_the_same_windows_with_less_padding() -> None:
     assert all((part >= 0).any(0).all() for part in parts)
     assert sum(part.size for part in parts) < windows.size
     assert [len(part) for part in layouts(windows[:2])] == [1, 1]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=9))
+def test_no_other_cut_into_as_many_layouts_has_fewer_positions(lengths: list[int]) -> None:
+    windows = np.where(np.arange(6) < np.array(lengths)[:, None], 7, -1)
+    parts, ordered = layouts(windows), sorted(lengths)
+    assert len(parts) == min(PARTS, len(lengths))
+    ways = itertools.combinations(range(1, len(ordered)), len(parts) - 1)
+    every = [[ordered[a:b] for a, b in itertools.pairwise([0, *cuts, len(ordered)])] for cuts in ways]
+    assert sum(part.size for part in parts) == min(sum(len(part) * part[-1] for part in way) for way in every)
