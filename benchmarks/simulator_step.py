@@ -9,7 +9,7 @@ from harness import Entry, interleaved
 from torch import Tensor
 from world import GROUP
 
-from recast_sim.signal import ObjectiveConfig, SignalConfig, get_constructor
+from recast_sim.signal import ObjectiveConfig, Signal, SignalConfig, get_constructor
 from recast_sim.signal.groups import ScoredGroups, signal_of
 from recast_sim.training.plan_update import update
 from recast_sim.training.world_groups import roll_out
@@ -17,7 +17,9 @@ from recast_sim.world.environment import Environment, EnvironmentConfig, make_en
 from recast_sim.world.policy import PolicyConfig, TreePolicy
 
 PROMPTS, STEPS = 64, 50  # of a step; steps that are clocked at a time
+PARTS = ("rollouts", "signal", "update")
 LEARNING_RATE = 1e-6  # so small that the last step finds the groups of the first
+RULES, OBJECTIVE = SignalConfig(), ObjectiveConfig()
 SCORES = torch.tensor((0.0, 0.01, 0.1, 1.0))  # by shared prefix length; 1 is a hit
 
 
@@ -30,11 +32,15 @@ def measure_step(repeats: int) -> list[Entry]:
     environment = make_environment(EnvironmentConfig(), seed=0)
     policy = TreePolicy(environment.catalog, environment.config.dim, PolicyConfig(), torch.Generator())
     check_gradient(policy, environment)
-    ways = {"ours": _ours(copy.deepcopy(policy), environment), "plain": _plain(copy.deepcopy(policy), environment)}
-    seconds = interleaved(ways, repeats, time.thread_time)
+    parts = {part: _ours(copy.deepcopy(policy), environment, part) for part in PARTS}
+    seconds = interleaved({**parts, "plain": _plain(copy.deepcopy(policy), environment)}, repeats, time.thread_time)
+    rollouts, signal, step = (1e3 * seconds[part] / STEPS for part in PARTS)
     return [
-        Entry("a training step", 1e3 * seconds["ours"] / STEPS, "ms"),
-        Entry("a training step against a plain loop", seconds["ours"] / seconds["plain"], "x", 1.5, at_least=False),
+        Entry("a training step", step, "ms"),
+        Entry("a training step: rollouts and their scores", rollouts, "ms"),
+        Entry("a training step: signal", signal - rollouts, "ms"),
+        Entry("a training step: update", step - signal, "ms"),
+        Entry("a training step against a plain loop", seconds[PARTS[-1]] / seconds["plain"], "x", 1.5, at_least=False),
     ]
 
 
@@ -74,12 +80,18 @@ def plain_loss(logprob_PY: Tensor, leaf_PG: Tensor, target_P: Tensor, codes_YL: 
     return ((chosen_P2[:, 1] - chosen_P2[:, 0]) * learnable_P).sum() / (2 * learnable_P.sum()).clamp(min=1)
 
 
-def _ours(policy: TreePolicy, environment: Environment) -> Callable[[], None]:
+def _ours(policy: TreePolicy, environment: Environment, until: str) -> Callable[[], None]:
+    """Steps that end with one of `PARTS`."""
     optimiser, generator = torch.optim.Adam(policy.parameters(), lr=LEARNING_RATE), torch.Generator().manual_seed(1)
+    behind_rollouts: dict[str, Callable[[ScoredGroups], object]] = {
+        "rollouts": lambda groups: None,
+        "signal": _constructed,
+        "update": lambda groups: _update(policy, environment, groups, optimiser),
+    }
 
     def steps() -> None:
         for _ in range(STEPS):
-            _update(policy, environment, _rolled_out(policy, environment, generator), optimiser)
+            behind_rollouts[until](_rolled_out(policy, environment, generator))
 
     return steps
 
@@ -103,9 +115,12 @@ def _plain(policy: TreePolicy, environment: Environment) -> Callable[[], None]:
 
 def _rolled_out(policy: TreePolicy, environment: Environment, generator: torch.Generator) -> ScoredGroups:
     prompt_P = torch.randint(len(environment.train.x_ND), (PROMPTS,), generator=generator)
-    return roll_out(policy, environment, prompt_P, GROUP, "iid", SignalConfig(), generator)
+    return roll_out(policy, environment, prompt_P, GROUP, "iid", RULES, generator)
+
+
+def _constructed(groups: ScoredGroups) -> Signal:
+    return signal_of(groups, get_constructor("recast"), RULES, torch.Generator())
 
 
 def _update(policy: TreePolicy, environment: Environment, groups: ScoredGroups, optimiser: torch.optim.Optimizer) -> None:
-    signal = signal_of(groups, get_constructor("recast"), SignalConfig(), torch.Generator())
-    update(policy, policy, environment, groups, signal, optimiser, ObjectiveConfig())
+    update(policy, policy, environment, groups, _constructed(groups), optimiser, OBJECTIVE)

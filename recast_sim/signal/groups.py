@@ -15,7 +15,7 @@ from recast_sim.signal.plan import UpdatePlan
 from recast_sim.signal.regime import regime_codes
 from recast_sim.signal.registry import Constructor
 from recast_sim.signal.signal_config import SignalConfig
-from recast_sim.signal.structural import exact_hit, structural_score
+from recast_sim.signal.structural import structural_score
 
 Part = TypeVar("Part")
 
@@ -49,8 +49,8 @@ class ScoredGroups:
 def score_leaves(codes_YL: Tensor, leaf_PG: Tensor, target_PT: Tensor) -> tuple[Tensor, Tensor]:
     """Exact hits of any target, and structural scores against the best target, both float (P, G)."""
     there_PT = target_PT >= 0
-    sids_PGL, targets_PTL = codes_YL[leaf_PG], codes_YL[target_PT.clamp(min=0)]
-    return exact_hit(sids_PGL, targets_PTL, there_PT), structural_score(sids_PGL, targets_PTL, target_mask_PT=there_PT)
+    hits_PG = ((leaf_PG[:, :, None] == target_PT[:, None]) & there_PT[:, None]).any(2).float()  # a leaf is an SID
+    return hits_PG, structural_score(codes_YL[leaf_PG], codes_YL[target_PT.clamp(min=0)], target_mask_PT=there_PT)
 
 
 def level_codes(
