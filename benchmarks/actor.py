@@ -12,7 +12,7 @@ ReCast keeps, on 2 threads in fp32. Three ways to the rows' log-probabilities an
 The rows of a prompt share no SID prefix, so nothing is gained there. `limit` is the token count G (P + R) / (P + 2 (R - 1)) by
 which sharing and dropping together can gain at most in layers whose cost is linear. `run.py` lets glibc keep freed memory: page
 faults double the time of the widest passes otherwise. Memory is the peak above what was resident before the pass (weights and
-gradients were), one process each without that setting; the largest takes 8 GB.
+gradients were), in bytes of tables that have pages of their own, one process each; the largest takes 8 GB.
 """
 
 import json
@@ -143,7 +143,7 @@ def measure(quick: bool) -> Result:
         world = World(prompt, vocabulary, PROMPTS[prompt])
         apart.append(check(world, KEPT))
         ways = {f"{name} {kept}": passed(way, world, kept) for name, way in WAYS.items() for kept in (G, KEPT)}
-        seconds = interleaved(ways, 1 if quick else 2)
+        seconds = interleaved(ways, 1)
         limit = G * (prompt + LEVELS) / (prompt + KEPT * (LEVELS - 1))
         table.append({"prompt": prompt, "vocabulary": vocabulary, "prompts": PROMPTS[prompt], "limit": limit} | seconds)
     largest = {} if quick else {name: _activations(name, CELLS[-1]) for name in table[0] if name.split()[0] in WAYS}
@@ -183,7 +183,7 @@ def entries(table: list[dict[str, float]], largest: dict[str, int]) -> list[Entr
 
 
 def _activations(column: str, cell: tuple[int, int]) -> int:
-    return own_process(__file__, "--activations", *column.split(), *map(str, cell), keep_memory=False)
+    return own_process(__file__, "--activations", *column.split(), *map(str, cell), own_pages=True)
 
 
 if __name__ == "__main__":

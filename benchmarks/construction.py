@@ -31,7 +31,7 @@ from torch import Tensor
 from recast_sim.signal import Signal, SignalConfig, construct
 
 G, HIT_RATE, SCORES = 32, 0.0054, (0.0, 0.01, 0.1)
-SIZES = {64: 60, 1024: 40, 16384: 9, 131072: 3}  # groups: measured rounds
+SIZES = {64: 60, 1024: 40, 16384: 9}  # groups: measured rounds
 QUICK_SIZES = {64: 20, 1024: 20, 16384: 3}
 ORACLE_UP_TO = 1024  # groups; the oracle loop takes minutes beyond
 STAND_IN = "a stand-in for verl's loop"

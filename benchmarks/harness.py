@@ -11,6 +11,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,7 @@ SETTINGS = (
 )
 
 KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}  # glibc keeps what a process frees
+OWN_PAGES = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # a table of 64 KiB and more has pages of its own, which go when it goes
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,52 @@ def machine() -> dict[str, Any]:
     }
 
 
-def own_process(script: str, *arguments: str, keep_memory: bool = True) -> Any:
-    """The JSON object that a benchmark script prints for these arguments, from a process of its own.
+@dataclass(frozen=True)
+class Spent:
+    """What a command and the processes that it started took: seconds from start to end, seconds of processor, bytes at the peak
+    of the largest of them; and what it printed."""
 
-    Without `keep_memory` it gives back what it frees, whatever this process does: for peaks.
+    seconds: float
+    processor: float
+    peak: int
+    printed: str
+
+
+def spent(*command: str | Path) -> Spent:
+    """Run a command to its end.
 
     Raises:
         RuntimeError: it failed; with its last line.
     """
-    env = {name: value for name, value in os.environ.items() if keep_memory or name not in KEPT_MEMORY}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{Path(command[0]).name}: {(errors.read().strip().splitlines() or ['?'])[-1]}")
+        return Spent(seconds, usage.ru_utime + usage.ru_stime, 1024 * usage.ru_maxrss, out.read())
+
+
+def installed(command: str) -> Path:
+    """A command of the environment that runs this."""
+    return Path(sys.executable).with_name(command)
+
+
+def own_process(script: str, *arguments: str, own_pages: bool = False) -> Any:
+    """The JSON object that a benchmark script prints for these arguments, from a process of its own.
+
+    With `own_pages` the process holds what its tables hold and no more, whatever this one does: for peaks.
+
+    Raises:
+        RuntimeError: it failed; with its last line.
+    """
+    env = dict(os.environ)
+    if own_pages:
+        env = {name: value for name, value in env.items() if name not in KEPT_MEMORY} | OWN_PAGES
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         raise RuntimeError(f"{Path(script).name} {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")

@@ -4,7 +4,7 @@
 
 One small Qwen3 with random weights, G = 32, prompts of 49 tokens, SIDs of 3, a KL term (so there is a reference pass), and one
 or two optimiser steps a batch (with two there is a pass for the old log-probabilities). Our trainer and TRL run in processes of
-their own that take turns. No targets: once the actor has two rows a group, rollouts are what is left, and the table says so.
+their own that take turns. Once the actor has two rows a group, rollouts are what is left, and the table says so.
 Beside the times stand the rows of each pass and the tokens that were generated and trained on (ours: a prompt once for all its
 rows). TRL samples from the whole vocabulary, ours from the legal tokens; TRL's rewards are arbitrary.
 """
@@ -25,7 +25,7 @@ COUNTS = ("rollouts", "generated_tokens", "actor_rows", "actor_tokens", "optimis
 
 def measure(quick: bool) -> Result:
     """Quick: a tiny model, one round."""
-    setting = ("tiny", "4", "2") if quick else ("small", "8", "3")  # model, prompts, steps
+    setting = ("tiny", "4", "2") if quick else ("small", "8", "2")  # model, prompts, steps
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(1 if quick else 2):
         rounds.append({key: of for name in ("ours", "trl") for key, of in _process(name, setting).items()})
@@ -43,10 +43,12 @@ def _entries(found: Mapping[str, Mapping[str, float]]) -> list[Entry]:
     for updates in (1, 2):
         case = f"{updates} optimiser step{'s' if updates > 1 else ''}"
         grpo, recast, trl = (found[f"{name} {updates}"] for name in NAMES)
+        signal = 100 * recast["signal"] / recast["step"]
         entries += [
             Entry(f"claim 6: whole step, our grpo over our recast, {case}", grpo["step"] / recast["step"], "x"),
             Entry(f"claim 5: actor, our grpo over our recast, {case}", grpo["actor"] / recast["actor"], "x"),
             Entry(f"share of rollouts in recast's step, {case}", recast["rollout"] / recast["step"], ""),
+            Entry(f"share of the signal in recast's step, {case}", signal, "%", 1, at_least=False),
             Entry(f"whole step, TRL over our grpo, {case}", trl["step"] / grpo["step"], "x", 15),
             Entry(f"whole step, TRL over our recast, {case}", trl["step"] / recast["step"], "x", 18),
         ]

@@ -1,72 +1,80 @@
-"""A step of supervised training: tokens a second, and how much of what the machine's matrix products reach.
+"""A step of supervised training: what it reaches of the machine's matrix products, and how much of it is padding.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/supervised.py [--quick] [--json]
 
 Windows as long as the train sequences of a 5-core Amazon data set are (median 5 items, a tail to the window's 21), SIDs of
-256 x 256 x 32 codes, the shape of recast_train/recipes/toys-search.toml, forward, backward and AdamW in fp32. "Laid out" is
-what the trainer does: six passes over windows of similar length. "One pass" pads all of them to the longest. FLOPs are those
-of matrix products as torch counts them, padding included; the peak is a product of two 1,024 x 1,024 matrices in the same
-process.
+256 x 256 x 32 codes, forward, backward and AdamW in fp32; the shape of recast_train/recipes/toys-search.toml, and a Qwen3 of
+20 M parameters. "Laid out" is what the trainer does: six passes over windows of similar length. "One pass" pads all of them to
+the longest. FLOPs are those of matrix products as torch counts them; of real tokens they are that times the share of positions
+that are real. The peak is a product of two large matrices in the same process.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from harness import Entry, Result, interleaved, main
-from torch.utils.flop_counter import FlopCounterMode
+from world import flops
 
 from recast_sim.catalog import Catalog, synthetic_codes
 from recast_train.model import ModelConfig, build_model
 from recast_train.supervised.window_loss import window_loss
 from recast_train.supervised.windows import layouts
 
-ITEMS, SIZES, WINDOW, BATCH, EDGE = 11_924, (256, 256, 32), 21, 128, 1024
-MODEL = ModelConfig(hidden=128, layers=3, heads=4, feed_forward=384)
+ITEMS, SIZES, WINDOW, BATCH, EDGE = 11_924, (256, 256, 32), 21, 128, 2048
+MODELS = {"toys-search": ModelConfig(hidden=128, layers=3, heads=4, feed_forward=384), "20 M": ModelConfig(size="base")}
 
 
 def measure(quick: bool) -> Result:
-    """Medians of steps in turn with the matrix product."""
+    """Medians of steps in turn with the matrix product. Quick: the first model, few rounds, without targets."""
     rng = np.random.default_rng(0)
     catalog = Catalog.from_codes(synthetic_codes(ITEMS, SIZES, rng), SIZES)
-    model = build_model(catalog, MODEL, 0).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
     length_B = (2 + rng.geometric(0.2, BATCH)).clip(max=WINDOW)
     windows_BW = np.where(np.arange(WINDOW) < length_B[:, None], rng.integers(ITEMS, size=(BATCH, WINDOW)), -1)
-    square = torch.randn(EDGE, EDGE)
+    layout = {"laid out": layouts(windows_BW), "one pass": [windows_BW[:, : length_B.max()]]}
+    real = {name: float(length_B.sum() / sum(part.size for part in parts)) for name, parts in layout.items()}
+    entries = [Entry("supervised: positions that are real", 100 * real["laid out"], "%", None if quick else 90)]
+    table: list[dict[str, Any]] = []
+    for name in list(MODELS)[:1] if quick else MODELS:
+        rows = [row | {"real positions": real[row["layout"]]} for row in _rows(name, catalog, layout, 2 if quick else 8)]
+        table += rows
+        share, least = 100 * rows[0]["of the matrix product"] * real["laid out"], None if quick else 50
+        entries += [
+            Entry(f"supervised, {name}: FLOPs a second of real tokens against a matrix product's", share, "%", least),
+            Entry(f"supervised, {name}: laid out by length against one padded pass", rows[1]["ms"] / rows[0]["ms"], "x"),
+            Entry(f"supervised, {name}: real tokens", 1e3 * length_B.sum() * len(SIZES) / rows[0]["ms"], "tokens/s"),
+        ]
+    return Result(entries, table, {"items": ITEMS, "sizes": SIZES, "batch": BATCH})
+
+
+def _rows(name: str, catalog: Catalog, layout: dict[str, list[np.ndarray]], repeats: int) -> list[dict[str, Any]]:
+    """A row a layout: milliseconds of a step, FLOPs, padding included, and what it reaches of the matrix product."""
+    model = build_model(catalog, MODELS[name], 0).train()
+    optimiser, square = torch.optim.AdamW(model.parameters(), lr=1e-4), torch.randn(EDGE, EDGE)
 
     def step(parts: list[np.ndarray]) -> None:
         optimiser.zero_grad()
+        items = sum(int((part >= 0).sum()) for part in parts)
         for part in parts:
-            (window_loss(model, catalog, part) * (float((part >= 0).sum()) / length_B.sum())).backward()
+            (window_loss(model, catalog, part) * (float((part >= 0).sum()) / items)).backward()
         optimiser.step()
 
-    layout = {"laid out": layouts(windows_BW), "one pass": [windows_BW[:, : length_B.max()]]}
-    ways = {name: lambda parts=parts: step(parts) for name, parts in layout.items()}
-    seconds = interleaved({**ways, "matrix product": lambda: square @ square}, 3 if quick else 20)
-    peak, tokens = 2 * EDGE**3 / seconds["matrix product"], int(length_B.sum()) * len(SIZES)
-    table, flops = [], {}
-    for name, parts in layout.items():
-        with FlopCounterMode(display=False) as counter:
-            step(parts)
-        flops[name] = counter.get_total_flops()
-        filled = tokens / (len(SIZES) * sum(part.size for part in parts))
-        table.append(
-            {
-                "layout": name,
-                "ms a step": 1e3 * seconds[name],
-                "tokens/s": tokens / seconds[name],
-                "positions that are items": filled,
-                "of the matrix product": flops[name] / seconds[name] / peak,
-            }
-        )
-    entries = [
-        Entry("supervised: a step laid out by length against one padded pass", seconds["one pass"] / seconds["laid out"], "x"),
-        Entry("supervised: FLOPs a second of a step against a matrix product's", table[0]["of the matrix product"], "x"),
-        Entry("supervised: tokens a second", table[0]["tokens/s"], "tokens/s"),
+    ways: dict[str, Callable[[], object]] = {of: lambda parts=parts: step(parts) for of, parts in layout.items()}
+    seconds = interleaved({**ways, "matrix product": lambda: square @ square}, repeats)
+    peak, counted = 2 * EDGE**3 / seconds["matrix product"], {of: flops(way) for of, way in ways.items()}
+    return [
+        {
+            "model": name,
+            "parameters": model.parameter_count,
+            "layout": of,
+            "ms": 1e3 * seconds[of],
+            "GFLOP": counted[of] / 1e9,
+            "of the matrix product": counted[of] / seconds[of] / peak,
+        }
+        for of in layout
     ]
-    settings = {"items": ITEMS, "sizes": SIZES, "batch": BATCH, "parameters": model.parameter_count, "gflops peak": peak / 1e9}
-    return Result(entries, table, settings)
 
 
 if __name__ == "__main__":

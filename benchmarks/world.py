@@ -1,9 +1,10 @@
 """What the benchmarks of the trainer measure on: random catalogs, models and prompts of given sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from recast_sim.catalog import Catalog, synthetic_codes
 from recast_train.model import ModelConfig, PromptTokens, SidModel, build_model
@@ -36,3 +37,10 @@ def random_histories(catalog: Catalog, prompts: int, items: int) -> np.ndarray:
 def random_prompts(model: SidModel, catalog: Catalog, prompts: int, items: int) -> PromptTokens:
     """`random_histories` as tokens, 1 + L * items a prompt."""
     return model.vocabulary.encode(random_histories(catalog, prompts, items))
+
+
+def flops(way: Callable[[], object]) -> int:
+    """FLOPs of the matrix products of one call, those of padding too, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        way()
+    return counter.get_total_flops()

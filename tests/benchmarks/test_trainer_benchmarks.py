@@ -89,10 +89,28 @@ def test_trl_takes_the_same_steps(monkeypatch):
 
 
 def test_a_supervised_step_is_held_against_a_matrix_product(monkeypatch):
-    sizes = {"ITEMS": 60, "SIZES": (6, 5, 4), "BATCH": 12, "EDGE": 64, "MODEL": TINY}
+    sizes = {"ITEMS": 60, "SIZES": (6, 5, 4), "BATCH": 12, "EDGE": 64, "MODELS": {"a": TINY}}
     result = patched(monkeypatch, "supervised", **sizes).measure(quick=True)
     laid_out, one_pass = result.table
-    assert laid_out["positions that are items"] > one_pass["positions that are items"]
-    assert laid_out["tokens/s"] / one_pass["tokens/s"] == pytest.approx(one_pass["ms a step"] / laid_out["ms a step"])
-    assert all(row["of the matrix product"] > 0 for row in result.table)
-    assert result.entries[0].value == pytest.approx(one_pass["ms a step"] / laid_out["ms a step"])
+    real, share, against, tokens = (entry.value for entry in result.entries)
+    assert real == 100 * laid_out["real positions"] > 100 * one_pass["real positions"]
+    assert laid_out["GFLOP"] < one_pass["GFLOP"]
+    assert share == pytest.approx(laid_out["of the matrix product"] * real)
+    assert against == pytest.approx(one_pass["ms"] / laid_out["ms"])
+    assert tokens > 0
+
+
+def test_the_actors_step_is_held_against_a_matrix_product(monkeypatch):
+    sizes = {"PROMPTS": 16, "EDGE": 64, "HISTORY": 2, "GROUP": 4, "STEP_ITEMS": 20, "STEP_SIZES": (4, 3, 5), "MODEL": TINY}
+    share = patched(monkeypatch, "actor_share", **sizes, THREADS=1)
+    result = share.measure(quick=True)
+    every, two = result.table
+    assert every["GFLOP"] > two["GFLOP"] > 0
+    assert [entry.value for entry in result.entries] == [100 * row["of the matrix product"] for row in (every, two)]
+    assert [entry.target for entry in result.entries] == [None, None]
+
+
+def test_flops_are_those_of_the_matrix_products(monkeypatch):
+    world = patched(monkeypatch, "world")
+    left, right = torch.ones(2, 3), torch.ones(3, 5)
+    assert world.flops(lambda: (left @ right).exp()) == 2 * 2 * 3 * 5
