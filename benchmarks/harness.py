@@ -184,17 +184,18 @@ def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def report(result: Mapping[str, Any]) -> str:
     """A result's JSON object as Markdown: its table, then each entry with its target."""
-    entries = [
-        {
-            "entry": entry["name"],
-            "value": f"{_cell(entry['value'])} {entry['unit']}".strip(),
-            "target": "" if entry["target"] is None else f"{'>=' if entry['at_least'] else '<='} {entry['target']:g}",
-            "met": {None: "", True: "yes", False: "**no**"}[entry["met"]],
-        }
-        for entry in result["entries"]
-    ]
-    parts = [table_text(result["table"]), table_text(entries), *result["notes"]]
+    parts = [table_text(result["table"]), table_text([entry_row(entry) for entry in result["entries"]]), *result["notes"]]
     return "\n\n".join(part for part in parts if part)
+
+
+def entry_row(entry: Mapping[str, Any]) -> dict[str, str]:
+    """An entry's JSON object as a row of a table."""
+    return {
+        "entry": entry["name"],
+        "value": f"{_cell(entry['value'])} {entry['unit']}".strip(),
+        "target": "" if entry["target"] is None else f"{'>=' if entry['at_least'] else '<='} {entry['target']:g}",
+        "met": {None: "", True: "yes", False: "**no**"}[entry["met"]],
+    }
 
 
 def main(measure: Callable[[bool], Result], about: str | None, arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""All benchmarks, each in a process of its own, into one JSON file and one table.
+"""All benchmarks, each in a process of its own, into one JSON file and its tables, all targets first.
 
     python benchmarks/run.py [--quick] [--only construction ...] [--out benchmarks/results/cpu.json]
 
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import KEPT_MEMORY, report
+from harness import KEPT_MEMORY, entry_row, report, table_text
 
 HERE = Path(__file__).resolve().parent
 # two settings that move results 2 to 5 times: threads that wait must not spin, and freed memory stays with the process. Else
@@ -95,7 +95,13 @@ def _write(path: Path, results: dict[str, Any]) -> None:
         f"## {name}\n\n`{result['command']}` ({result['seconds']:g} s)\n\n{report(result)}\n"
         for name, result in results.items()
     ]
-    path.with_suffix(".md").write_text("\n".join(parts))
+    targets = [
+        {"benchmark": name, **entry_row(entry)}
+        for name, result in results.items()
+        for entry in result["entries"]
+        if entry["target"] is not None
+    ]
+    path.with_suffix(".md").write_text("\n".join([f"## Targets\n\n{table_text(targets)}\n", *parts]))
 
 
 if __name__ == "__main__":

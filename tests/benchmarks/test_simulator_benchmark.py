@@ -41,5 +41,7 @@ def test_a_run_holds_its_figures_against_the_targets(benchmark):
     result = benchmark.measure(quick=True)
     targets = {entry.name: entry.target for entry in result.entries if entry.target is not None}
     assert sorted(targets.values()) == [1.0, 1.2, 1.5]
-    assert all(entry.value > 0 for entry in result.entries if "peak" not in entry.name)
+    assert all(entry.value > 0 for entry in result.entries if "peak" not in entry.name and entry.unit != "ms")
+    counts = {entry.name: entry.value for entry in result.entries if entry.unit == "operations"}
+    assert set(counts) == {f"a training step: {name}" for name in ("rollouts", "signal", "update", "by hand")}
     assert [row["prompts"] for row in result.table] == [8, 16]
