@@ -58,7 +58,7 @@ class Result:
     """Entries, the table they were read from (one mapping a row, the same keys in each), and what was set."""
 
     entries: list[Entry]
-    table: list[Mapping[str, Any]] = field(default_factory=list)
+    table: Sequence[Mapping[str, Any]] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

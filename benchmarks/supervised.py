@@ -38,7 +38,7 @@ def measure(quick: bool) -> Result:
     entries = [Entry("supervised: positions that are real", 100 * real["laid out"], "%", None if quick else 90)]
     table: list[dict[str, Any]] = []
     for name in list(MODELS)[:1] if quick else MODELS:
-        rows = [row | {"real positions": real[row["layout"]]} for row in _rows(name, catalog, layout, 2 if quick else 8)]
+        rows = [row | {"real positions": real[row["layout"]]} for row in _rows(name, catalog, layout, 2 if quick else 4)]
         table += rows
         share, least = 100 * rows[0]["of the matrix product"] * real["laid out"], None if quick else 50
         entries += [
