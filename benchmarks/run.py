@@ -69,7 +69,7 @@ def run(name: str, quick: bool) -> dict[str, Any] | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes: all of them in under 5 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes: all of them in some six minutes")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
     parser.add_argument("--out", type=Path, help="JSON file; a Markdown table is written beside it")
     options = parser.parse_args()

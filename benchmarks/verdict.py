@@ -16,7 +16,10 @@ from typing import Any
 from harness import Entry, Result, installed, main, spent
 
 RECIPE = Path(__file__).with_suffix(".toml")
-QUICK = "--protocol.seeds 2 --protocol.tuning-seeds 1 --protocol.learning-rates 0.003 --setting.training.steps 5"
+QUICK = (
+    "--protocol.seeds 2 --protocol.tuning-seeds 1 --protocol.learning-rates 0.003 "
+    "--setting.training.steps 5 --no-setting.calibrate-each"
+)
 
 
 def measure(quick: bool) -> Result:
