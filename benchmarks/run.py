@@ -38,7 +38,7 @@ BENCHMARKS = (
     "verdict",
     "audit_size",
 )
-LONGEST = 900  # seconds of one benchmark; on two idle cores the longest takes less than half of it
+LONGEST = 900  # seconds that one benchmark may take
 
 
 def run(name: str, quick: bool) -> dict[str, Any] | None:
