@@ -4,8 +4,11 @@ from typing import Any
 
 import torch
 
-from recast_sim.signal import ObjectiveConfig, UpdatePlan, get_constructor, plan_objective
+from recast_sim.signal import ObjectiveConfig, SignalConfig, UpdatePlan, get_constructor, list_constructors, plan_objective
 from recast_train.adapters.flat_rows import select_rows
+
+CONFIG = SignalConfig(pass_k=3, pods_width=3)  # as the kit asks; all else at its defaults
+TARGETS = (*(constructor.name for constructor in list_constructors() if not constructor.inputs), "loss")
 
 
 def target(make: Any, error: Any, name: str) -> Any:
@@ -14,11 +17,12 @@ def target(make: Any, error: Any, name: str) -> Any:
         return make("recast:loss", loss, kind="loss", notes=("every row kept, normaliser active_rows",))
     if needs := get_constructor(name).inputs:
         raise error(f"target: recast:{name} needs {', '.join(needs)} beside the rewards; choose one that reads rewards alone")
-    return make(f"recast:{name}", lambda rewards, ids: advantages(name, rewards, ids), method=name)
+    notes = {"pass_at_k": (f"pass_k {CONFIG.pass_k}",), "pods": (f"pods_width {CONFIG.pods_width}",)}.get(name, ())
+    return make(f"recast:{name}", lambda rewards, ids: advantages(name, rewards, ids), method=name, notes=notes)
 
 
 def advantages(name: str, rewards_R: Any, group_R: Any) -> Any:
-    kept = select_rows(name, group_R, rewards_R)
+    kept = select_rows(name, group_R, rewards_R, config=CONFIG)
     return torch.zeros(len(group_R)).scatter(0, kept.row_N, kept.coefficient_N.float())
 
 

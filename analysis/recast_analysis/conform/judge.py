@@ -4,12 +4,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Any
 
-from recast_analysis.conform.advantage_formulas import EQUAL, FORMULAS
-from recast_analysis.conform.cases import random_case, random_loss_case
+from recast_analysis.conform.advantage_formulas import FORMULAS
 from recast_analysis.conform.conform_error import ConformError
+from recast_analysis.conform.formula import EQUAL
 from recast_analysis.conform.golden import Key, golden, key
+from recast_analysis.conform.golden_batches import random_case, random_loss_case
 from recast_analysis.conform.judged_target import Target, call
 from recast_analysis.conform.loss_formulas import LOSS
 from recast_analysis.conform.properties import broken_properties
@@ -70,8 +72,10 @@ def judge(target: Target, method: str | None = None, seed: int = 0, batches: int
     method = method or target.method
     if method is not None and method not in formulas:
         raise ConformError(f"--method: {method!r} has no formula here; choose from {', '.join(formulas)}")
-    cases = golden(target.kind).cases
-    asked = [case for case in cases if target.functions or not case.functions]
+    if method is not None:
+        formulas = {method: formulas[method]}
+    covered = [case for case in golden(target.kind).cases if any(formula.covers(case) for formula in formulas.values())]
+    asked = [case for case in covered if target.functions or not case.functions]
     answers = {case.name: _ask(target, case) for case in asked}
     answered = [case for case in asked if answers[case.name].values is not None]
     if not answered:
@@ -79,8 +83,9 @@ def judge(target: Target, method: str | None = None, seed: int = 0, batches: int
             f"target: {target.name} raises on every batch ({answers[asked[0].name].raised}); see docs/conform.md"
         )
     search = _Search(answered, answers)
-    explained, method, setting = search.best({method: formulas[method]} if method else formulas)
+    explained, method, setting = search.best(formulas)
     formula = formulas[method]
+    asked = [case for case in asked if formula.covers(case)]
     unseen = search.unseen(method, formula, setting)
     refused = {case.may_refuse: answers[case.name].raised for case in asked if case.may_refuse and answers[case.name].raised}
     findings = [*_choices(formula, setting, unseen, refused)]
@@ -88,7 +93,9 @@ def judge(target: Target, method: str | None = None, seed: int = 0, batches: int
     faulty += _first_random(target, formula, setting, seed, batches)
     findings += _faults(target, formula, setting, faulty)
     findings += [Remark("fault", *broken) for broken in broken_properties(target, formula, setting)]
-    if len(asked) < len(cases):
+    if formula.only is not None:
+        findings.append(Remark("not run", "other batches", f"{method} is for {formula.only[0]}"))
+    if not target.functions and any(case.functions for case in covered):
         findings.append(Remark("not run", "functions", "takes one reward a row (--functions: a table of them)"))
     return Verdict(target, method, setting, explained, len(asked), findings)
 
@@ -129,7 +136,14 @@ class _Search:
         return found
 
     def _rows(self, method: str, case: Any, setting: dict[str, str]) -> list[bool]:
-        return _close(case, self.answers[case.name].values or [], _golden_values(method, case, setting), setting)
+        formula, values = _formula(method), self.answers[case.name].values or []
+        if not formula.covers(case):
+            return [False] * case.answers
+        return _close(formula, case, values, _golden_values(method, case, setting), setting)
+
+
+def _formula(method: str) -> Any:
+    return LOSS if method == "loss" else FORMULAS[method]
 
 
 def _golden_values(method: str, case: Any, setting: dict[str, str]) -> Sequence[float]:
@@ -137,11 +151,13 @@ def _golden_values(method: str, case: Any, setting: dict[str, str]) -> Sequence[
     at = key(method, case, setting)
     if at not in _KNOWN:
         stored = golden("loss" if method == "loss" else "advantages").expected.get(at)
-        _KNOWN[at] = case.expected(LOSS if method == "loss" else FORMULAS[method], setting) if stored is None else stored
+        _KNOWN[at] = case.expected(_formula(method), setting) if stored is None else stored
     return _KNOWN[at]
 
 
-def _close(case: Any, values: Sequence[float], wanted: Sequence[float], setting: dict[str, str]) -> list[bool]:
+def _close(formula: Any, case: Any, values: Sequence[float], wanted: Sequence[float], setting: dict[str, str]) -> list[bool]:
+    if formula.interchangeable:
+        values = case.lined_up(values, wanted)
     rows = zip(values, wanted, case.tolerance(wanted, setting), strict=True)
     return [abs(value - one) <= within or (math.isnan(value) and math.isnan(one)) for value, one, within in rows]
 
@@ -168,24 +184,28 @@ def _choices(formula: Any, setting: dict[str, str], unseen: set[str], refused: d
 
 
 def _first_random(target: Target, formula: Any, setting: dict[str, str], seed: int, batches: int) -> list[Any]:
-    """The first random batch that the setting does not explain."""
+    """The first random batch that the setting does not explain, of those that the formula says something of."""
     draw: Callable[[int], Any] = random_case if target.kind == "advantages" else random_loss_case
-    cases = (draw(1_000_000 * seed + number) for number in range(batches))
-    found = next((case for case in cases if _failure(target, formula, setting, case)), None)
+    cases = filter(formula.covers, (draw(1_000_000 * seed + number) for number in count()))
+    found = next((case for case in islice(cases, batches) if _failure(target, formula, setting, case)), None)
     return [] if found is None else [found]
 
 
 def _failure(target: Target, formula: Any, setting: dict[str, str], case: Any) -> str:
-    """How the target fails a batch: nothing where it does not, or where it may refuse it."""
+    """How the target fails a batch: nothing where it does not, where it may refuse it, or where the formula says nothing."""
+    if not formula.covers(case):
+        return ""
     answer = _ask(target, case)
     if answer.values is None:
         return "" if case.may_refuse else re.sub(r"[\W\d]+", " ", answer.raised)
-    return "" if all(_close(case, answer.values, case.expected(formula, setting), setting)) else "numbers"
+    return "" if all(_close(formula, case, answer.values, case.expected(formula, setting), setting)) else "numbers"
 
 
 def _faults(target: Target, formula: Any, setting: dict[str, str], faulty: Sequence[Any]) -> Iterator[Remark]:
     """A finding for each smallest batch; batches that shrink to the same one share it."""
     by_shape: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    if EQUAL in setting:  # no smaller batch that is off by mere rounding
+        setting = setting | {EQUAL: formula.choices[EQUAL][-1]}
     for case in faulty:
         kind = _failure(target, formula, setting, case)
         small = shrunk(case, lambda other, kind=kind: _failure(target, formula, setting, other) == kind)

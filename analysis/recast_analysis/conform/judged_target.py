@@ -78,15 +78,29 @@ def call(target: Target, arguments: Sequence[Any], answers: int) -> list[float]:
     return table.reshape(-1).tolist()
 
 
+def library_targets(library: str) -> list[str]:
+    """Every name of a library: "trl:grpo", "trl:loss:dapo", ...
+
+    Raises:
+        ConformError: an unknown library, or one that is not installed.
+    """
+    if library not in ADAPTERS:
+        raise ConformError(f"target: {library!r} is no library here; choose from {', '.join(ADAPTERS)}")
+    return [f"{library}:{name}" for name in _adapter(library, library).TARGETS]
+
+
 def _named(name: str, first: str, rest: str) -> Target:
+    return _adapter(name, first).target(Target, ConformError, rest)
+
+
+def _adapter(name: str, first: str) -> Any:
     module, extra = ADAPTERS[first]
     try:
-        adapter = importlib.import_module(module)
+        return importlib.import_module(module)
     except ImportError as error:
         if extra and (error.name or "").partition(".")[0] != "recast_train":
             raise ConformError(f"target: {name} needs {error.name or extra}; pip install 'recast-rl[{extra}]'") from error
         raise
-    return adapter.target(Target, ConformError, rest)
 
 
 def _module(name: str, place: str) -> ModuleType:

@@ -10,8 +10,9 @@ from itertools import product
 
 CLIP_LOW, CLIP_HIGH, KL = 0.2, 0.28, 0.1
 Table = Sequence[Sequence[float]]
+SUM = "1 (a sum)"
 CHOICES: dict[str, tuple[str, ...]] = {
-    "denominator": ("tokens", "rows", "rows, each by its tokens", "rows x width"),
+    "denominator": ("tokens", "rows", "rows, each by its tokens", "rows x width", SUM),
     "dead rows": ("in the denominator", "out of the denominator"),
     "KL of dead rows": ("kept", "left out"),
     "clip": ("one side", "both sides (dual clip, 3)"),
@@ -26,6 +27,13 @@ class LossFormula:
 
     choices: Mapping[str, tuple[str, ...]]
     source: str = "arXiv 1707.06347, 2402.03300"
+    since: int = 1
+    only: None = None
+    interchangeable: bool = False
+
+    def covers(self, case: object) -> bool:
+        """It says something of every batch."""
+        return True
 
     def reference(self) -> dict[str, str]:
         return {name: options[0] for name, options in self.choices.items()}
@@ -56,7 +64,7 @@ def loss(
         by_tokens = setting["denominator"] == "rows, each by its tokens"
         sums.append(math.fsum(losses) / (max(1, len(losses)) if by_tokens else 1))
     rows = sum(count > 0 for count in counts)
-    below = {"tokens": sum(counts), "rows x width": len(counts) * width}.get(setting["denominator"], rows)
+    below = {"tokens": sum(counts), "rows x width": len(counts) * width, SUM: 1}.get(setting["denominator"], rows)
     return math.fsum(sums) / max(1, below)
 
 

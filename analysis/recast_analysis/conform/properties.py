@@ -5,20 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from recast_analysis.conform.advantage_formulas import local
+from recast_analysis.conform.cases import Case
+from recast_analysis.conform.formula import local
 from recast_analysis.conform.judged_target import Target, call
 
 HIT_RATES = (0.02, 0.1, 0.5)
 WIDTH = 8  # of the closed form's groups
-REWARDS = np.array([0.5, -1.25, 2.0, 0.0, 1.0, 0.0, 0.0, -0.5, 3.0], dtype=np.float32)
-IDS = [0, 0, 0, 0, 1, 1, 1, 2, 2]
+BATCHES = (  # of which a formula gets the first that it says something of
+    Case("", "", [0.5, -1.25, 2.0, 0.0, 1.0, 0.0, 0.0, -0.5, 3.0], [0, 0, 0, 0, 1, 1, 1, 2, 2]),
+    Case("", "", [0.5, 0.0, 1.0, 0.25, 0.8, 0.0, 0.4, 0.25, 1.0], [0, 0, 0, 0, 1, 1, 1, 1, 1]),
+    Case("", "", [1.0, 0.0, 0.5, 0.25, 0.0, 1.0], [0, 0, 1, 1, 2, 2]),
+)
 Check = tuple[str, str]
 Arguments = Callable[[], tuple[Any, ...]]
 
 
 def broken_properties(target: Target, formula: Any, setting: Mapping[str, str]) -> Iterator[Check]:
     """Name and words of each property that the target breaks; none where it cannot answer the batch at all."""
-    arguments, answers = _batch(target)
+    batch = next((case for case in BATCHES if formula.covers(case)), BATCHES[0])
+    arguments, answers = (batch.arguments, batch.answers) if target.kind == "advantages" else (_loss_batch, 1)
     try:
         first = np.array(call(target, arguments(), answers))
         for name, words, holds in _properties(target, formula, setting, arguments, answers, first):
@@ -30,12 +35,10 @@ def broken_properties(target: Target, formula: Any, setting: Mapping[str, str]) 
         return
 
 
-def _batch(target: Target) -> tuple[Arguments, int]:
-    if target.kind == "advantages":
-        return (lambda: (REWARDS.copy(), list(IDS))), len(IDS)
+def _loss_batch() -> tuple[Any, ...]:
     new = np.linspace(-2, -1, 12, dtype=np.float32).reshape(4, 3)
     numbers = np.array([1.5, -0.5, -0.5, -0.5], dtype=np.float32)
-    return (lambda: (new.copy(), new[::-1] + 0.1, new + 0.3, numbers.copy(), np.ones((4, 3), dtype=np.float32))), 1
+    return new, new[::-1] + 0.1, new + 0.3, numbers, np.ones((4, 3), dtype=np.float32)
 
 
 def _properties(
@@ -59,18 +62,23 @@ def _properties(
     yield "inputs", "changes the arrays that it is given", untouched
     yield "order of rows", "rows in another order get other numbers", reordered
     if target.kind == "advantages":
-        names = [f"prompt-{9 - p}" for p in IDS]
-        yield "names of groups", "other ids give other numbers", lambda: same(call(target, (REWARDS.copy(), names), answers))
+        rewards, ids = arguments()
+        names = [f"prompt-{9 - p}" for p in ids]
+        yield "names of groups", "other ids give other numbers", lambda: same(call(target, (rewards.copy(), names), answers))
         if local(formula, setting):
-            yield "micro-batches", "a group alone gets other numbers than in its batch", lambda: same(_apart(target))
+            yield (
+                "micro-batches",
+                "a group alone gets other numbers than in its batch",
+                lambda: same(_apart(target, rewards, ids)),
+            )
 
 
-def _apart(target: Target) -> np.ndarray:
+def _apart(target: Target, rewards: np.ndarray, ids: list[Any]) -> np.ndarray:
     """The numbers of a batch asked group by group, as micro-batches of whole groups see it."""
-    found = np.zeros(len(IDS))
-    for group in set(IDS):
-        rows = [row for row, name in enumerate(IDS) if name == group]
-        found[rows] = call(target, (REWARDS[rows].copy(), [group] * len(rows)), len(rows))
+    found = np.zeros(len(ids))
+    for group in set(ids):
+        rows = [row for row, name in enumerate(ids) if name == group]
+        found[rows] = call(target, (rewards[rows].copy(), [group] * len(rows)), len(rows))
     return found
 
 
@@ -85,7 +93,7 @@ def _weight(target: Target, formula: Any, setting: Mapping[str, str]) -> str:
     found = np.array(call(target, (rewards.reshape(-1), ids), rewards.size)).reshape(WIDTH + 1, WIDTH)
     pulls = weight_from_advantages(found[1:, 0], found[:-1, -1], HIT_RATES)
     more = {"std_ddof": int(setting["ddof"])} if "ddof" in setting else {}
-    wanted = weight(formula.closed_form, HIT_RATES, WIDTH, **more)
+    wanted = weight(formula.closed_form, HIT_RATES, WIDTH, **formula.parameters, **more)
     far = ~np.isclose(pulls, wanted, rtol=2e-3)
     if not far.any():
         return ""

@@ -22,6 +22,7 @@ _ADVANTAGES = {  # name: trainer, formula, options
     "rloo": ("RLOOTrainer", "rloo", {}),
 }
 _LOSSES = ("dapo", "grpo", "bnpo", "dr_grpo")
+TARGETS = (*_ADVANTAGES, *(f"loss:{kind}" for kind in _LOSSES))  # every name that `target` takes
 _FILLED = "TRL groups rows by place: rows are sorted by group, short groups are filled with None"
 
 

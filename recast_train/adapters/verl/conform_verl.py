@@ -22,6 +22,8 @@ _METHODS = {  # the formula that each of verl's estimators is held against
     "gdpo": "gdpo",
 }
 _LOSS = "loss"
+_MODES = ("token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm", "token-sum")  # of agg_loss
+TARGETS = ("dr_grpo", *_METHODS, *(f"loss:{mode}" for mode in _MODES))  # every name that `target` takes
 
 
 class _Config(SimpleNamespace):
@@ -35,6 +37,8 @@ def target(make: Any, error: Any, name: str) -> Any:
     first, _, mode = name.partition(":")
     if first == _LOSS:
         mode = mode or "token-mean"
+        if mode not in _MODES:
+            raise error(f"target: verl:loss:{mode} is not known; choose from {', '.join(_MODES)}")
         return make(f"verl:loss:{mode}", lambda *given: loss(mode, *given), kind="loss", notes=(f"{said}, {mode}, low_var_kl",))
     plain = "grpo" if name == "dr_grpo" else name
     if plain not in _METHODS:

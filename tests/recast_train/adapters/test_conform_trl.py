@@ -1,40 +1,31 @@
 """The installed TRL under the conformance kit: its choices, and faults planted in it."""
 
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-pytest.importorskip("trl")
-
+from docs.site.conform_table import held, row
 from recast_analysis.conform.conform_error import ConformError
 from recast_analysis.conform.judge import judge
 from recast_analysis.conform.judged_target import load_target
 
+pytest.importorskip("trl")
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]
-FOUR = "std + 1e-4"
+PAGE = Path(__file__).parents[3] / "docs" / "conform.md"
 
 
-@pytest.mark.parametrize(
-    ("name", "choices"),
-    [
-        ("grpo", {"denominator": FOUR}),
-        ("dr_grpo", {}),
-        ("batch", {"denominator": FOUR, "std of": "the batch"}),
-        ("gdpo", {"denominator": FOUR, "each function's": FOUR}),
-        ("rloo", {}),
-        ("loss:dapo", {}),
-        ("loss:grpo", {"denominator": "rows, each by its tokens"}),
-        ("loss:bnpo", {}),
-        ("loss:dr_grpo", {"denominator": "rows x width"}),
-    ],
-)
-def test_trls_choices(name: str, choices: dict[str, str]) -> None:
-    verdict = judge(load_target(f"trl:{name}"), batches=4)
-    assert {fault.what for fault in verdict.faults} == ({"zero variance"} if name == "gdpo" else set())
-    found = {f.what: f.says.partition(" (reference")[0] for f in verdict.findings if f.verdict == "choice"}
-    assert found | {"equal rewards": ""} == choices | {"equal rewards": ""}
-    assert verdict.explained + len(verdict.faults) == verdict.asked
+@pytest.mark.parametrize(("target", "method"), held("trl"))
+def test_trls_row_of_the_page(target: str, method: str | None) -> None:
+    assert row(target, method) in PAGE.read_text().splitlines(), "python -m docs.site.conform_table trl prints it again"
+
+
+def test_the_page_has_the_installed_trl_and_no_other_row() -> None:
+    text = PAGE.read_text()
+    assert f"TRL {version('trl')}," in text
+    assert len([line for line in text.splitlines() if line.startswith("| trl:")]) == len(held("trl"))
 
 
 def test_a_std_that_forgets_nan_is_a_fault_of_three_rows(monkeypatch: pytest.MonkeyPatch) -> None:

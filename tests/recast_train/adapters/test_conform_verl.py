@@ -1,45 +1,36 @@
 """The installed verl under the conformance kit: its choices, its faults, and one planted in it."""
 
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from docs.site.conform_table import held, row
+from recast_analysis.conform.conform_error import ConformError
 from recast_analysis.conform.judge import judge
 from recast_analysis.conform.judged_target import load_target
 
 pytestmark = pytest.mark.verl
 pytest.importorskip("verl")
-NAN = {"missing reward": "NaN for all that it is compared with"}
-RAW = {"one row": "its reward", **NAN}
-DUAL = {"clip": "both sides (dual clip, 3)", "KL clamp": "log ratio to 20, estimate to 10"}
+PAGE = Path(__file__).parents[3] / "docs" / "conform.md"
 
 
-@pytest.mark.parametrize(
-    ("name", "choices", "faults"),
-    [
-        ("grpo", RAW, set()),
-        ("grpo_vectorized", RAW, {"hashed ids", "digit ids"}),
-        ("dr_grpo", RAW, set()),
-        ("rloo", RAW, {"float16"}),
-        ("rloo_vectorized", NAN, {"float16"}),
-        ("opo", RAW, set()),
-        ("gpg", RAW, set()),
-        ("reinforce_plus_plus", NAN, {"float16"}),
-        ("reinforce_plus_plus_baseline", RAW, set()),
-        ("gdpo", RAW, {"zero variance"}),
-        ("grpo_passk", {"one row": None}, {"missing reward", "group without reward"}),
-        ("loss:token-mean", DUAL, set()),
-        ("loss:seq-mean-token-sum", {"denominator": "rows", **DUAL}, set()),
-        ("loss:seq-mean-token-mean", {"denominator": "rows, each by its tokens", **DUAL}, set()),
-        ("loss:seq-mean-token-sum-norm", {"denominator": "rows x width", **DUAL}, set()),
-    ],
-)
-def test_verls_choices_and_faults(name: str, choices: dict[str, str | None], faults: set[str]) -> None:
-    verdict = judge(load_target(f"verl:{name}"), batches=4)
-    assert {fault.what for fault in verdict.faults} == faults
-    found = {f.what: f.says.partition(" (reference")[0] for f in verdict.findings if f.verdict == "choice"}
-    said = {what: None if says.startswith("refused") else says for what, says in found.items() if what != "equal rewards"}
-    assert said == choices
+@pytest.mark.parametrize(("target", "method"), held("verl"))
+def test_verls_row_of_the_page(target: str, method: str | None) -> None:
+    assert row(target, method) in PAGE.read_text().splitlines(), "python -m docs.site.conform_table verl prints it again"
+
+
+def test_the_page_has_the_installed_verl_and_no_other_row() -> None:
+    text = PAGE.read_text()
+    assert f"verl {version('verl')} " in text
+    assert len([line for line in text.splitlines() if line.startswith("| verl:")]) == len(held("verl"))
+
+
+def test_names_that_are_not_there() -> None:
+    for name in ("verl:ppo", "verl:loss:x"):
+        with pytest.raises(ConformError, match=f"{name} is not known; choose from"):
+            load_target(name)
 
 
 def test_a_floor_under_the_variance_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
