@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,13 @@ class Case:
 
     def relevant(self, setting: Setting) -> dict[str, str]:
         """The choices of a setting that this batch can tell apart at all."""
+        return {name: option for name, option in setting.items() if name not in self._beside_the_point}
+
+    @cached_property
+    def _beside_the_point(self) -> tuple[str, ...]:
         lacking = any(reward is None or (self.functions and None in reward) for reward in self.rewards)  # type: ignore[operator]
         lone = lacking or any(self.ids.count(name) == 1 for name in set(self.ids))
-        gone = ("missing reward",) * (not lacking) + ("one row",) * (not lone) + ("equal rewards",)
-        return {name: option for name, option in setting.items() if name not in gone}
+        return ("missing reward",) * (not lacking) + ("one row",) * (not lone) + ("equal rewards",)
 
     def expected(self, formula: Formula, setting: Setting) -> list[float]:
         return advantages(formula, self.rewards, self.ids, setting)

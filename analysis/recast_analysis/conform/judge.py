@@ -105,6 +105,7 @@ class _Search:
 
     def __init__(self, cases: Sequence[Any], answers: dict[str, _Answer]) -> None:
         self.cases, self.answers = cases, answers
+        self._fits: dict[tuple[Key, str], list[bool]] = {}  # settings that a batch cannot tell apart share one
 
     def best(self, formulas: Mapping[str, Any]) -> tuple[int, str, dict[str, str]]:
         """Batches that the best setting explains, its method, and the setting: of equals the nearest to its reference."""
@@ -136,10 +137,13 @@ class _Search:
         return found
 
     def _rows(self, method: str, case: Any, setting: dict[str, str]) -> list[bool]:
-        formula, values = _formula(method), self.answers[case.name].values or []
-        if not formula.covers(case):
-            return [False] * case.answers
-        return _close(formula, case, values, _golden_values(method, case, setting), setting)
+        at = (key(method, case, setting), setting.get(EQUAL, ""))
+        if at not in self._fits:
+            formula, values = _formula(method), self.answers[case.name].values or []
+            covered = formula.covers(case)
+            wanted = _golden_values(method, case, setting) if covered else []
+            self._fits[at] = _close(formula, case, values, wanted, setting) if covered else [False] * case.answers
+        return self._fits[at]
 
 
 def _formula(method: str) -> Any:

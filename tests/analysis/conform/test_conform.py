@@ -252,7 +252,7 @@ def test_a_pull_that_is_not_the_closed_form_is_a_fault() -> None:
         found, ids_N = planted("grpo", FORMULAS["grpo"].reference()).function(rewards, ids), np.array(ids, dtype=object)
         for name in set(ids):
             rows = ids_N == name
-            found[rows] /= 2 if (rows.sum(), rewards[rows].sum()) == (8, 5) else 1
+            found[rows] /= 2 if (rows.sum(), rewards[rows].sum(dtype=float)) == (8, 5) else 1
         return found
 
     (fault,) = judge(Target("halved", halved, method="grpo"), batches=FEW).faults
