@@ -108,6 +108,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
+    if given.seeds < max(SEEDS):
+        parser.error(f"--seeds: {given.seeds} is fewer than a study draws; give {max(SEEDS)} or more")
     chance, greedy, rates = trained(given.seeds)
     result = []
     for metric, of in (("sampled", chance), ("greedy", greedy)):

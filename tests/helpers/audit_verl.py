@@ -3,9 +3,11 @@
     python tests/helpers/audit_verl.py v1 tests/analysis/audit/fixtures/verl-0.9.1           with verl 0.9.1 (CPU is enough)
     python tests/helpers/audit_verl.py ray tests/analysis/audit/fixtures/verl-0.9.1-ray      with verl 0.9.1
     python tests/helpers/audit_verl.py ray tests/analysis/audit/fixtures/verl-0.5.0          with verl 0.5.0 (OpenOneRec)
+    python tests/helpers/audit_verl.py validation tests/analysis/learned/fixtures/verl-0.9.1 with verl 0.9.1
 
 `v1` is the default trainer of 0.9: its rows come sorted and carry a uid. `ray` is the older one: its rows are shuffled, since
-it balances the batch before it dumps it, and carry what the reward function returned.
+it balances the batch before it dumps it, and carry what the reward function returned. `validation` is what that one leaves
+under `validation_data_dir`: a greedy answer a prompt, before the first step and at the last.
 """
 
 import random
@@ -33,6 +35,17 @@ def rollouts(step: int) -> list[dict[str, Any]]:
     return rows
 
 
+def greedy_answers(step: int) -> list[dict[str, Any]]:
+    """One a prompt: of 120 easy and hard prompts a model that hits a third, and later more of the easy ones."""
+    rng, rows = random.Random(step), []
+    for prompt in range(120):
+        target = f"<a_{prompt % 4}><b_{prompt % 7}><c_1>"
+        hit = rng.random() < (0.9 if step else 0.6) * (prompt % 2) + 0.05
+        row = {"input": f"user {prompt} , say the next please", "output": target if hit else "<a_1><b_2><c_0>", "gts": target}
+        rows.append({**row, "score": float(hit), "acc": hit})
+    return rows
+
+
 def dump(kind: str, folder: Path) -> None:
     if kind == "v1":
         from verl.trainer.ppo.v1 import trainer_base
@@ -47,8 +60,8 @@ def dump(kind: str, folder: Path) -> None:
     threaded = hasattr(trainer, "_init_dump_executor")
     if threaded:
         trainer._init_dump_executor()
-    for step in range(1, STEPS + 1):
-        rows = rollouts(step)
+    for step in (0, STEPS) if kind == "validation" else range(1, STEPS + 1):
+        rows = greedy_answers(step) if kind == "validation" else rollouts(step)
         extra = ("uid",) if kind == "v1" else ("acc",)
         if kind == "ray":
             random.Random(-step).shuffle(rows)

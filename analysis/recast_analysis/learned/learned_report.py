@@ -81,11 +81,13 @@ def _table(changes: Changes) -> Table:
         rows.append((*cells, f"{one.prompts:,}"))
     more = ("SUPERVISED - BEFORE", "AFTER - SUPERVISED") if third else ()
     header = ("", "BEFORE", "AFTER", "AFTER - BEFORE", "seen with 80 % power", *more, "prompts")
-    judged = ", ".join(map(title, changes.judged))
-    note = (
-        "Paired differences with 95 % t intervals over users or prompts; log-likelihoods and entropy in nats. The verdict "
-        f"judges {len(changes.judged)} figures together ({judged}); effects are those seen at a level of {changes.level:.2g}."
-    )
+    note = "Paired differences with 95 % t intervals over users or prompts; log-likelihoods and entropy in nats."
+    if changes.judged:
+        judged = f"{len(changes.judged)} figures together" if len(changes.judged) > 1 else "one figure"
+        note += (
+            f" The verdict judges {judged} ({', '.join(map(title, changes.judged))}); effects are those seen at a level of "
+            f"{changes.level:.2g}."
+        )
     return Table("", header, rows, note=note)
 
 

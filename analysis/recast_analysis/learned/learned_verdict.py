@@ -1,9 +1,9 @@
 """What the changes say in words, judged by a few figures that are named in advance.
 
-No temperature of the whole distribution buys HR@1, the deepest HR@k, NDCG@10 (MRR where lists are shorter), the log-likelihood
-at the fitted T, or the learned part of sampled Pass@1: they speak of learning. The sharpened part speaks of sharpening, or
-entropy where that part is not known. Where first places rise and the deepest HR@k falls, breadth was lost, and ranks count no
-longer as learning. Significant is a false discovery rate of 5 % over all of them.
+No temperature of the whole distribution buys HR@1 (greedy hits where there are no ranks), the deepest HR@k, NDCG@10 (MRR where
+lists are shorter), the log-likelihood at the fitted T, or the learned part of sampled Pass@1: they speak of learning. The
+sharpened part speaks of sharpening, or entropy where that part is not known. Where first places rise and the deepest HR@k falls,
+breadth was lost, and ranks count no longer as learning. Significant is a false discovery rate of 5 % over all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,8 @@ from recast_analysis.learned.prompt_metrics import CUTS, PromptFigures
 from recast_analysis.measures.power import LEVEL
 from recast_analysis.measures.statistics import false_discovery
 
-CALIBRATED, LEARNED, SHARPENED, ENTROPY, HEAD = "calibrated_log_likelihood", "learned", "sharpened", "entropy", "hr@1"
+CALIBRATED, LEARNED, SHARPENED, ENTROPY = "calibrated_log_likelihood", "learned", "sharpened", "entropy"
+HEADS = ("hr@1", "greedy")  # the first that is there is judged
 NATS = (CALIBRATED, ENTROPY, "log_likelihood")  # and its levels
 _TITLES = {
     "hr": "HR", "ndcg": "NDCG", "mrr": "MRR", CALIBRATED: "log-likelihood at the fitted T", "greedy": "greedy hits",
@@ -32,7 +33,8 @@ class LearnedVerdict:
     """The verdict.
 
     Attributes:
-        label: "learned", "sharpened", "both", "lost breadth", "learned and lost breadth", "mixed", "worse" or "nothing found".
+        label: "learned", "sharpened", "both", "lost breadth", "learned and lost breadth", "mixed", "worse", "nothing found" or
+            "not judged".
         words: what was found, as sentences; the power; what the intervals do not hold.
         judged: adjusted p-value of each judged figure, None where too few users changed.
     """
@@ -72,7 +74,8 @@ def judged_names(names: Sequence[str]) -> list[str]:
     """The figures that a verdict is made of, of those that are there."""
     deepest = next((f"hr@{k}" for k in reversed(CUTS[1:]) if f"hr@{k}" in names), None)
     spread = SHARPENED if SHARPENED in names else ENTROPY
-    wanted = (HEAD, deepest, ranking(names), CALIBRATED, LEARNED, spread)
+    head = next((name for name in HEADS if name in names), None)
+    wanted = (head, deepest, ranking(names), CALIBRATED, LEARNED, spread)
     return [name for name in wanted if name in names and name is not None]
 
 
@@ -131,14 +134,16 @@ def _sign(one: Change) -> int:
 
 
 def _label(moved: Mapping[str, int], names: Sequence[str]) -> str:
-    deepest = next((name for name in moved if name.startswith("hr@") and name != HEAD), None)
+    deepest = next((name for name in moved if name.startswith("hr@") and name not in HEADS), None)
     order = ranking(names)
-    head = [moved.get(name, 0) for name in (HEAD, order) if name is not None]
+    head = [moved.get(name, 0) for name in (*HEADS, order) if name is not None]
     breadth = deepest is not None and moved[deepest] < 0 and max(head, default=0) > 0
     counted = (CALIBRATED, LEARNED) if breadth else tuple(name for name in moved if name not in (SHARPENED, ENTROPY))
     evidence = [moved[name] for name in counted if name in moved]
     up, down = 1 in evidence, -1 in evidence
     sharper = moved.get(SHARPENED, 0) > 0 or moved.get(ENTROPY, 0) < 0
+    if not moved:
+        return "not judged"
     if breadth:
         return "learned and lost breadth" if up and not down else "lost breadth"
     if up and down:
@@ -166,6 +171,8 @@ def _finding(label: str, moved: Mapping[str, int], own: Mapping[str, Change], st
         "worse": f"AFTER is worse: {fell or sharp}."
         + (f" Up: {rose}." if rose else "")
         + (f" {sharp}." if fell and sharp else ""),
+        "not judged": "Not judged: a temperature may have moved every figure that is there. It takes ranks, greedy hits, or "
+        "the scores of all candidates.",
         "nothing found": f"Nothing found: no change of {still} is told from 0."
         if still
         else "Nothing found: next to nothing changed.",
@@ -181,7 +188,7 @@ def _power(own: Mapping[str, Change], moved: Mapping[str, int]) -> str:
     parts = []
     for name in moved:
         seen = own[name].smallest_effect
-        if seen is not None and name not in (HEAD, ENTROPY):
+        if seen is not None and name not in (HEADS[0], ENTROPY):
             share = f" ({100 * seen / own[name].before:.0f} % of BEFORE's)" if own[name].before > 0 else ""
             parts.append(f"{title(name)} {number(name, seen).replace('+', '±')}{share}")
     return f"With 80 % power so many prompts would have shown: {', '.join(parts)}." if parts else ""

@@ -6,7 +6,7 @@
 | user | user | the same; prompts of one user are alike, so users are what intervals count |
 | rank | rank | place of the target in the beam from 1, empty where it is not in it |
 | ranked | ranked, predict | list of items, best first |
-| target | target, output | an item, or a list of them; without `ranked` its place in `scores`, from 0 |
+| target | target; output beside ranked | an item, or a list of them; without `ranked` its place in `scores`, from 0 |
 | scores | scores | list of log-probabilities or logits, one for each item of `ranked` |
 | logprob | logprob; logprob_1, logprob_2, ... | log-probability of the target, nats; a list or columns joined by +: by level |
 | greedy | greedy | 1 or true where the greedy item is the target |
@@ -45,6 +45,8 @@ def find_roles(path: Path, columns: Sequence[str], given: dict[str, str], by_row
         else:
             found |= dict.fromkeys([role], tuple(name for name in _NAMES.get(role, (role,)) if name in columns)[:1])
     found = {role: names for role, names in found.items() if names}
+    if "ranked" not in found and "target" not in given and found.get("target") == ("output",):
+        del found["target"]  # what the model answered, in verl's dumps
     levels = [f"logprob_{level}" for level in range(1, len(columns) + 1)]
     if "logprob" not in found and levels[0] in columns:
         found["logprob"] = tuple(name for place, name in enumerate(levels) if set(levels[: place + 1]) <= set(columns))

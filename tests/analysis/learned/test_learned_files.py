@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from audit_dumps import FIXTURES as DUMPS
 from commands import Done, called
 from score_files import ScoreWorld, beam_ranks, candidate_rows, minionerec_rows, write_rows
 
@@ -18,6 +19,7 @@ from recast_analysis.learned import own_scores
 from recast_train.data import references
 
 Rows = list[dict[str, Any]]
+FIXTURES = Path(__file__).parent / "fixtures" / "verl-0.9.1"
 RANKS = [beam_ranks(300, *rates, seed) for seed, rates in enumerate([(0.10, 0.4), (0.25, 0.5)])]
 
 
@@ -99,6 +101,48 @@ def test_the_lists_of_minionerec_as_it_writes_them(tmp_path: Path) -> None:
     assert found["figures"]["hr@50"]["before"] == pytest.approx(np.isfinite(RANKS[0]).mean())
     assert found["figures"]["hr@1"]["after"] == pytest.approx((RANKS[1] == 1).mean())
     assert summary(*files, "--by-row")["figures"] == found["figures"]
+
+
+def test_verls_own_validation_dumps(tmp_path: Path) -> None:
+    """Written by verl 0.9.1 (tests/helpers/audit_verl.py): `output` is the model's answer there, not the target."""
+    files = (FIXTURES / "0.jsonl", FIXTURES / "3.jsonl")
+    refused = learned(*files)
+    assert refused.returncode == 2
+    assert "no column of prompt ids among ['acc', 'gts', 'input', 'output', 'score', 'step']; name it with" in refused.stderr
+    for greedy in ("score", "acc"):
+        found = summary(*files, "--columns", "prompt=input", f"greedy={greedy}")
+        assert found["verdict"] == "learned"
+        assert found["words"][0].startswith("AFTER learned: greedy hits +0.1500 [+0.0634, +0.2366]. No temperature")
+    back = summary(*files[::-1], "--columns", "prompt=input", "greedy=score")
+    assert back["verdict"] == "worse"
+    more = summary(*files, "--columns", "prompt=input", "greedy=score", "target=gts")
+    assert more["verdict"] == "learned"
+
+
+def test_trls_completions_are_no_scores() -> None:
+    """They hold several rows a prompt: rollouts for the audit and the planner."""
+    file = DUMPS / "trl-1.16" / "completions_00001.parquet"
+    assert (
+        "no scores among ['advantage', 'completion', 'liked', 'prompt', 'step']; name a column of rank"
+        in learned(file, file).stderr
+    )
+    several = learned(file, file, "--columns", "greedy=liked")
+    assert several.returncode == 2
+    assert "is there already, at " in several.stderr
+
+
+def test_what_a_temperature_may_have_moved_is_not_judged(tmp_path: Path) -> None:
+    files = [
+        write_rows(tmp_path / f"{name}.jsonl", [{"prompt_id": n, "logprob": -value - n % 5} for n in range(60)])
+        for name, value in (("base", 2.0), ("rl", 1.0))
+    ]
+    found = summary(*files)
+    assert found["verdict"] == "not judged"
+    assert found["words"] == [
+        "Not judged: a temperature may have moved every figure that is there. It takes ranks, greedy hits, or the scores of all "
+        "candidates."
+    ]
+    assert "The verdict judges" not in learned(*files).stdout
 
 
 def test_a_page_of_what_it_says(tmp_path: Path) -> None:
