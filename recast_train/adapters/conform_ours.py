@@ -4,7 +4,15 @@ from typing import Any
 
 import torch
 
-from recast_sim.signal import ObjectiveConfig, SignalConfig, UpdatePlan, get_constructor, list_constructors, plan_objective
+from recast_sim.signal import (
+    ObjectiveConfig,
+    SignalConfig,
+    SignalError,
+    UpdatePlan,
+    get_constructor,
+    list_constructors,
+    plan_objective,
+)
 from recast_train.adapters.flat_rows import select_rows
 
 CONFIG = SignalConfig(pass_k=3, pods_width=3)  # as the kit asks; all else at its defaults
@@ -15,7 +23,11 @@ def target(make: Any, error: Any, name: str) -> Any:
     """The target of a constructor that reads rewards alone, or of the loss; `make` and `error` are the kit's classes."""
     if name == "loss":
         return make("recast:loss", loss, kind="loss", notes=("every row kept, normaliser active_rows",))
-    if needs := get_constructor(name).inputs:
+    try:
+        needs = get_constructor(name).inputs
+    except SignalError as unknown:
+        raise error(f"target: recast:{name} is not known; choose from {', '.join(TARGETS)}") from unknown
+    if needs:
         raise error(f"target: recast:{name} needs {', '.join(needs)} beside the rewards; choose one that reads rewards alone")
     notes = {"pass_at_k": (f"pass_k {CONFIG.pass_k}",), "pods": (f"pods_width {CONFIG.pods_width}",)}.get(name, ())
     return make(f"recast:{name}", lambda rewards, ids: advantages(name, rewards, ids), method=name, notes=notes)

@@ -91,7 +91,8 @@ def _most_varied(group: Group, setting: Setting) -> set[int]:
 def _bnpo(groups: list[Group], setting: Setting) -> Group:
     """arXiv 2506.02864: (r - p) / Beta(p; 1 + a/3, 1 + b/3), p the group's mean, Beta(a, b) fitted to all p by moments.
 
-    As its code has it both parameters are at least 1, the factor is at most 1e6, and one group has density 1.
+    As its code has it both parameters are at least 1, the factor is at most 1e6, and one group has density 1. So have groups
+    whose means agree, where nothing can be fitted.
     """
     means = [0.0 if stands_alone(group, setting) else mean_of(group) for group in groups]
     density = _fitted_density(means, setting)
@@ -111,7 +112,7 @@ def _fitted_density(means: Sequence[float], setting: Setting) -> Callable[[float
     center, spread = mean_of(by_group), variance_of(by_group, setting)
     widest = center * (1 - center)
     if spread <= 1e-12 * widest:
-        return lambda _: 1.0 if setting["means that agree"] == "density 1" else math.nan
+        return lambda _: 1.0
     alpha, beta = (max(1.0, 1 + (widest / spread - 1) * share / 3) for share in (center, 1 - center))
     constant = math.lgamma(alpha) + math.lgamma(beta) - math.lgamma(alpha + beta)
     return lambda p: math.exp(_times_log(alpha - 1, p) + _times_log(beta - 1, 1 - p) - constant)
@@ -155,7 +156,7 @@ _PODS = {
     **MISSING_CHOICE,
     **EQUAL_CHOICE,
 }
-_BNPO = {**DDOF_CHOICE, "means that agree": ("density 1", "NaN"), **GROUP_CHOICES}
+_BNPO = {**DDOF_CHOICE, **GROUP_CHOICES}
 _SHARE = {"eps": ("1e-6", "0", "1e-4"), "shares sum to": ("the group's rows", "1"), **MISSING_CHOICE}
 ADDED_FORMULAS: dict[str, Formula] = {
     "pass_at_k": Formula(

@@ -71,6 +71,9 @@ def judge(target: Target, method: str | None = None, seed: int = 0, batches: int
     formulas: dict[str, Any] = FORMULAS if target.kind == "advantages" else {"loss": LOSS}
     method = method or target.method
     if method is not None and method not in formulas:
+        if method == "loss" or method in FORMULAS:
+            kind = "a loss" if target.kind == "loss" else "advantages"
+            raise ConformError(f"--method: {method!r} is no formula of {kind}, which {target.name} gives; leave it out")
         raise ConformError(f"--method: {method!r} has no formula here; choose from {', '.join(formulas)}")
     if method is not None:
         formulas = {method: formulas[method]}

@@ -8,6 +8,7 @@
 Nothing but pytest is imported before one of them is used.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -66,10 +67,10 @@ def hold(target: Any, method: str | None = None, loss: bool = False, functions: 
     verdict = judge(found, method)
     if verdict.faults:
         raise AssertionError("\n".join(part for part in report(verdict).parts if isinstance(part, str)))
-    setting = {name.replace(" ", "_"): option for name, option in verdict.setting.items()}
+    setting = {re.sub(r"\W", "_", name): option for name, option in verdict.setting.items()}
     for name, wanted in choices.items():
         if name not in setting:
-            raise ConformError(f"{name}: is no choice of {verdict.method}; it has {', '.join(setting)}")
+            raise ConformError(f"{name}: no choice of {verdict.method} has that name; choose from {', '.join(setting)}")
         if setting[name] != wanted:
             raise AssertionError(f"{found.name} as {verdict.method}: {name} is {setting[name]!r}, expected {wanted!r}")
     return verdict

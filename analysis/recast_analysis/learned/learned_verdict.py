@@ -2,8 +2,8 @@
 
 No temperature of the whole distribution buys HR@1 (greedy hits where there are no ranks), the deepest HR@k, NDCG@10 (MRR where
 lists are shorter), the log-likelihood at the fitted T, or the learned part of sampled Pass@1: they speak of learning. The
-sharpened part speaks of sharpening, or entropy where that part is not known. Where first places rise and the deepest HR@k falls,
-breadth was lost, and ranks count no longer as learning. Significant is a false discovery rate of 5 % over all of them.
+sharpened part speaks of sharpening, or entropy where that part is not known. Where first places rise and the deepest HR@k
+falls, breadth was lost, and ranks count no longer as learning. Significant is a false discovery rate of 5 % over all of them.
 """
 
 from collections.abc import Mapping, Sequence

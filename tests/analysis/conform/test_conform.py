@@ -31,7 +31,7 @@ FEW = 4  # random batches
 SHARES = ("max_rl", "reward_share")  # of rewards that are not below 0
 ORACLES = ("grpo", "dr_grpo", "rloo", "gpg", "reinforce_pp", "reinforce_pp_baseline", "max_rl", "ngrpo", "w_reinforce")
 ADDED = ("pass_at_k", "pods", "two_grpo", "bnpo", "reward_share", "exp_reward_sft")
-OUT = {1: "3f4e1eb01e9bfaee", 2: "ca2f8d9d02ab3f99"}  # the hashes of their SHA256SUMS
+OUT = {1: "3f4e1eb01e9bfaee", 2: "2c76fd4849a0a7fc"}  # the hashes of their SHA256SUMS
 PAGE = Path(__file__).parents[3] / "docs" / "conform.md"
 
 
@@ -314,11 +314,14 @@ def test_the_command(tmp_path: Path) -> None:
         (f"{file}:NUMBER", "is a int; name a function"),
         ("no_such_module:f", "cannot be loaded (ModuleNotFoundError"),
         ("recast:recast", "needs structural_PG, has_anchor_P beside the rewards"),
+        ("recast:nope", "recast:nope is not known; choose from grpo, dr_grpo, rloo"),
     ):
         done = called(main, "conform", *filter(None, [target]))
         assert done.returncode == 2
         assert said in done.stderr
     assert "--method: 'x' has no formula" in called(main, "conform", f"{file}:four", "--method", "x").stderr
+    said = called(main, "conform", f"{file}:four", "--method", "loss").stderr
+    assert "--method: 'loss' is no formula of advantages, which" in said
 
 
 def test_a_library_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

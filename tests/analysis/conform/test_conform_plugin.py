@@ -1,10 +1,20 @@
 """A ten-line project that holds its advantages to the golden vectors in its own tests."""
 
+import math
 import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recast_analysis.conform.advantage_formulas import FORMULAS
+from recast_analysis.conform.conform_error import ConformError
+from recast_analysis.conform.formula import advantages
+from recast_analysis.conform.pytest_plugin import hold
 
 PROJECT = """
 import numpy as np
@@ -55,6 +65,19 @@ def test_a_project_of_ten_lines(tmp_path: Path) -> None:
     said = pytest_in(tmp_path, "--recast-conform", "mine:advantages")
     assert "1 failed, 2 passed" in said
     assert "AssertionError: mine:advantages as grpo: ddof is '1', expected '0'" in said
+
+
+def test_choices_are_given_by_their_names(tmp_path: Path) -> None:
+    """With _ for what is no letter: "each function's" is each_function_s."""
+    said = hold(reference_gdpo, "gdpo", functions=True, each_function_s="std + 1e-6", one_row="0")
+    assert said.setting["each function's"] == "std + 1e-6"
+    with pytest.raises(ConformError, match=r"eps: no choice of gdpo has that name; choose from ddof, .*each_function_s"):
+        hold(reference_gdpo, "gdpo", functions=True, eps="0")
+
+
+def reference_gdpo(rewards: Any, ids: list[Any]) -> Any:
+    table = [[None if math.isnan(one) else float(one) for one in row] for row in rewards.reshape(len(ids), -1)]
+    return np.array(advantages(FORMULAS["gdpo"], table, ids, FORMULAS["gdpo"].reference()))
 
 
 def test_the_option_alone_finds_a_fault(tmp_path: Path) -> None:

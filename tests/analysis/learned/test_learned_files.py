@@ -138,10 +138,8 @@ def test_what_a_temperature_may_have_moved_is_not_judged(tmp_path: Path) -> None
     ]
     found = summary(*files)
     assert found["verdict"] == "not judged"
-    assert found["words"] == [
-        "Not judged: a temperature may have moved every figure that is there. It takes ranks, greedy hits, or the scores of all "
-        "candidates."
-    ]
+    (words,) = found["words"]
+    assert words.startswith("Not judged: a temperature may have moved every figure that is there. It takes ranks, greedy hits,")
     assert "The verdict judges" not in learned(*files).stdout
 
 
