@@ -19,7 +19,8 @@ ALSO = (("trl:grpo", "two_grpo"), ("verl:grpo", "two_grpo"))  # a target under a
 
 def held(library: str) -> list[tuple[str, str | None]]:
     """Targets of a library, and the formula where it is not their own."""
-    return [(name, None) for name in library_targets(library)] + [pair for pair in ALSO if pair[0].startswith(f"{library}:")]
+    own: list[tuple[str, str | None]] = [(name, None) for name in library_targets(library)]
+    return own + [pair for pair in ALSO if pair[0].startswith(f"{library}:")]
 
 
 def row(target: str, method: str | None = None) -> str:

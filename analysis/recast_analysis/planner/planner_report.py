@@ -152,9 +152,7 @@ def _of_seeds(found: StudyPlan) -> str:
 def _costs(planned: NextRun) -> list[Table | str]:
     lengths = planned.question.lengths
     if lengths is None:
-        return [
-            "tokens: the lengths of prompts and responses are not both known in one unit; give --prompt-tokens and --response-tokens"
-        ]
+        return ["tokens: the lengths of prompts and responses are not both known; give --prompt-tokens and --response-tokens"]
     rows = [
         (
             str(cost.group_size),
