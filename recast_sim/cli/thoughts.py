@@ -10,7 +10,7 @@ from recast_sim.experiments.map_cells import Point, named_settings
 from recast_sim.field_types import Several
 from recast_sim.runs import RunWriter
 from recast_sim.runs.sweep import open_sweep
-from recast_sim.thoughts.thought_methods import ThoughtError
+from recast_sim.thought_methods import ThoughtError
 from recast_sim.thoughts.thought_study import ThoughtProtocol, ThoughtSetting, run_thought_study
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recast_sim.signal import construct
+from recast_sim.thought_methods import ThoughtError, ThoughtMethod, row_coefficients
 from recast_sim.thoughts.latent_policy import LatentPolicy
-from recast_sim.thoughts.thought_methods import ThoughtError, ThoughtMethod
-from recast_sim.thoughts.thought_training import row_coefficients, soft_coefficients
+from recast_sim.thoughts.thought_training import soft_coefficients
 from recast_sim.world.environment import Environment, WorldPrompts
 from recast_sim.world.thermometer import leaf_steps
 
@@ -184,7 +185,7 @@ def _hard_update(scores: _Scores, method: ThoughtMethod, group_size: int) -> tup
     chances = [math.comb(group_size, k) * p**k * (1 - p) ** (group_size - k) for k in hits.tolist()]
     chance_C = torch.tensor(chances, dtype=torch.float64)
     hit_CG = (torch.arange(group_size) < hits[:, None]).double()
-    number_CG = row_coefficients(method.constructor, hit_CG) * len(hits)
+    number_CG = row_coefficients(construct(method.constructor, hit_CG)) * len(hits)
     on_hits_C, on_misses_C = (number_CG * hit_CG).sum(1), (number_CG * (1 - hit_CG)).sum(1)
     gradient_V = scores.hit_gradient()
     pull_C = on_hits_C / p - on_misses_C / (1 - p)  # of grad p: a hit's mean score is grad p / p, a miss's - grad p / (1 - p)

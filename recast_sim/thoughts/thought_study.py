@@ -17,10 +17,10 @@ from recast_sim.experiments.tuning import Scores, Trial, tune
 from recast_sim.field_types import Distinct, Worlds
 from recast_sim.runs import atomic_file, derive_seed
 from recast_sim.runs.sweep import Job, Submit
+from recast_sim.thought_methods import ThoughtError, ThoughtMethod, parse_thought_methods
 from recast_sim.thoughts.interests import InterestsEnvironment, make_interests
 from recast_sim.thoughts.latent_policy import LatentPolicy
 from recast_sim.thoughts.thought_gradients import thought_gradients
-from recast_sim.thoughts.thought_methods import ThoughtError, ThoughtMethod, parse_thought_methods
 from recast_sim.thoughts.thought_training import ThoughtTraining, evaluate_thoughts, train_thoughts
 from recast_sim.training.plan_update import UpdateError
 from recast_sim.world.environment import EnvironmentConfig

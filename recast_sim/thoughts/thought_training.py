@@ -13,8 +13,8 @@ from torch import Tensor
 
 from recast_sim.configio import Checked
 from recast_sim.signal import construct
+from recast_sim.thought_methods import ThoughtError, ThoughtMethod, row_coefficients, thought_signal
 from recast_sim.thoughts.latent_policy import LatentPolicy
-from recast_sim.thoughts.thought_methods import EVERY_ROW, ThoughtError, ThoughtMethod
 from recast_sim.training.plan_update import UpdateError
 from recast_sim.world.environment import Environment
 from recast_sim.world.evaluation import entropies, ranking_metrics
@@ -94,23 +94,9 @@ def soft_logprobs(policy: LatentPolicy, x_PD: Tensor, target_PT: Tensor, by_targ
 def soft_coefficients(logprob_PTG: Tensor, method: ThoughtMethod) -> tuple[Tensor, Tensor, float]:
     """Factors on grad log pi(z | x) and on grad log p(targets | x, z) of sampled thoughts, both (P, T, G), and the learnable
     share, from log p(targets | x, z). Every prompt and target is a group."""
-    logprob_NG = logprob_PTG.flatten(0, 1)
-    probability_NG = logprob_NG.exp()
-    thought_NG = row_coefficients(method.constructor, probability_NG if method.kind == "soft" else logprob_NG)
-    if method.answer == EVERY_ROW:
-        answer_NG = torch.full_like(logprob_NG, 1 / logprob_NG.numel())
-    else:
-        answer_NG = row_coefficients(method.answer, probability_NG) if method.answer else torch.zeros_like(logprob_NG)
-    learnable = float(thought_NG.ne(0).any(1).double().mean())
-    return thought_NG.view_as(logprob_PTG), answer_NG.view_as(logprob_PTG), learnable
-
-
-def row_coefficients(constructor: str, rewards_PG: Tensor) -> Tensor:
-    """The factor on grad log pi of every row by the constructor's plan, (P, G); 0 where it keeps no row."""
-    plan = construct(constructor, rewards_PG).plan
-    factor_R = torch.zeros_like(rewards_PG).flatten()
-    factor_R[plan.rows_N] = plan.coefficients_N
-    return factor_R.view_as(rewards_PG)
+    signal, answer_NG = thought_signal(logprob_PTG.flatten(0, 1), method)
+    thought_PTG, answer_PTG = (factor_NG.view_as(logprob_PTG) for factor_NG in (row_coefficients(signal), answer_NG))
+    return thought_PTG, answer_PTG, float(thought_PTG.ne(0).any(2).double().mean())
 
 
 def _hard(
@@ -126,7 +112,7 @@ def _hard(
     leaf_R1 = sample_iid(policy.items, seen, 1, generator).leaf_PG
     leaf_PG = leaf_R1.view_as(thought_PG)
     hit_PG = (leaf_PG[..., None] == target_PT[:, None]).any(2).to(x_PD.dtype)
-    factor_PG = row_coefficients(constructor, hit_PG)
+    factor_PG = row_coefficients(construct(constructor, hit_PG))
     item_PG = policy.items.path_logprobs(seen, leaf_R1).sum((1, 2)).view_as(thought_PG)
     return -(factor_PG * (logprob_PG + item_PG)).sum(), float(factor_PG.ne(0).any(1).double().mean())
 

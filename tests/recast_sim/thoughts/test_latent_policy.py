@@ -9,8 +9,8 @@ from thought_world import flat_gradient, sharp_policy, tiny_world
 
 from recast_sim.configio import ConfigError
 from recast_sim.signal import SignalError
+from recast_sim.thought_methods import ThoughtError, parse_thought_method, parse_thought_methods
 from recast_sim.thoughts.latent_policy import LatentPolicy
-from recast_sim.thoughts.thought_methods import ThoughtError, parse_thought_method, parse_thought_methods
 from recast_sim.thoughts.thought_training import (
     ThoughtTraining,
     evaluate_thoughts,

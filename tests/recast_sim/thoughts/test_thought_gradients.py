@@ -6,9 +6,10 @@ import pytest
 import torch
 from thought_world import flat_gradient, sharp_policy, tiny_world
 
+from recast_sim.signal import construct
+from recast_sim.thought_methods import ThoughtError, parse_thought_method, row_coefficients
 from recast_sim.thoughts.thought_gradients import _groups, _Scores, _update, thought_gradients
-from recast_sim.thoughts.thought_methods import ThoughtError, parse_thought_method
-from recast_sim.thoughts.thought_training import row_coefficients, soft_coefficients, soft_logprobs
+from recast_sim.thoughts.thought_training import soft_coefficients, soft_logprobs
 
 pytestmark = pytest.mark.property
 
@@ -36,7 +37,7 @@ def by_listing(policy, prompt, method, G):
         if method.kind == "hard":
             z, y = (torch.tensor(part) for part in zip(*group, strict=True))
             logprob = thought_Z[z] + item_ZY[z, y]
-            factor = row_coefficients(method.constructor, torch.isin(y, target).double()[None])[0]
+            factor = row_coefficients(construct(method.constructor, torch.isin(y, target).double()[None]))[0]
             value, chance, moved = (factor * logprob).sum(), logprob.sum().exp(), factor.any()
         else:
             z = torch.tensor(group)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from recast_sim.thought_methods import parse_thought_method
 from recast_sim.thoughts import thought_study
-from recast_sim.thoughts.thought_methods import parse_thought_method
 from recast_sim.thoughts.thought_study import METRICS, ThoughtProtocol, ThoughtSetting, describe_start, run_thoughts
 from recast_sim.thoughts.thought_training import ThoughtTraining
 from recast_sim.training.plan_update import UpdateError

@@ -1,18 +1,22 @@
 """How a policy that thinks first may be trained: a reward for its thoughts, numbers for them, and for the SID behind them.
 
 "supervision"    "grpo: hard constructor=grpo"    "verifree: soft constructor=rloo answer=psr"
+
+Simulator and trainer share it. Axes: P prompts, N groups (a prompt, or a prompt and one of its targets), G thoughts of a group.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from recast_sim.comparing import parse_line
 from recast_sim.configio import Checked
 from recast_sim.errors import RecastError
-from recast_sim.signal import get_constructor
+from recast_sim.signal import Signal, SignalConfig, construct, get_constructor
 
 Kind = Literal["supervision", "hard", "soft", "log"]
 EVERY_ROW = "sft"  # as `answer`: the target behind each thought, all thoughts alike
@@ -83,3 +87,34 @@ def parse_thought_methods(lines: Sequence[str]) -> dict[str, ThoughtMethod]:
     if len(found) < len(methods):
         raise ThoughtError(f"methods: names must differ, got {[method.name for method in methods]}")
     return found
+
+
+def thought_signal(
+    logprob_NG: Tensor, method: ThoughtMethod, config: SignalConfig | None = None, length_NG: Tensor | None = None
+) -> tuple[Signal, Tensor]:
+    """Numbers for sampled thoughts, and for the targets behind them, from log p(targets | prompt, thought) alone.
+
+    Args:
+        method: of kind "soft" or "log".
+        length_NG: tokens of each row, for normaliser "tokens".
+
+    Returns:
+        the signal of the thoughts; the factor on grad log p(targets | prompt, thought) of each, (N, G).
+
+    Raises:
+        SignalError: a constructor that does not take such rewards, as one that divides by the mean a log.
+    """
+    probability_NG, given = logprob_NG.exp(), {"config": config, "length_PG": length_NG}
+    signal = construct(method.constructor, probability_NG if method.kind == "soft" else logprob_NG, **given)
+    if method.answer == EVERY_ROW:
+        return signal, torch.full_like(logprob_NG, 1 / logprob_NG.numel())
+    if not method.answer:
+        return signal, torch.zeros_like(logprob_NG)
+    return signal, row_coefficients(construct(method.answer, probability_NG, **given))
+
+
+def row_coefficients(signal: Signal) -> Tensor:
+    """The factor on grad log pi of every row by the signal's plan, (N, G); 0 where it keeps no row."""
+    factor_R = torch.zeros_like(signal.before.rewards_PG).flatten()
+    factor_R[signal.plan.rows_N] = signal.plan.coefficients_N
+    return factor_R.view_as(signal.before.rewards_PG)
