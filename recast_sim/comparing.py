@@ -16,7 +16,7 @@ from recast_sim.signal import Constructor, get_constructor
 
 T = TypeVar("T")
 Key = TypeVar("Key", bound=Hashable)
-_SHARED = ("signal", "objective")  # configs of the signal module, whose fields a line names without a prefix
+_SHARED = ("signal", "objective", "thoughts")  # configs in a training config whose fields a line names without a prefix
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def parse_method(line: str, base: Any, without: Collection[str] = (), may_follow
     """Read a method from "constructor key=value ...", or from "name: constructor key=value ...".
 
     Args:
-        base: a training config; keys are its fields and those of its `signal` and `objective`. A field `constructor` gets the
-            constructor's name.
+        base: a training config; keys are its fields and those of its `signal`, `objective` and `thoughts`. A field
+            `constructor` gets the constructor's name.
         without: fields that a line may not set.
         may_follow: whether `rate_of` is a key too.
 
@@ -142,4 +142,4 @@ def _dotted_keys(base: Any) -> dict[str, str]:
     """Fields of a training config that are no configs, and those of its shared configs, by name: their dotted keys."""
     nested = {f.name for f in fields(base) if hasattr(getattr(base, f.name), "__dataclass_fields__")}
     own = {f.name: f.name for f in fields(base) if f.name not in nested}
-    return own | {f.name: f"{part}.{f.name}" for part in _SHARED for f in fields(getattr(base, part))}
+    return own | {f.name: f"{part}.{f.name}" for part in _SHARED if part in nested for f in fields(getattr(base, part))}

@@ -151,25 +151,26 @@ def score_over_ranks(
     on_batch: Callable[[int], None] = lambda prompts: None,
 ) -> PromptScores:
     """`score_prompts`, each rank on its own part of the prompts; the same on all ranks. `model` is `Engine.replica`'s."""
-    mine = _own_part(engine, len(prompts))
+    mine = own_part(engine, len(prompts))
     found = score_prompts(model, catalog, prompts.take(mine), config, on_batch)
-    columns = {name: _joined(engine, row, len(prompts)) for name, row in found.columns().items()}
+    columns = {name: joined_rows(engine, row, len(prompts)) for name, row in found.columns().items()}
     return PromptScores(**columns, wider=int(engine.all_sum(found.wider)[0]))
 
 
 def target_logprobs_over_ranks(engine: Engine, model: SidModel, catalog: Catalog, prompts: Prompts) -> Floats:
     """`target_logprobs`, spread like `score_over_ranks`."""
-    own = target_logprobs(model, catalog, prompts.take(_own_part(engine, len(prompts))))
-    return _joined(engine, own, len(prompts))
+    own = target_logprobs(model, catalog, prompts.take(own_part(engine, len(prompts))))
+    return joined_rows(engine, own, len(prompts))
 
 
-def _own_part(engine: Engine, count: int) -> NDArray[np.int64]:
+def own_part(engine: Engine, count: int) -> NDArray[np.int64]:
     """This rank's prompts; the last one stands again where the ranks do not divide them."""
     size = -(-count // engine.world)
     return np.arange(engine.rank * size, (engine.rank + 1) * size).clip(max=count - 1)
 
 
-def _joined(engine: Engine, row: NDArray[Any], count: int) -> NDArray[Any]:
+def joined_rows(engine: Engine, row: NDArray[Any], count: int) -> NDArray[Any]:
+    """The figures of all prompts from each rank's own."""
     return engine.gather(torch.from_numpy(row)).numpy()[:count]
 
 

@@ -9,6 +9,7 @@ that was killed loses little.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ class StudyConfig(Checked, error=TrainError):
         rates = self.learning_rates
         distinct = len({f"{rate:g}" for rate in rates})  # as folders name them
         require(distinct == len(rates), "StudyConfig.learning_rates", rates, "must not repeat a rate")
-        self.settings()
+        for method, setting in product(parse_methods(self.methods), self.settings().values()):
+            method.applied(setting.rl).thought_method(method.constructor.name)
 
     def settings(self) -> dict[str, Recipe]:
         """The setting of each point by label, "base" where there are no points."""

@@ -59,11 +59,12 @@ class RealConfig(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_methods(self.methods, "RealConfig.methods")
+        for method in parse_methods(self.methods, "RealConfig.methods"):
+            method.applied(self.rl).thought_method(method.constructor.name)  # what does not fit fails here
 
 
 def parse_methods(lines: Sequence[str], field_name: str = "methods") -> list[Method]:
-    """Methods of a real run: keys of a line are fields of SignalConfig, ObjectiveConfig and RlConfig.
+    """Methods of a real run: keys of a line are fields of SignalConfig, ObjectiveConfig, ThoughtGroups and RlConfig.
 
     Raises:
         ConfigError, SignalError: see `parse_method`.

@@ -12,6 +12,7 @@ from recast_train.engine import Engine
 from recast_train.model import PromptTokens, beside
 from recast_train.model.shared_prefixes import PrefixTree
 from recast_train.model.shared_prompts import packed_logprobs, sid_prefixes
+from recast_train.rl.thought_rows import ThoughtRows, thought_logprobs
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class RankBatch:
     Attributes:
         temperature: that the log-probabilities are at.
         limit: positions of one pass at most, as `RlConfig.micro_batch_tokens`.
+        thoughts: of the rows, where their tokens are trained: then log-probabilities are (rows, S + L), the thought's first.
     """
 
     engine: Engine
@@ -29,6 +31,7 @@ class RankBatch:
     leaf_N: Tensor
     temperature: float
     limit: int
+    thoughts: ThoughtRows | None = None
 
     def tree(self, model: nn.Module, rows: Tensor) -> PrefixTree:
         """What some of the rows cost to compute."""
@@ -42,14 +45,24 @@ class RankBatch:
         most = int(self.engine.gather(torch.tensor([len(found)])).max())
         return [(part, True) for part in found] + [(found[0][:1], False)] * (most - len(found))
 
+    def trained_share(self, rows: Tensor) -> float:
+        """Share of the log-probabilities of some of the rows that are trained: thoughts differ in length."""
+        if self.thoughts is None or not len(rows):
+            return 1.0
+        return float(self.thoughts.trains_NX[rows].double().mean())
+
     def logprobs(self, model: nn.Module, rows: Tensor) -> Tensor:
         """Log-probabilities (rows, L) of some of the rows, in one pass with gradient."""
-        return model(packed_logprobs, self.prompts, self.prompt_N[rows], self.leaf_N[rows], self.temperature)
+        of_rows = (self.prompts, self.prompt_N[rows], self.leaf_N[rows], self.temperature)
+        if self.thoughts is None:
+            return model(packed_logprobs, *of_rows)
+        return model(thought_logprobs, *of_rows, self.thoughts.take(rows))
 
     @torch.no_grad()
     def fixed_logprobs(self, model: nn.Module) -> Tensor:
         """Log-probabilities (N, L) of all rows, on the model's device, in passes without gradient."""
-        found_NL = torch.empty(len(self.leaf_N), self.engine.unwrap(model).levels, device=self.engine.device)
+        width = self.engine.unwrap(model).levels if self.thoughts is None else self.thoughts.trains_NX.shape[1]
+        found_NL = torch.empty(len(self.leaf_N), width, device=self.engine.device)
         for rows, counted in self.cut(model, torch.arange(len(self.leaf_N))):
             part = self.logprobs(model, rows)
             if counted:

@@ -7,8 +7,24 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from recast_sim.configio import Checked
 from recast_sim.signal import ObjectiveConfig, SignalConfig
-from recast_train.model import TrainError
+from recast_sim.thought_methods import ThoughtMethod
+from recast_train.model import TrainError, require
 from recast_train.rollout import RolloutConfig
+
+
+@dataclass(frozen=True)
+class ThoughtGroups(Checked, error=TrainError):
+    """Whether a group is one of thoughts, which are trained then, and by what; the method's constructor gives their numbers.
+
+    Attributes:
+        kind: "none": a prompt's rollouts share one thought, where there is any, and its tokens are not trained. "hard", "soft",
+            "log": `group_size` thoughts of each prompt, with the reward of `ThoughtMethod`.
+        answer, by_target: as in `ThoughtMethod`.
+    """
+
+    kind: Literal["none", "hard", "soft", "log"] = "none"
+    answer: str = ""
+    by_target: bool = False
 
 
 @dataclass(frozen=True)
@@ -17,7 +33,7 @@ class RlConfig(Checked, error=TrainError):
 
     Attributes:
         signal: numbers and rules of the constructors; `objective`: clip and KL.
-        rollout: how a group is drawn.
+        rollout: how a group is drawn; `thoughts`: whether it is one of thoughts.
         prompts: "train" are those that supervision has seen, "held_back" those of `data.held_back`.
         train_prompts: so many of them are drawn and trained on again and again; 0 takes all.
         group_size: rollouts a prompt (the search width).
@@ -42,6 +58,7 @@ class RlConfig(Checked, error=TrainError):
     signal: SignalConfig = field(default_factory=SignalConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    thoughts: ThoughtGroups = field(default_factory=ThoughtGroups)
     prompts: Literal["train", "held_back"] = "train"
     train_prompts: NonNegativeInt = 0
     group_size: Annotated[int, Field(ge=2, le=4096)] = 32
@@ -59,3 +76,22 @@ class RlConfig(Checked, error=TrainError):
     validation_prompts: PositiveInt = 500
     checkpoint_every: NonNegativeInt = 50
     probe_every: NonNegativeInt = 0
+
+    def thought_method(self, constructor: str) -> ThoughtMethod | None:
+        """How groups of thoughts are trained with a constructor; None where they are no groups of thoughts.
+
+        Raises:
+            TrainError: keys that do not fit groups of thoughts.
+            ThoughtError: a constructor that reads more than rewards, or redraws.
+        """
+        own = self.thoughts
+        if own.kind == "none":
+            unused = not (own.answer or own.by_target)
+            require(unused, "rl.thoughts.kind", "'none'", "stands beside answer or by_target; set it to 'soft' or 'log'")
+            return None
+        longest, sampler = self.rollout.thought.max_tokens, self.rollout.method
+        require(longest >= 1, "rl.rollout.thought.max_tokens", longest, f"samples no thought; {own.kind!r} needs 1 or more")
+        require(sampler == "iid", "rl.rollout.method", repr(sampler), f"does not fit kind {own.kind!r}; set it to 'iid'")
+        for name, value in (("rl.rollout.hint_levels", self.rollout.hint_levels), ("rl.probe_every", self.probe_every)):
+            require(not value, name, value, f"is not made for groups of thoughts (kind {own.kind!r}); set it to 0")
+        return ThoughtMethod(f"{own.kind} {constructor}", own.kind, constructor, own.answer, own.by_target)

@@ -14,7 +14,7 @@ from recast_sim.runs import derive_seed
 from recast_sim.signal import Constructor, SignalConfig
 from recast_sim.signal.groups import ScoredGroups, join, joined, level_codes, redraw, score_leaves, signal_of
 from recast_train.engine import Engine
-from recast_train.model import PromptTokens, TrainError
+from recast_train.model import PromptTokens, TrainError, Vocabulary
 from recast_train.rollout import Part, RolloutConfig, ThoughtMarkers, sample_rollouts, sample_thoughts
 from recast_train.rollout.targets import choose_anchors, needs_logprobs, path_logprobs
 
@@ -150,10 +150,7 @@ class _Draw:
         """The prompts with their thoughts, as they are where none is asked for, and the tokens of all ranks' thoughts."""
         if not self.rollout.thought.max_tokens:
             return own, 0
-        vocabulary = self.engine.unwrap(self.model).vocabulary
-        if vocabulary.thought_end is None:
-            raise TrainError("rollout.thought: this vocabulary has no thoughts; it needs a chat template and </think>")
-        markers = ThoughtMarkers(end=vocabulary.thought_end, begin=vocabulary.begin)
+        markers = thought_markers(self.engine.unwrap(self.model).vocabulary)
         longer, thoughts = self.model(sample_thoughts, own, self.rollout.thought, markers, generator, part)
         return longer, int(self.engine.all_sum(float(thoughts.sampled_PS.sum()))[0])
 
@@ -170,6 +167,13 @@ class _Draw:
             return None
         with torch.no_grad():
             return self.engine.gather(self.model(path_logprobs, own, target_PT, self.rollout.temperature))
+
+
+def thought_markers(vocabulary: Vocabulary) -> ThoughtMarkers:
+    """What stands around a thought. Raises TrainError for a vocabulary without any."""
+    if vocabulary.thought_end is None:
+        raise TrainError("rollout.thought: this vocabulary has no thoughts; it needs a chat template and </think>")
+    return ThoughtMarkers(end=vocabulary.thought_end, begin=vocabulary.begin)
 
 
 def padded(table_PT: Tensor, width: int) -> Tensor:

@@ -8,23 +8,41 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recast_sim.runs import derive_seed
 from recast_sim.signal import Constructor, Signal
 from recast_sim.signal.groups import group_rows, kept_leaves, signal_of, signal_row
+from recast_sim.thought_methods import ThoughtMethod
 from recast_train.engine import Engine, OwnRows, split_plan
 from recast_train.model import PromptTokens
 from recast_train.rl.cost import mfu, peak_flops, peak_memory_gib
 from recast_train.rl.gradient_probe import FIGURES, probe_gradients
+from recast_train.rl.micro_batches import RankBatch
 from recast_train.rl.rl_config import RlConfig
 from recast_train.rl.rollout_groups import Groups, TrainPrompts, draw_groups
-from recast_train.rl.update import Passes, update
+from recast_train.rl.thought_groups import draw_thoughts, rank_rows, thought_plan, thought_row
+from recast_train.rl.update import Passes, take_steps
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What a step has drawn: this rank's rows, its columns, the rows of its groups, what was spent, and the time it took."""
+
+    batch: RankBatch
+    rows: OwnRows
+    row: dict[str, Any]
+    group_rows: dict[str, Any]
+    spent: dict[str, int]
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Step:
-    """Call it with the number of the step; it adds what the step spends to `totals`. Models as `Engine.prepare` gave them."""
+    """Call it with the number of the step; it adds what the step spends to `totals`. Models as `Engine.prepare` gave them.
+
+    Groups are those of rollouts, or with `thoughts` of thoughts.
+    """
 
     engine: Engine
     model: nn.Module
@@ -35,9 +53,40 @@ class Step:
     seed: int
     optimiser: torch.optim.Optimizer
     totals: dict[str, int]
+    thoughts: ThoughtMethod | None = None
 
     def __call__(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The step's row and its group rows (none where nothing was sampled)."""
+        drawn = self._rollouts(step) if self.thoughts is None else self._thoughts(step, self.thoughts)
+        log = take_steps(drawn.batch, self.model, self.reference, drawn.rows, self.optimiser, self._passes(step))
+        for name, count in drawn.spent.items():
+            self.totals[name] += count
+        for name in ("actor_tokens", "optimiser_steps"):
+            self.totals[name] += int(log.pop(name))
+        device, flops, actor = self.engine.device, log.pop("flops"), log["seconds_actor"]
+        speed = {
+            "actor_tflops_per_second": flops / actor / 1e12 if actor else 0.0,
+            "mfu": mfu(flops, actor, peak_flops(device)) if actor else None,
+            "peak_memory_gib": peak_memory_gib(device),
+        }
+        return {**drawn.row, **log, **drawn.seconds, **speed}, drawn.group_rows
+
+    def _passes(self, step: int) -> Passes:
+        """How the batch of a step is passed, at the step's learning rate."""
+        config = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * (min(1.0, step / config.warm_up) if config.warm_up else 1.0)
+        return Passes(
+            config.objective,
+            config.updates_per_batch,
+            config.mini_batches,
+            config.rollout.temperature,
+            config.max_norm or torch.inf,
+            config.micro_batch_tokens,
+        )
+
+    def _rollouts(self, step: int) -> _Drawn:
+        """Groups of rollouts."""
         config, begun = self.config, time.perf_counter()
         groups = draw_groups(
             self.engine,
@@ -53,47 +102,50 @@ class Step:
         drawn = time.perf_counter()
         ties = torch.Generator().manual_seed(derive_seed(self.seed, "signal", step))
         signal = signal_of(groups.scored, self.constructor, config.signal, ties)
-        seconds = {
-            "seconds_rollout": drawn - begun - groups.reward_seconds,
-            "seconds_reward": groups.reward_seconds,
-            "seconds_signal": time.perf_counter() - drawn,
-        }
-        noise = self._noise(step, groups, signal)
-        log = self._update(step, groups, signal)
-        self._spend(groups, signal, log)
-        device, flops, actor = self.engine.device, log.pop("flops"), log["seconds_actor"]
-        speed = {
-            "actor_tflops_per_second": flops / actor / 1e12 if actor else 0.0,
-            "mfu": mfu(flops, actor, peak_flops(device)) if actor else None,
-            "peak_memory_gib": peak_memory_gib(device),
-        }
+        seconds = _seconds(begun, drawn, groups.reward_seconds)
+        row = {**_row(groups, signal, config), **self._noise(step, groups, signal)}
         own = group_rows(step, groups.scored.prompt_P, signal) if groups.sampled else {}
-        return {**_row(groups, signal, config), **noise, **log, **seconds, **speed}, own
+        spent = {
+            "rollouts": groups.scored.drawn,
+            "generated_tokens": groups.scored.drawn * self._levels + groups.thought_tokens,
+            "actor_rows": len(signal.plan.rows_N) * config.updates_per_batch,
+        }
+        return _Drawn(*self._own(groups, signal), row, own, spent, seconds)
 
-    def _update(self, step: int, groups: Groups, signal: Signal) -> dict[str, float]:
-        config = self.config
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * (min(1.0, step / config.warm_up) if config.warm_up else 1.0)
-        prompts, rows, leaf_N = self._own(groups, signal)
-        passes = Passes(
-            config.objective,
-            config.updates_per_batch,
-            config.mini_batches,
-            config.rollout.temperature,
-            config.max_norm or torch.inf,
-            config.micro_batch_tokens,
-        )
-        return update(self.engine, self.model, self.reference, prompts, rows, leaf_N, signal.group_size, self.optimiser, passes)
+    def _thoughts(self, step: int, method: ThoughtMethod) -> _Drawn:
+        """Groups of thoughts."""
+        config, begun, levels = self.config, time.perf_counter(), self._levels
+        seed = derive_seed(self.seed, "step", step)
+        groups = draw_thoughts(self.engine, self.model, self.train, method, config, seed)
+        drawn, hard = time.perf_counter(), method.kind == "hard"
+        plan, signal = thought_plan(groups, method, config, levels)
+        seconds = _seconds(begun, drawn, groups.reward_seconds)
+        counted = {**signal_row(signal, hard), "update_width": len(plan.rows_N) / config.prompts_per_step}
+        row = {**counted, **thought_row(groups, method), "prompt_tokens": int(self.train.tokens.real_PT[groups.prompt_P].sum())}
+        count = groups.length_PG.numel()
+        spent = {
+            "rollouts": count,
+            "generated_tokens": int(groups.length_PG.sum()) + count * levels * hard,
+            "actor_rows": len(plan.rows_N) * config.updates_per_batch,
+        }
+        own = group_rows(step, groups.prompt_P, signal) if hard else {}
+        return _Drawn(*rank_rows(self.engine, groups, plan, config, levels), row, own, spent, seconds)
 
-    def _own(self, groups: Groups, signal: Signal) -> tuple[PromptTokens, OwnRows, Tensor]:
-        """This rank's prompts, rows and their leaves. A redraw may leave a number of groups that does not divide: then the last
-        prompt stands again at the end, without rows."""
+    @property
+    def _levels(self) -> int:
+        return self.engine.unwrap(self.model).levels
+
+    def _own(self, groups: Groups, signal: Signal) -> tuple[RankBatch, OwnRows]:
+        """This rank's rows and how they are computed. A redraw may leave a number of groups that does not divide: then the
+        last prompt stands again at the end, without rows."""
         P, world = len(groups.scored.prompt_P), self.engine.world
         share = self.engine.share(-(-P // world) * world)
         own = torch.arange(share.start, share.stop).clamp(max=P - 1)
         rows = split_plan(signal.plan, signal.group_size, share)
         leaf_N = kept_leaves(groups.scored, rows.plan, signal.group_size, own)
-        return PromptTokens(groups.tokens.tokens_PT[own], groups.tokens.real_PT[own]), rows, leaf_N
+        prompts = PromptTokens(groups.tokens.tokens_PT[own], groups.tokens.real_PT[own])
+        how = (self.config.rollout.temperature, self.config.micro_batch_tokens)
+        return RankBatch(self.engine, prompts, rows.plan.rows_N // signal.group_size, leaf_N, *how), rows
 
     def _noise(self, step: int, groups: Groups, signal: Signal) -> dict[str, float | None]:
         """The gradient's noise at the chosen steps, None at the others; nothing where it is never wanted."""
@@ -106,13 +158,10 @@ class Step:
         inner, temperature = self.engine.unwrap(self.model), self.config.rollout.temperature
         return probe_gradients(inner, groups.tokens, signal.plan, leaf_N, signal.group_size, temperature)
 
-    def _spend(self, groups: Groups, signal: Signal, log: dict[str, float]) -> None:
-        levels = self.engine.unwrap(self.model).levels
-        self.totals["rollouts"] += groups.scored.drawn
-        self.totals["generated_tokens"] += groups.scored.drawn * levels + groups.thought_tokens
-        self.totals["actor_rows"] += len(signal.plan.rows_N) * self.config.updates_per_batch
-        for name in ("actor_tokens", "optimiser_steps"):
-            self.totals[name] += int(log.pop(name))
+
+def _seconds(begun: float, drawn: float, reward: float) -> dict[str, float]:
+    signal = time.perf_counter() - drawn
+    return {"seconds_rollout": drawn - begun - reward, "seconds_reward": reward, "seconds_signal": signal}
 
 
 def _row(groups: Groups, signal: Signal, config: RlConfig) -> dict[str, float]:

@@ -47,13 +47,31 @@ def update(
     optimiser: torch.optim.Optimizer,
     passes: Passes,
 ) -> dict[str, float]:
+    """`take_steps` on the rows of a batch.
+
+    Args:
+        prompts, rows, leaf_N: on the CPU, wherever the model is: passes are laid out there, and a device is not waited for.
+        rows: its plan's `rows_N` index (prompt, rollout) pairs of `prompts` with `group_size` rollouts each.
+        leaf_N: leaf of each row (the anchor's where one was placed).
+    """
+    prompt_N = rows.plan.rows_N // group_size
+    batch = RankBatch(engine, prompts, prompt_N, leaf_N, passes.temperature, passes.micro_batch_tokens)
+    return take_steps(batch, model, reference, rows, optimiser, passes)
+
+
+def take_steps(
+    batch: RankBatch,
+    model: nn.Module,
+    reference: nn.Module | None,
+    rows: OwnRows,
+    optimiser: torch.optim.Optimizer,
+    passes: Passes,
+) -> dict[str, float]:
     """Take the optimiser steps of a batch; all ranks call it, each with its own prompts and rows.
 
     Args:
         model, reference: as `Engine.prepare` gave them; the reference is only computed where `objective.kl` is not 0.
-        prompts, rows, leaf_N: on the CPU, wherever the model is: passes are laid out there, and a device is not waited for.
-        rows: its plan's `rows_N` index (prompt, rollout) pairs of `prompts` with `group_size` rollouts each.
-        leaf_N: leaf of each row (the anchor's where one was placed).
+        rows: the numbers of the batch's rows.
 
     Returns:
         the last step's loss, gradient norm, KL and clip share; of the whole batch the actor's tokens and optimiser steps; of
@@ -67,9 +85,8 @@ def update(
     log |= {"flops": 0, "seconds_old": 0.0, "seconds_reference": 0.0, "seconds_actor": 0.0}
     if len(rows.plan.rows_N) == 0:  # on all ranks alike
         return log
-    prompt_N = rows.plan.rows_N // group_size
-    parts = [part for part in torch.arange(len(prompt_N)).chunk(passes.mini_batches) if len(part)]
-    batch = RankBatch(engine, prompts, prompt_N, leaf_N, passes.temperature, passes.micro_batch_tokens)
+    engine, length_P = batch.engine, batch.prompts.length_P
+    parts = [part for part in torch.arange(len(batch.leaf_N)).chunk(passes.mini_batches) if len(part)]
     clock = _Clock(engine.device)
     old_NL = batch.fixed_logprobs(model) if passes.updates * len(parts) > 1 else None
     log["seconds_old"] = clock.lap() if old_NL is not None else 0.0
@@ -85,8 +102,8 @@ def update(
         loss, norm = engine.step(model, loss, optimiser, passes.max_norm)
         log |= {"loss": loss, "gradient_norm": norm, **shares}
         log["optimiser_steps"] += 1
-        log["actor_tokens"] += batch.tree(model, part[some.own_N]).tokens(prompts.length_P) if some.count else 0
-        log["flops"] += _flops(engine.unwrap(model), prompts.length_P, batch.tree(model, part))
+        log["actor_tokens"] += batch.tree(model, part[some.own_N]).tokens(length_P) if some.count else 0
+        log["flops"] += _flops(engine.unwrap(model), length_P, batch.tree(model, part))
     log["seconds_actor"] = clock.lap()
     log["actor_tokens"] = int(engine.all_sum(log["actor_tokens"])[0])
     return log
@@ -111,7 +128,9 @@ def _backward(
         own = OwnRows(rows.plan.take(at_N), rows.own_N[at_N] & counted)
         result = own.objective(new_NL, new_NL.detach() if old_NL is None else old_NL, reference_NL, config)
         batch.engine.backward(result.loss)
-        passes.append((own.count, torch.cat([result.loss.detach()[None], result.figures])))
+        kl, clip_share = result.figures.split(1)
+        clip_share = clip_share / batch.trained_share(part[at_N[own.own_N]])  # a token that is not trained binds no clip
+        passes.append((own.count, torch.cat([result.loss.detach()[None], kl, clip_share])))
     loss, sums = 0.0, {"kl": 0.0, "clip_share": 0.0}
     for (count, _), (own_loss, *figures) in zip(passes, torch.stack([row for _, row in passes]).tolist(), strict=True):
         loss += own_loss

@@ -41,6 +41,9 @@ class Thoughts:
     def length_P(self) -> Tensor:
         return self.sampled_PS.sum(1)
 
+    def to(self, device: torch.device) -> "Thoughts":
+        return Thoughts(*(on(table, device) for table in (self.tokens_PS, self.sampled_PS, self.logprobs_PS)))
+
 
 @torch.no_grad()
 def sample_thoughts(

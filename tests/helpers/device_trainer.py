@@ -42,6 +42,7 @@ def trainer_checks() -> dict[str, Check]:
 
     from recast_sim.signal import ObjectiveConfig, SignalConfig
     from recast_train.evaluate import EvaluationConfig, sampled_regimes, score_prompts, target_logprobs
+    from recast_train.rl.rl_config import ThoughtGroups
     from recast_train.rollout import (
         RolloutConfig,
         ThoughtConfig,
@@ -101,6 +102,8 @@ def trainer_checks() -> dict[str, Check]:
     twice = {**kl, "updates_per_batch": 2, "mini_batches": 2, "micro_batch_tokens": 60, "max_norm": 1.0, "probe_every": 2}
     beam, hints = RolloutConfig("stochastic_beam"), RolloutConfig(hint_levels=1)
     thinking = RolloutConfig("iid", 2.0, ThoughtConfig(4))
+    soft = {**kl, "rollout": thinking, "thoughts": ThoughtGroups("soft", "psr"), "mini_batches": 2, "micro_batch_tokens": 60}
+    hard = {"rollout": thinking, "thoughts": ThoughtGroups("hard")}
     most_likely = {"anchor_choice": "most_likely"}
     return {
         "rollouts iid": lambda device: rollouts("iid", 0, device),
@@ -113,6 +116,8 @@ def trainer_checks() -> dict[str, Check]:
         "recast, several updates, KL, gradient probe": lambda device: reinforced("recast", "fp32", device, **twice),
         "grpo, stochastic beam": lambda device: reinforced("grpo", "fp32", device, rollout=beam),
         "recast behind thoughts": lambda device: reinforced("recast", "fp32", device, rollout=thinking),
+        "rloo on groups of thoughts, two updates, KL": lambda device: reinforced("rloo", "fp32", device, **soft),
+        "grpo on groups of thoughts and SIDs": lambda device: reinforced("grpo", "fp32", device, **hard),
         "dapo, redrawn": lambda device: reinforced("dapo", "fp32", device),
         "luffy behind hints, likeliest anchor": lambda device: reinforced("luffy", "fp32", device, most_likely, rollout=hints),
         "bf16 supervised": lambda device: supervised("bf16", device),
@@ -161,7 +166,7 @@ def trained_rl(device: torch.device, precision: Any, name: str, signal: Any, **c
     model.vocabulary = replace(model.vocabulary, begin=(15,), thought_end=14)
     train = TrainPrompts(tokens, torch.tensor([[0, 3], [1, -1], [2, 5], [3, -1], [4, 0], [5, -1]]))
     thinks = "rollout" in changes and changes["rollout"].thought.max_tokens
-    around = {"begin": (15,), "suffix": (15,), "thought_end": 14} if thinks else {}
+    around = {"begin": (15,), "suffix": (15,), "thought_suffix": (), "thought_end": 14} if thinks else {}
     model.vocabulary = replace(model.vocabulary, **around)
     config = RlConfig(
         **{

@@ -3,6 +3,7 @@
 As a script: `engine_world.py FOLDER CHECK`, every rank leaves `CHECK-RANK.json` in the folder.
 """
 
+import copy
 import gc
 import json
 import os
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from sid_world import tiny_catalog, tiny_model, tiny_prompts
+from sid_world import questions, tiny_catalog, tiny_model, tiny_prompts
+from thinking_world import BEGIN, END, rl_config, thinking_world
 from torch import Tensor
 
 from recast_sim.runs import atomic_directory
@@ -25,8 +27,10 @@ from recast_train.engine import Engine, EngineConfig, State, split_plan
 from recast_train.model import PromptTokens, TrainError
 from recast_train.model.shared_prompts import packed_logprobs
 from recast_train.rl.micro_batches import RankBatch
-from recast_train.rl.update import Passes, update
-from recast_train.rollout import sample_rollouts
+from recast_train.rl.thought_groups import draw_thoughts, rank_rows, thought_plan, thought_row
+from recast_train.rl.update import Passes, take_steps, update
+from recast_train.rollout import ThoughtConfig, ThoughtMarkers, sample_rollouts
+from recast_train.thought_scores import thought_scores_over_ranks
 
 P, G, STEPS, UPDATES = 4, 6, 4, 2
 ROOT = Path(__file__).parents[2]
@@ -168,6 +172,28 @@ def limited(engine: Engine, limit: int) -> dict[str, Any]:
     return found
 
 
+def thinking(engine: Engine) -> dict[str, Any]:
+    """A step of groups of thoughts of each kind, and what is evaluated behind thoughts."""
+    found: dict[str, Any] = {}
+    for kind, line in (("soft", "soft constructor=rloo answer=psr"), ("hard", "hard constructor=grpo")):
+        model, train = thinking_world()
+        config = rl_config(line, G, 3, (1.0, 2.0), prompts_per_step=P, objective=ObjectiveConfig(kl=0.1))
+        method, reference = config.thought_method(line.split("=")[1].split()[0]), copy.deepcopy(model).requires_grad_(False)
+        reference.lm.lm_head.weight.mul_(0.7)
+        models = engine.prepare(model), engine.prepare(reference)
+        drawn = draw_thoughts(engine, models[0], train, method, config, 4)
+        plan, _ = thought_plan(drawn, method, config, model.levels)
+        optimiser = torch.optim.SGD(models[0].parameters(), lr=0.01)
+        batch, rows = rank_rows(engine, drawn, plan, config, model.levels)
+        log = take_steps(batch, *models, rows, optimiser, Passes(config.objective, updates=2))
+        names = ("loss", "gradient_norm", "kl", "clip_share", "actor_tokens")
+        found[kind] = {name: log[name] for name in names} | thought_row(drawn, method) | {"rows": len(plan.rows_N)}
+    catalog, markers = tiny_catalog(), ThoughtMarkers(END, BEGIN)
+    asked = (catalog, questions(catalog, 5), ThoughtConfig(3, 2.0), markers, 1)
+    scores = thought_scores_over_ranks(engine, engine.replica(models[0]), *asked)
+    return {**found, "greedy": scores.greedy_N.tolist(), "logprob": scores.logprob_N.tolist()}
+
+
 def collectives(engine: Engine) -> dict[str, Any]:
     """Everything small, on values that differ by rank."""
     rank = engine.rank
@@ -258,6 +284,7 @@ def main(folder: Path, check: str) -> None:
                 **train(engine, folder, strategy),
                 "collectives": collectives(engine),
                 "limited": limited(engine, 32),
+                "thinking": thinking(engine),
             }
         with Engine(EngineConfig(strategy, "bf16")) as engine:
             found[strategy]["bf16"] = half_precision(engine)

@@ -120,6 +120,20 @@ def test_ranks_that_need_unequally_many_passes_do_equally_many(strategy: str, tw
         close(rank["log"], expected, tuple(expected[0]))
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_groups_of_thoughts_are_those_of_one_process(strategy: str, two: list[dict[str, Any]]) -> None:
+    with Engine(EngineConfig()) as engine:
+        expected = world.thinking(engine)
+    assert expected["soft"]["rows"] > 0
+    assert expected["hard"]["rows"] > 0
+    for rank in two:
+        found = rank[strategy]["thinking"]
+        for kind in ("soft", "hard"):
+            close([found[kind]], [expected[kind]], tuple(expected[kind]))
+        assert found["greedy"] == expected["greedy"]
+        assert found["logprob"] == pytest.approx(expected["logprob"], rel=1e-4)
+
+
 def test_fsdp2_holds_half_a_model(two: list[dict[str, Any]]) -> None:
     whole = sum(weight.numel() for weight in tiny_model(tiny_catalog()).parameters())
     assert [found["ddp"]["elements"] for found in two] == [whole, whole]
