@@ -21,7 +21,7 @@ from recast_train.model.build import empty_lm, vocabulary_of
 from recast_train.model.vocabulary import Vocabulary
 from recast_train.pipeline.given_start import sids_of
 from recast_train.pipeline.recipe import RealConfig, parse_methods
-from recast_train.pipeline.step_forecast import step_forecast
+from recast_train.pipeline.step_forecast import sequences_of, step_forecast
 from recast_train.semantic_id import given_table, make_sids
 from recast_train.step_model.machine import CardName, card_machine, this_machine
 from recast_train.step_model.net import Net
@@ -92,8 +92,9 @@ def _lengths(vocabulary: Vocabulary, train: Prompts) -> dict[str, float]:
 
 def _positions(config: RealConfig, world: int, window: int, longest: float, levels: int) -> dict[str, int]:
     """Positions of one forward and backward pass on a rank, at most; a prompt stands there once for all its rows."""
-    group = int(longest) + config.rl.group_size * levels
-    groups = -(-config.rl.prompts_per_step // world)
+    sequences, rows = sequences_of(config.rl)
+    group = int(longest) + config.rl.rollout.thought.max_tokens + rows * levels
+    groups = -(-sequences // world)
     if limit := config.rl.micro_batch_tokens:
         groups = min(groups, max(1, limit // group))
     return {"supervised": -(-config.sft.batch // world) * window, "rl": groups * group}
@@ -101,8 +102,9 @@ def _positions(config: RealConfig, world: int, window: int, longest: float, leve
 
 def _tokens(config: RealConfig, prompt: float, window: int, levels: int) -> dict[str, float]:
     """Tokens that are computed, the backward pass not counted anew; RL's update at most, where every row is kept."""
-    groups = config.rl.prompts_per_step * config.rl.steps * len(parse_methods(config.methods))
-    rows = groups * config.rl.group_size
+    sequences, each = sequences_of(config.rl)
+    groups = sequences * config.rl.steps * len(parse_methods(config.methods))
+    rows, prompt = groups * each, prompt + config.rl.rollout.thought.max_tokens
     passes = config.rl.updates_per_batch * (2 if config.rl.objective.kl else 1)
     return {
         "supervised": config.sft.last * config.sft.batch * window,
@@ -156,8 +158,8 @@ def _cache(lm: Any, config: RealConfig, world: int, prompt: float, levels: int) 
     width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     each = 2 * shape.num_hidden_layers * heads * width * next(lm.parameters()).element_size()
-    prompts = -(-config.rl.prompts_per_step // world)
-    return prompts * (prompt + config.rl.group_size * levels) * each
+    sequences, rows = sequences_of(config.rl)
+    return -(-sequences // world) * (prompt + config.rl.rollout.thought.max_tokens + rows * levels) * each
 
 
 def there(root: Path) -> Path:

@@ -31,13 +31,14 @@ def method_step(config: RealConfig, method: Method, net: Net, prompt: float, siz
     """The step of a method; it keeps as many rows as its constructor does at most."""
     rl: RlConfig = method.applied(config.rl)
     held = _BYTES[config.model.precision]
+    sequences, rows = sequences_of(rl)
     return StepSetting(
         net,
         prompt=max(1, round(prompt)),
         response=len(sizes),
-        group_size=rl.group_size,
-        kept=kept_rows(method.constructor, rl.group_size),
-        prompts=rl.prompts_per_step,
+        group_size=rows,
+        kept=kept_rows(method.constructor, rows),
+        prompts=sequences,
         cards=launched_world(config.engine),
         thought=rl.rollout.thought.max_tokens,
         codes=round(sum(sizes) / len(sizes)),
@@ -51,6 +52,12 @@ def method_step(config: RealConfig, method: Method, net: Net, prompt: float, siz
         held=held,
         computed=min(held, _BYTES[config.engine.precision]),
     )
+
+
+def sequences_of(rl: RlConfig) -> tuple[int, int]:
+    """Prompts with a thought of their own, or none, that a step computes, and the SIDs behind each."""
+    alone = rl.thoughts.kind != "none"
+    return (rl.prompts_per_step * rl.group_size, 1) if alone else (rl.prompts_per_step, rl.group_size)
 
 
 def kept_rows(constructor: Constructor, group_size: int) -> int:

@@ -45,11 +45,11 @@ class RankBatch:
         most = int(self.engine.gather(torch.tensor([len(found)])).max())
         return [(part, True) for part in found] + [(found[0][:1], False)] * (most - len(found))
 
-    def trained_share(self, rows: Tensor) -> float:
-        """Share of the log-probabilities of some of the rows that are trained: thoughts differ in length."""
-        if self.thoughts is None or not len(rows):
-            return 1.0
-        return float(self.thoughts.trains_NX[rows].double().mean())
+    def trained_tokens(self, model: nn.Module, rows: Tensor) -> int:
+        """How many of the log-probabilities of some of the rows are trained: thoughts differ in length."""
+        if self.thoughts is None:
+            return len(rows) * self.engine.unwrap(model).levels
+        return int(self.thoughts.trains_NX[rows].sum())
 
     def logprobs(self, model: nn.Module, rows: Tensor) -> Tensor:
         """Log-probabilities (rows, L) of some of the rows, in one pass with gradient."""

@@ -80,9 +80,7 @@ class Step:
             config.objective,
             config.updates_per_batch,
             config.mini_batches,
-            config.rollout.temperature,
             config.max_norm or torch.inf,
-            config.micro_batch_tokens,
         )
 
     def _rollouts(self, step: int) -> _Drawn:

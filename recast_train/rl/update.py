@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recast_sim.signal import ObjectiveConfig
 from recast_train.engine import Engine, OwnRows
-from recast_train.model import PromptTokens, SidModel, beside
+from recast_train.model import SidModel, beside
 from recast_train.model.shared_prefixes import PrefixTree
 from recast_train.rl.cost import attention_flops, packed_pairs, training_flops
 from recast_train.rl.micro_batches import RankBatch
@@ -23,40 +23,13 @@ class Passes:
 
     Attributes:
         updates: passes over the batch; `mini_batches` optimiser steps of each, on parts of the rows.
-        temperature: of the rollouts; old, reference and new log-probabilities are at the same.
         max_norm: longer gradients are cut to this length.
-        micro_batch_tokens: as in `RlConfig`.
     """
 
     objective: ObjectiveConfig
     updates: int = 1
     mini_batches: int = 1
-    temperature: float = 1.0
     max_norm: float = torch.inf
-    micro_batch_tokens: int = 0
-
-
-def update(
-    engine: Engine,
-    model: nn.Module,
-    reference: nn.Module | None,
-    prompts: PromptTokens,
-    rows: OwnRows,
-    leaf_N: Tensor,
-    group_size: int,
-    optimiser: torch.optim.Optimizer,
-    passes: Passes,
-) -> dict[str, float]:
-    """`take_steps` on the rows of a batch.
-
-    Args:
-        prompts, rows, leaf_N: on the CPU, wherever the model is: passes are laid out there, and a device is not waited for.
-        rows: its plan's `rows_N` index (prompt, rollout) pairs of `prompts` with `group_size` rollouts each.
-        leaf_N: leaf of each row (the anchor's where one was placed).
-    """
-    prompt_N = rows.plan.rows_N // group_size
-    batch = RankBatch(engine, prompts, prompt_N, leaf_N, passes.temperature, passes.micro_batch_tokens)
-    return take_steps(batch, model, reference, rows, optimiser, passes)
 
 
 def take_steps(
@@ -71,7 +44,7 @@ def take_steps(
 
     Args:
         model, reference: as `Engine.prepare` gave them; the reference is only computed where `objective.kl` is not 0.
-        rows: the numbers of the batch's rows.
+        rows: the numbers of the batch's rows, on the CPU as they are, wherever the model is: a device is not waited for.
 
     Returns:
         the last step's loss, gradient norm, KL and clip share; of the whole batch the actor's tokens and optimiser steps; of
@@ -121,22 +94,22 @@ def _backward(
 
     `held` are the old log-probabilities (None: those of this pass) and the reference's.
     """
-    passes: list[tuple[int, Tensor]] = []  # own rows, and loss, KL and clip share, read once all passes are under way
+    passes: list[tuple[int, int, Tensor]] = []  # own rows, their log-probabilities, and what is read at the end
+    loss = kl = clipped = 0.0
     for at_N, counted in batch.cut(model, part):
         new_NL = batch.logprobs(model, part[at_N])
         old_NL, reference_NL = (None if known_NL is None else known_NL[beside(part[at_N], known_NL)] for known_NL in held)
         own = OwnRows(rows.plan.take(at_N), rows.own_N[at_N] & counted)
         result = own.objective(new_NL, new_NL.detach() if old_NL is None else old_NL, reference_NL, config)
         batch.engine.backward(result.loss)
-        kl, clip_share = result.figures.split(1)
-        clip_share = clip_share / batch.trained_share(part[at_N[own.own_N]])  # a token that is not trained binds no clip
-        passes.append((own.count, torch.cat([result.loss.detach()[None], kl, clip_share])))
-    loss, sums = 0.0, {"kl": 0.0, "clip_share": 0.0}
-    for (count, _), (own_loss, *figures) in zip(passes, torch.stack([row for _, row in passes]).tolist(), strict=True):
-        loss += own_loss
+        passes.append((own.count, own.count * new_NL.shape[1], torch.cat([result.loss.detach()[None], result.figures])))
+    for (count, numbers, _), figures in zip(passes, torch.stack([row for *_, row in passes]).tolist(), strict=True):
+        loss += figures[0]
         if count:  # else both are NaN
-            sums = {name: total + count * figure for (name, total), figure in zip(sums.items(), figures, strict=True)}
-    return loss, {name: batch.engine.mean(total / max(rows.count, 1), rows.count) for name, total in sums.items()}
+            kl, clipped = kl + count * figures[1], clipped + numbers * figures[2]
+    trained = batch.trained_tokens(model, part[rows.own_N])
+    means = {"kl": (kl, rows.count), "clip_share": (clipped, trained)}  # of trained tokens: thoughts differ in length
+    return loss, {name: batch.engine.mean(total / max(weight, 1), weight) for name, (total, weight) in means.items()}
 
 
 class _Clock:

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import polars as pl
+from pipeline_world import run_spread, write_thinking_recipe
 
 from recast_analysis.glossary import FILE
 
@@ -16,8 +17,11 @@ def explained() -> set[str]:
     return {name for row in rows for name in re.findall(r"`(.+?)`", row)}
 
 
-def test_every_logged_column_is_in_the_glossary(run_folders: dict[str, Path]) -> None:
-    files = [file for kind in ("train", "real") for file in run_folders[kind].rglob("*.parquet")]
+def test_every_logged_column_is_in_the_glossary(run_folders: dict[str, Path], tmp_path: Path) -> None:
+    lines = ("soft: rloo answer=psr", "hard: grpo kind=hard", "one thought: grpo kind=none")
+    run_spread(write_thinking_recipe(tmp_path, lines), "single", tmp_path / "thoughts")
+    folders = (run_folders["train"], run_folders["real"], tmp_path / "thoughts")
+    files = [file for folder in folders for file in folder.rglob("*.parquet")]
     logged = {column for file in files if file.stem.startswith(TABLES) for column in pl.read_parquet_schema(file)}
     patterns = explained()
     assert len(logged) > 60

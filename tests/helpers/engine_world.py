@@ -19,6 +19,7 @@ import torch
 from sid_world import questions, tiny_catalog, tiny_model, tiny_prompts
 from thinking_world import BEGIN, END, rl_config, thinking_world
 from torch import Tensor
+from updating import update
 
 from recast_sim.runs import atomic_directory
 from recast_sim.runs.model_state import read_tensors, write_tensors
@@ -28,7 +29,7 @@ from recast_train.model import PromptTokens, TrainError
 from recast_train.model.shared_prompts import packed_logprobs
 from recast_train.rl.micro_batches import RankBatch
 from recast_train.rl.thought_groups import draw_thoughts, rank_rows, thought_plan, thought_row
-from recast_train.rl.update import Passes, take_steps, update
+from recast_train.rl.update import Passes, take_steps
 from recast_train.rollout import ThoughtConfig, ThoughtMarkers, sample_rollouts
 from recast_train.thought_scores import thought_scores_over_ranks
 
@@ -165,9 +166,9 @@ def limited(engine: Engine, limit: int) -> dict[str, Any]:
         if step == 1 and limit:
             own = RankBatch(engine, prompts, rows.plan.rows_N // G, leaf_N, 1.0, limit)
             found["counted"] = [counted for _, counted in own.cut(training.model, torch.arange(len(leaf_N)))]
-        passes = Passes(ObjectiveConfig(kl=0.1), updates=2, max_norm=1.0, micro_batch_tokens=limit)
+        passes = Passes(ObjectiveConfig(kl=0.1), updates=2, max_norm=1.0)
         models = training.model, training.reference
-        log = update(engine, *models, prompts, rows, leaf_N, G, training.optimiser, passes)
+        log = update(engine, *models, prompts, rows, leaf_N, G, training.optimiser, passes, limit=limit)
         found["log"].append({name: log[name] for name in ("loss", "gradient_norm", "kl", "clip_share", "actor_tokens")})
     return found
 

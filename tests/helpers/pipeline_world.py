@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
+from text_world import PROMPT, text_tokenizer
 
 from recast_sim.configio import load_config
 from recast_train.engine import EngineConfig
@@ -57,6 +58,27 @@ def write_recipe(folder: Path, methods: tuple[str, ...] = METHODS, change: Calla
     text = change(RECIPE.replace("METHODS", str(list(methods))))
     (folder / "tiny.toml").write_text(text.replace("INTER", str(folder / "tiny.inter")))
     return folder / "tiny.toml"
+
+
+def write_thinking_recipe(folder: Path, methods: tuple[str, ...]) -> Path:
+    """The recipe with a text tokenizer and groups of thoughts: few steps, all of which are evaluated."""
+    text_tokenizer(names=("</think>",)).save_pretrained(folder / "words")
+    told = f'model = {{vocabulary = "text", tokenizer = "{folder / "words"}", prompt = "{PROMPT}", '
+    rl = 'evaluate_every = 1\nrollout = {thought = {max_tokens = 3}}\nthoughts = {kind = "soft"}\n'
+    changes = {
+        "model = {": told,
+        "evaluate_every = 3\n": rl,
+        "steps = 24": "steps = 4",
+        "evaluate_every = 8": "evaluate_every = 4",
+    }
+
+    def change(text: str) -> str:
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        return text
+
+    return write_recipe(folder, methods, change)
 
 
 def run_spread(recipe: Path, strategy: Literal["single", "ddp", "fsdp2"], root: Path, **more: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Small local checkpoints with a text tokenizer, made on the spot: no hub."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,7 @@ def text_checkpoint(folder: Path, kind: str = "qwen3", tied: bool = True, paddin
     words.save_pretrained(folder)
     text_lm(kind, len(words) + padding, tied=tied).save_pretrained(folder)
     return folder
+
+
+if __name__ == "__main__":  # text_world.py FOLDER leaves a tokenizer there whose prompts may end in a thought
+    text_tokenizer(names=("</think>",)).save_pretrained(sys.argv[1])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sid_world import tiny_catalog, tiny_model, tiny_prompts
 from torch import Tensor
+from updating import update
 
 from recast_sim.runs import RunError
 from recast_sim.runs.model_state import load_state, read_tensors, save_state
@@ -16,7 +17,7 @@ from recast_sim.signal import ObjectiveConfig
 from recast_train.engine import Engine, EngineConfig, State, chosen_device, device_words, split_plan
 from recast_train.model import TrainError
 from recast_train.model.shared_prompts import packed_logprobs
-from recast_train.rl.update import Passes, update
+from recast_train.rl.update import Passes
 
 STRATEGIES = ("ddp", "fsdp2")
 

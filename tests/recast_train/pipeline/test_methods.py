@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from recast_sim.comparing import Method
 from recast_sim.configio import ConfigError
 from recast_sim.signal import ObjectiveConfig, SignalConfig, SignalError
-from recast_train.pipeline.recipe import parse_methods
-from recast_train.rl.rl_config import RlConfig
+from recast_train.model import TrainError
+from recast_train.pipeline.real_study import StudyConfig
+from recast_train.pipeline.recipe import RealConfig, parse_methods
+from recast_train.rl.rl_config import RlConfig, ThoughtGroups
+from recast_train.rollout import RolloutConfig, ThoughtConfig
 
 
 def parse_one(line: str) -> Method:
@@ -82,3 +85,28 @@ def test_folders_of_lines() -> None:
         "recast-w_minus=1e-3-tie_rule=random",
         "recast-tie_rule=-random-",
     ]
+
+
+def test_a_line_says_how_thoughts_are_trained() -> None:
+    recipe = RlConfig(rollout=RolloutConfig(thought=ThoughtConfig(4)))
+    rl = parse_one("verifree: rloo kind=soft answer=psr by_target=true").applied(recipe)
+    assert rl.thoughts == ThoughtGroups("soft", "psr", True)
+    method = rl.thought_method("rloo")
+    assert method is not None
+    assert (method.kind, method.constructor, method.answer, method.by_target) == ("soft", "rloo", "psr", True)
+    assert recipe.thought_method("grpo") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "words"),
+    [
+        ("rloo kind=soft", TrainError, r"rl\.rollout\.thought\.max_tokens: 0 samples no thought; 'soft' needs 1 or more"),
+        ("rloo kind=medium", ConfigError, r"RlConfig\.thoughts\.kind: .*must be one of"),
+        ("rloo answer=psr", TrainError, r"rl\.thoughts\.kind: 'none' stands beside answer"),
+    ],
+)
+def test_thoughts_that_do_not_fit_a_recipe_are_refused_before_it_runs(line: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        RealConfig(methods=(line,))
+    with pytest.raises(error, match=words):
+        StudyConfig(methods=(line,))

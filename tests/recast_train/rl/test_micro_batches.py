@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sid_world import tiny_catalog, tiny_model, tiny_prompts
 from torch import Tensor
+from updating import update
 
 from recast_sim.signal import ObjectiveConfig, construct
 from recast_train.engine import Engine, split_plan
@@ -18,7 +19,7 @@ from recast_train.model import SidModel, TrainError
 from recast_train.model.shared_prefixes import prefix_tree
 from recast_train.rl.micro_batches import micro_batches
 from recast_train.rl.rl_config import RlConfig
-from recast_train.rl.update import Passes, update
+from recast_train.rl.update import Passes
 
 P, G = 6, 6
 
@@ -63,8 +64,7 @@ def test_cut_passes_are_the_same_update(
         for lm in (model, reference):
             monkeypatch.setattr(lm, "hidden", partial(watched, lm, shapes))
         optimiser, rows = torch.optim.SGD(model.parameters(), lr=0.1), split_plan(plan, G, slice(0, P))
-        some = replace(passes, micro_batch_tokens=bound)
-        log = update(engine, model, reference, prompts, rows, leaf_N, G, optimiser, some)
+        log = update(engine, model, reference, prompts, rows, leaf_N, G, optimiser, passes, limit=bound)
         found.append((log, model, shapes))
     (expected, one, whole), (log, other, shapes) = found
     names = ("loss", "gradient_norm", "kl", "clip_share", "actor_tokens", "optimiser_steps", "flops")
@@ -80,9 +80,9 @@ def test_a_loss_that_is_not_finite_is_refused_in_any_pass(engine: Engine) -> Non
     plan = construct("recast", np.eye(P, G), np.eye(P, G), has_anchor_P=torch.ones(P, dtype=torch.bool)).plan
     broken = replace(plan, advantages_NL=plan.advantages_NL.index_fill(0, torch.tensor([0]), torch.inf))
     optimiser, leaf_N = torch.optim.SGD(model.parameters(), lr=1.0), torch.zeros_like(plan.rows_N)
-    passes = Passes(ObjectiveConfig(), micro_batch_tokens=1)
+    rows, passes = split_plan(broken, G, slice(0, P)), Passes(ObjectiveConfig())
     with pytest.raises(TrainError, match="lower learning_rate"):
-        update(engine, model, None, tiny_prompts(catalog, P), split_plan(broken, G, slice(0, P)), leaf_N, G, optimiser, passes)
+        update(engine, model, None, tiny_prompts(catalog, P), rows, leaf_N, G, optimiser, passes, limit=1)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True))
 
 

@@ -70,7 +70,7 @@ def expected_update(engine: Engine, model: SidModel, train: TrainPrompts, line: 
         leaves = range(model.nodes[-1])
         outcomes = [(z, leaf) for z, _ in outcomes for leaf in leaves]
         tokens = train.tokens.tokens_PT[0][train.tokens.real_PT[0]].tolist()
-        sid_ZY = [[plain_logprobs(model, tokens, z, leaf)[1].sum().exp() for leaf in leaves] for z in thoughts]
+        sid_ZY = [[float(plain_logprobs(model, tokens, z, leaf)[1].detach().sum().exp()) for leaf in leaves] for z in thoughts]
         chance_O = (chance_Z[:, None] * torch.tensor(sid_ZY)).flatten()
     groups = list(itertools.product(range(len(outcomes)), repeat=group_size))
     chance_C = chance_O.detach()[torch.tensor(groups)].prod(1)

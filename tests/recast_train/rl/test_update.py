@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sid_world import tiny_catalog, tiny_model, tiny_prompts
 from torch import Tensor
+from updating import update
 
 from recast_sim.signal import ObjectiveConfig, Signal, UpdatePlan, construct, plan_objective
 from recast_train.engine import Engine, OwnRows, split_plan
 from recast_train.model import PromptTokens, SidModel, TrainError
 from recast_train.model.shared_prompts import packed_logprobs, repeated_logprobs, sid_prefixes
 from recast_train.rl.rl_config import RlConfig
-from recast_train.rl.update import Passes, update
+from recast_train.rl.update import Passes
 
 P, G = 5, 6
 
@@ -83,8 +84,8 @@ def test_the_step_is_that_of_the_plain_objective(constructor: str, kl: float, te
     reference, (twin, _, _) = tiny_model(tiny_catalog(), 9, scale=3.0), world()
     plan, objective = signal(constructor).plan, ObjectiveConfig(kl=kl)
     leaf_N, prompt_N = leaves[plan.rows_N], plan.rows_N // G
-    passes = Passes(objective, temperature=temperature)
-    log = update(engine, model, reference, prompts, own(plan), leaf_N, G, sgd(model, 0.1), passes)
+    passes = Passes(objective)
+    log = update(engine, model, reference, prompts, own(plan), leaf_N, G, sgd(model, 0.1), passes, temperature)
     new_NL = repeated_logprobs(twin, prompts, prompt_N, leaf_N, temperature)
     with torch.no_grad():
         reference_NL = repeated_logprobs(reference, prompts, prompt_N, leaf_N, temperature)
