@@ -18,7 +18,7 @@ def explained() -> set[str]:
 
 
 def test_every_logged_column_is_in_the_glossary(run_folders: dict[str, Path], tmp_path: Path) -> None:
-    lines = ("soft: rloo answer=psr", "hard: grpo kind=hard", "one thought: grpo kind=none")
+    lines = ("soft: rloo answer=psr", "hard: grpo kind=hard")
     run_spread(write_thinking_recipe(tmp_path, lines), "single", tmp_path / "thoughts")
     folders = (run_folders["train"], run_folders["real"], tmp_path / "thoughts")
     files = [file for folder in folders for file in folder.rglob("*.parquet")]
