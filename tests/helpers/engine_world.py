@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from sid_world import questions, tiny_catalog, tiny_model, tiny_prompts
-from thinking_world import BEGIN, END, rl_config, thinking_world
+from thinking_world import BEGIN, END, method_of, rl_config, thinking_world
 from torch import Tensor
 from updating import update
 
@@ -179,7 +179,7 @@ def thinking(engine: Engine) -> dict[str, Any]:
     for kind, line in (("soft", "soft constructor=rloo answer=psr"), ("hard", "hard constructor=grpo")):
         model, train = thinking_world()
         config = rl_config(line, G, 3, (1.0, 2.0), prompts_per_step=P, objective=ObjectiveConfig(kl=0.1))
-        method, reference = config.thought_method(line.split("=")[1].split()[0]), copy.deepcopy(model).requires_grad_(False)
+        method, reference = method_of(config, line), copy.deepcopy(model).requires_grad_(False)
         reference.lm.lm_head.weight.mul_(0.7)
         models = engine.prepare(model), engine.prepare(reference)
         drawn = draw_thoughts(engine, models[0], train, method, config, 4)

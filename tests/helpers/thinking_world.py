@@ -1,13 +1,15 @@
 """The real trainer's model with few thoughts: each can be listed, and computed by plain forwards of transformers."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from rollout_cases import wordy_world
 from torch import Tensor
 
-from recast_sim.thought_methods import parse_thought_method
+from recast_sim.thought_methods import ThoughtMethod, parse_thought_method
 from recast_train.model import PromptTokens, SidModel
 from recast_train.rl.rl_config import RlConfig, ThoughtGroups
 from recast_train.rl.rollout_groups import TrainPrompts
@@ -23,8 +25,7 @@ def thinking_world(prompts: int = 3) -> tuple[SidModel, TrainPrompts]:
     """A thought is of END and WORDS. Weights are scaled until it matters: p behind one is three times p behind another."""
     model, tokens = wordy_world(prompts)
     model.vocabulary = replace(model.vocabulary, begin=BEGIN, suffix=BEGIN, thought_suffix=(), thought_end=END)
-    model.not_text = torch.ones_like(model.not_text)
-    model.not_text = torch.nn.functional.pad(model.not_text, (0, 20 - len(model.not_text)), value=True)
+    model.not_text = torch.ones(model.lm.lm_head.weight.shape[0], dtype=torch.bool)
     model.not_text[[END, *WORDS]] = False
     with torch.no_grad():
         model.lm.get_input_embeddings().weight[[END, *WORDS]] *= 6
@@ -36,13 +37,20 @@ def thinking_world(prompts: int = 3) -> tuple[SidModel, TrainPrompts]:
 
 
 def rl_config(
-    line: str, group_size: int = 2, longest: int = 1, temperatures: tuple[float, float] = (1.0, 1.0), **more
+    line: str, group_size: int = 2, longest: int = 1, temperatures: tuple[float, float] = (1.0, 1.0), **more: Any
 ) -> RlConfig:
     """The keys of a method in the words of `parse_thought_method`; `temperatures` are those of SIDs and of thoughts."""
     method = parse_thought_method(line)
     rollout = RolloutConfig("iid", temperatures[0], ThoughtConfig(longest, temperatures[1]))
+    assert method.kind != "supervision"
     groups = ThoughtGroups(method.kind, method.answer, method.by_target)
     return RlConfig(rollout=rollout, thoughts=groups, group_size=group_size, **more)
+
+
+def method_of(config: RlConfig, line: str) -> ThoughtMethod:
+    method = config.thought_method(parse_thought_method(line).constructor)
+    assert method is not None
+    return method
 
 
 def every_thought(longest: int) -> list[list[int]]:
@@ -91,5 +99,10 @@ def plain_logprobs(
     return of_thought, torch.stack(steps)
 
 
-def flat(gradients: list[Tensor]) -> Tensor:
+def flat(gradients: Sequence[Tensor]) -> Tensor:
     return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def gradient_of(model: SidModel) -> Tensor:
+    """What a backward pass has left, 0 where it has left nothing."""
+    return flat([torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()])

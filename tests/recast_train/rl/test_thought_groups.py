@@ -5,7 +5,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from thinking_world import TARGETS, as_sampled, behind, every_thought, flat, plain_logprobs, rl_config, thinking_world
+from thinking_world import (
+    TARGETS,
+    as_sampled,
+    behind,
+    every_thought,
+    flat,
+    gradient_of,
+    method_of,
+    plain_logprobs,
+    rl_config,
+    thinking_world,
+)
 from torch import Tensor
 
 from recast_sim.signal import ObjectiveConfig, SignalError, UpdatePlan, construct
@@ -57,13 +68,13 @@ def update_of(
     still = torch.optim.SGD(model.parameters(), lr=0.0)
     log = take_steps(batch, model, reference, rows, still, Passes(config.objective))
     assert log["optimiser_steps"] == 1
-    return -flat([p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()])
+    return -gradient_of(model)
 
 
 def expected_update(engine: Engine, model: SidModel, train: TrainPrompts, line: str, group_size: int, longest: int) -> Tensor:
     """Of prompt 0: every group up to its order, each weighed by its chance, in one plan; a hard one's SIDs are listed too."""
     thoughts, config = every_thought(longest), rl_config(line, group_size, longest)
-    method = config.thought_method(name_of(line))
+    method = method_of(config, line)
     chance_Z, _ = enumerated(model, train, 0, longest)
     outcomes, chance_O = [(z, -1) for z in range(len(thoughts))], chance_Z
     if method.kind == "hard":
@@ -132,7 +143,7 @@ def test_the_mean_of_sampled_updates_is_near_it(line: str, what: str, engine: En
     """One batch of many groups of one prompt is their mean. Every group listed, in place of drawn ones, leaves no noise."""
     model, train = thinking_world(1)
     config = rl_config(line, 4, 1, prompts_per_step=400)
-    method = config.thought_method(name_of(line))
+    method = method_of(config, line)
     drawn = draw_thoughts(engine, engine.prepare(model), train, method, config, 7)
     plan, _ = thought_plan(drawn, method, config, model.levels)
     wanted = exact(model, train, what, 1)
@@ -162,7 +173,7 @@ def test_an_update_is_that_of_autograd_on_full_logits(line: str, normaliser: str
     signal = replace(RlConfig().signal, normaliser=normaliser)
     more = {"prompts_per_step": 12 if line.startswith("hard") else 5, "objective": ObjectiveConfig(kl=kl), "signal": signal}
     config = rl_config(line, G, 3, temperatures, **more)
-    method = config.thought_method(name_of(line))
+    method = method_of(config, line)
     drawn = draw_thoughts(engine, model, train, method, config, 2)
     plan, _ = thought_plan(drawn, method, config, model.levels)
     found = update_of(engine, model, config, drawn, plan, reference)
@@ -234,7 +245,7 @@ def test_thoughts_that_are_all_alike_move_nothing(line: str, engine: Engine) -> 
     """In several batches and beside other groups their rewards are equal to the last digit; no row reaches a pass."""
     model, train = thinking_world()
     config = rl_config(line, 3, 2)
-    method, same = config.thought_method(name_of(line)), [[16, 14]] * 3
+    method, same = method_of(config, line), [[16, 14]] * 3
     sampled = torch.full((9, 1), 19) if method.kind == "hard" else None
     drawn = given(engine, model, train, config, [0, 1, 2], same * 3, sampled)
     plan, signal = thought_plan(drawn, method, config, model.levels)
@@ -257,7 +268,7 @@ def test_with_an_answer_their_sid_alone_moves(engine: Engine) -> None:
     model, train = thinking_world()
     config = rl_config(VERIFREE, 3, 2)
     drawn = given(engine, model, train, config, [0, 1], [[16, 14]] * 6)
-    plan, _ = thought_plan(drawn, config.thought_method("rloo"), config, model.levels)
+    plan, _ = thought_plan(drawn, method_of(config, VERIFREE), config, model.levels)
     assert len(plan.rows_N) == 2 * 3 * 2
     assert (plan.advantages_NL[:, 0] == 0).all()
     assert (plan.advantages_NL[:, 1] > 0).all()
@@ -273,18 +284,18 @@ def test_hand_computed_numbers() -> None:
         torch.tensor([0]), prompts, torch.tensor([0, 1]), thoughts, 1, TARGETS[:1], logprobs, thoughts.length_P[None], 1.0
     )
     config = rl_config(VERIFREE)
-    plan, signal = thought_plan(drawn, config.thought_method("rloo"), config, 3)
+    plan, signal = thought_plan(drawn, method_of(config, VERIFREE), config, 3)
     assert plan.rows_N.tolist() == [0, 1, 2, 3]
     wanted = [[-0.4, 0.2 * 0.5], [0.0, 0.2 * 0.5], [0.4, 0.6 / 6], [0.0, 0.6 * 5 / 6]]
     assert torch.allclose(plan.advantages_NL, torch.tensor(wanted))
     assert plan.normaliser == 2
     assert signal.learnable_P.tolist() == [True]
-    row = thought_row(drawn, config.thought_method("rloo"))
+    row = thought_row(drawn, method_of(config, VERIFREE))
     assert row == pytest.approx(
         {"thought_length": 1.5, "thought_distinct": 1.0, "soft_reward": 0.4, "soft_reward_log": -1.0601317681000455}
     )
     each = rl_config(VERIFREE + " by_target=true")
-    plan, _ = thought_plan(drawn, each.thought_method("rloo"), each, 3)
+    plan, _ = thought_plan(drawn, method_of(each, VERIFREE), each, 3)
     wanted = [[-0.4, 0.1], [0.0, 0.1], [0.4, 0.1], [0.0, 0.5]]
     assert torch.allclose(plan.advantages_NL, torch.tensor(wanted))
     assert plan.normaliser == 4
@@ -295,7 +306,7 @@ def test_a_prompts_thoughts_do_not_depend_on_the_kind(engine: Engine) -> None:
     drawn = {}
     for line in (VERIFREE, LOG, "hard constructor=rloo"):
         config = rl_config(line, 4, 3, prompts_per_step=5)
-        drawn[line] = draw_thoughts(engine, model, train, config.thought_method("rloo"), config, 2)
+        drawn[line] = draw_thoughts(engine, model, train, method_of(config, line), config, 2)
     first = drawn[VERIFREE]
     for other in drawn.values():
         assert torch.equal(other.prompt_P, first.prompt_P)
@@ -307,20 +318,21 @@ def test_a_micro_batch_changes_nothing(engine: Engine) -> None:
     found = []
     for limit in (0, 30):
         config = rl_config(VERIFREE, 4, 3, prompts_per_step=5, micro_batch_tokens=limit)
-        drawn = draw_thoughts(engine, model, train, config.thought_method("rloo"), config, 2)
-        plan, _ = thought_plan(drawn, config.thought_method("rloo"), config, model.levels)
+        drawn = draw_thoughts(engine, model, train, method_of(config, VERIFREE), config, 2)
+        plan, _ = thought_plan(drawn, method_of(config, VERIFREE), config, model.levels)
         batch, rows = rank_rows(engine, drawn, plan, config, model.levels)
         assert len(batch.cut(model, torch.arange(len(batch.leaf_N)))) > 1 if limit else True
         take_steps(batch, model, None, rows, torch.optim.SGD(model.parameters(), lr=0.0), Passes(config.objective))
-        found.append(flat([p.grad for p in model.parameters()]))
+        found.append(gradient_of(model))
     assert off(found[1], found[0]) < 1e-4
 
 
 def test_off_policy_steps_clip_tokens_of_thoughts_too(engine: Engine) -> None:
     """The share of clipped tokens is of those that are trained: padding and what has no number are none."""
     model, train = thinking_world()
-    config = rl_config("soft constructor=grpo", 4, 3, prompts_per_step=6)
-    method = config.thought_method("grpo")
+    line = "soft constructor=grpo"
+    config = rl_config(line, 4, 3, prompts_per_step=6)
+    method = method_of(config, line)
     drawn = draw_thoughts(engine, model, train, method, config, 2)
     plan, _ = thought_plan(drawn, method, config, model.levels)
     batch, rows = rank_rows(engine, drawn, plan, config, model.levels)
