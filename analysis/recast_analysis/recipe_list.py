@@ -30,4 +30,6 @@ def list_or_copy(command: Recipes, folder: Path) -> None:
         return
     heads = {name: asdict(head) for name, head in recipe_heads(folder).items()}
     rows = [(name, *(head[key] for key in ("about", "command", "time", "result"))) for name, head in heads.items()]
-    finish(command, heads, Report(heads, [Table("", _HEADER, rows, words=_HEADER)]))
+    program, first = next(iter(heads.values()))["command"].split()[0], next(iter(heads))
+    then = f"{program} recipes --copy {first} --out mine.toml"  # a copy of one's own
+    finish(command, heads, Report(heads, [Table("", _HEADER, rows, words=_HEADER)]), then)

@@ -63,18 +63,19 @@ def terminal(wide: bool = False) -> Console:
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print tables and notes in their order, on `terminal()` by default; draws nothing.
 
-    A table that is wider than the console is wrapped where it holds words, and cut between columns into tables that repeat its
-    first column where that is not enough.
+    A table that is wider than the console is wrapped where it holds words, and cut between columns into tables that repeat the
+    columns that name its rows where that is not enough.
     """
     console = console or terminal()
+    words = ""  # above a title, which stands apart from them; a table ends with a blank line
     for part in report.parts:
         if isinstance(part, Table):
             for table, widths in _fitting(part, console.width):
-                _print_words(table.title, console)
+                _print_words(f"\n{table.title}" if words and table.title else table.title, console)
                 console.print(_rich_table(table, widths))
-                _print_words(table.note, console)
+                _print_words(words := table.note, console)
         else:
-            _print_words(printable(part, _NOTE, lines=True), console)
+            _print_words(words := printable(part, _NOTE, lines=True), console)
 
 
 def _print_words(words: str, console: Console) -> None:
@@ -88,15 +89,22 @@ def _fitting(table: Table, width: int) -> list[tuple[Table, list[int]]]:
     full = [max(map(cell_len, column)) for column in columns]
     least = [_least(column, numeric) for column, numeric in zip(columns, table.numeric, strict=True)]
     least[0] = min(full[0], _LABEL)
-    pieces: list[list[int]] = [[0]]
-    for column in range(1, len(columns)):
-        if _lines([least[at] for at in (*pieces[-1], column)]) > width and len(pieces[-1]) > 1:
-            pieces.append([0])
+    words = [_longest_word(column) for column in columns]
+    names = list(range(_naming(table.rows)))
+    pieces = [[*names]]
+    for column in range(len(names), len(columns)):
+        if _lines([least[at] for at in (*pieces[-1], column)]) > width and len(pieces[-1]) > len(names):
+            pieces.append([*names])
         pieces[-1].append(column)
     return [
-        (_piece(table, piece, at, len(pieces)), _spread([full[c] for c in piece], [least[c] for c in piece], width))
+        (_piece(table, piece, at, len(pieces)), _spread(*([sizes[c] for c in piece] for sizes in (full, least, words)), width))
         for at, piece in enumerate(pieces, start=1)
     ]
+
+
+def _naming(rows: Sequence[Sequence[str]]) -> int:
+    """How many of the first columns tell the rows apart; the first alone where not even three do."""
+    return next((some for some in (1, 2, 3) if len({tuple(row[:some]) for row in rows}) == len(rows)), 1)
 
 
 def _least(column: Sequence[str], numeric: bool) -> int:
@@ -119,12 +127,15 @@ def _lines(widths: Sequence[int]) -> int:
     return sum(widths) + 3 * len(widths) + 1
 
 
-def _spread(full: Sequence[int], least: Sequence[int], width: int) -> list[int]:
-    """Widths between the least and the full ones: what is left over goes to the narrowest of those that want more."""
+def _spread(full: Sequence[int], least: Sequence[int], unbroken: Sequence[int], width: int) -> list[int]:
+    """Widths between the least and the full ones.
+
+    What is left over goes to columns that would break a word, then to the one whose longest cell has the most lines.
+    """
     widths, left = list(least), width - _lines(least)
     while left > 0 and (wanting := [at for at, whole in enumerate(full) if widths[at] < whole]):
-        at = min(wanting, key=lambda at: widths[at])
-        widths[at] += 1
+        breaking = [at for at in wanting if widths[at] < unbroken[at]]
+        widths[min(breaking or wanting, key=lambda at: (widths[at] / full[at], at))] += 1
         left -= 1
     return widths
 

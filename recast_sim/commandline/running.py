@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -85,25 +87,33 @@ def run_command(prog: str, about: str, commands: Mapping[str, Command], argv: Se
         if isinstance(error, OSError) and error.filename is None and error.strerror:  # files are named by who writes them
             said = f"output: cannot be written: {error.strerror}; send it elsewhere"
             _drop_output()
-        print(f"{prog}: error: {printable(said, _LETTERS)}", file=sys.stderr)
+        _say(f"{prog}: error: {printable(said, _LETTERS)}")
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
         extra = f"pip install '{_DISTRIBUTION}[{_EXTRAS[package]}]'"
-        print(f"{prog}: error: {package} is not installed, which this command needs; {extra}", file=sys.stderr)
+        _say(f"{prog}: error: {package} is not installed, which this command needs; {extra}")
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         said = printable(" ".join(str(error).split()))
-        print(f"{prog}: error: out of memory ({said}); make the run smaller", file=sys.stderr)
+        _say(f"{prog}: error: out of memory ({said}); make the run smaller")
         return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted; what was written is kept", file=sys.stderr)
         return 130
     return 0
+
+
+def _say(words: str) -> None:
+    """One line on stderr; on a terminal, or where COLUMNS is set, lines that break between words."""
+    if sys.stderr.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        width = max(shutil.get_terminal_size().columns, 20)
+        words = textwrap.fill(words, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    print(words, file=sys.stderr)
 
 
 def _completion(prog: str, commands: Mapping[str, Command], shell: Sequence[str]) -> str:

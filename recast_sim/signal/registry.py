@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from recast_sim import plugins
@@ -130,8 +131,10 @@ def get_constructor(name: str) -> Constructor:
     if own not in _REGISTRY:
         plugins.load_installed()
     if own not in _REGISTRY:
+        near = ", ".join(get_close_matches(own, _REGISTRY))
+        meant = f"did you mean {near}? " if near else ""
         mend = "or load your own: --plugin FILE.py"
-        raise SignalError(f"constructor: {own!r} is not registered; known: {', '.join(sorted(_REGISTRY))}; {mend}")
+        raise SignalError(f"constructor: {own!r} is not registered; {meant}known: {', '.join(sorted(_REGISTRY))}; {mend}")
     return _REGISTRY[own]
 
 

@@ -76,6 +76,8 @@ def test_recipes_are_listed_copied_and_found_by_name(tmp_path: Path, monkeypatch
     assert list(json.loads(called(trainer, "recipes", "--json").stdout)) == sorted(file.stem for file in REAL.glob("*.toml"))
     assert called(simulator, "recipes", "--copy", "map-quick").stdout == "map-quick.toml\n"
     assert Path("map-quick.toml").read_text() == (SIMULATED / "map-quick.toml").read_text()
+    following = called(trainer, "recipes").stdout.splitlines()[-1].removeprefix("next: recast-train ").split()
+    assert called(trainer, *following).stdout == "mine.toml\n"
     again = called(simulator, "recipes", "--copy", "map-quick")
     assert again.returncode == 2
     assert "map-quick.toml is there already" in again.stderr
@@ -104,6 +106,42 @@ def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     print_report(Report({}, [table]), terminal(wide=True))
     whole = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| method") for line in whole) == 3
+
+
+def test_the_pieces_of_a_table_all_name_their_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    header = ["model", "cards", *(f"seconds {n}" for n in range(9))]
+    rows = [[model, cards, *(f"{n}.125" for n in range(9))] for model in ("0.6b", "8b") for cards in ("8", "64")]
+    monkeypatch.setenv("COLUMNS", "70")
+    print_report(Report({}, [Table("", header, rows)]))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| 0.6b", "| 8b"))]
+    assert len(lines) == 2 * len(rows)
+    assert {tuple(line.split("|")[k].strip() for k in (1, 2)) for line in lines} == {tuple(row[:2]) for row in rows}
+
+
+def test_a_table_breaks_no_word_that_has_room_and_a_title_stands_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about, path = "what it is in a dozen words that have to be wrapped " * 4, "docs/learning-results.md"
+    row = ["learning", about.strip(), "recast-sim budget learning", "47 minutes", path]
+    table = Table("A title", ["", "what", "command", "time", "result"], [row], words=["", "what", "command", "time", "result"])
+    monkeypatch.setenv("COLUMNS", "100")
+    print_report(Report({}, ["Words above.", table]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["Words above.", "", "A title"]
+    assert sum(path in line for line in lines) == 1
+    cells = [line for line in lines if line.startswith("| ")]
+    assert len(cells) <= 1 + -(-len(about) // 24)  # the column of many words is the widest
+
+
+def test_an_error_breaks_between_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    whole = called(simulator, "check", "mien").stderr
+    assert whole.count("\n") == 1
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = called(simulator, "check", "mien").stderr.splitlines()
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 100
+    assert " ".join(" ".join(lines).split()) == whole.strip()
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -361,7 +361,7 @@ def test_metadata_outside_the_known_words_is_refused(field):
 
 @pytest.mark.parametrize("call", [get_constructor, unregister, lambda name: construct(name, [[0, 1]])])
 def test_an_unknown_name_lists_the_known_ones(call):
-    with pytest.raises(SignalError, match=r"^constructor: 'grpoo' is not registered; known: .*grpo.*recast"):
+    with pytest.raises(SignalError, match=r"^constructor: 'grpoo' is not registered; did you mean grpo.*\? known: .*recast"):
         call("grpoo")
 
 
