@@ -1,6 +1,7 @@
 """`recast-sim check`: one constructor, what it declares and what it does, on one page."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from recast_sim.cli.shared import folder
 from recast_sim.closed_forms.gradient_weights import weight, weight_names
-from recast_sim.commandline import Common, Positional
+from recast_sim.commandline import Common, Positional, progress
 from recast_sim.configio import Checked
 from recast_sim.exact.instrument import gradient_reports
 from recast_sim.exact.measured_weight import measured_weight
@@ -75,22 +76,29 @@ def check(command: Check) -> None:
     root = folder(command, f"check-{constructor.name}")
     writer = RunWriter.create(root, "check", asdict(config) | {"constructor": constructor.name}, command.seed)
     names = (constructor.name, *(name for name in BESIDE if name != constructor.name))
-    found = {
+    found: dict[str, Any] = {
         "constructor": constructor.name,
         "source": constructor.source,
         "group_size": config.group_size,
         "findings": [asdict(finding) for finding in findings],
-        "weights": _weights(names, config),
-        "updates": _updates(names, config, command.seed),
-        "cost": _cost(names, config),
     }
+    parts: dict[str, Callable[[], Any]] = {
+        "weights": lambda: _weights(names, config),
+        "updates": lambda: _updates(names, config, command.seed),
+        "cost": lambda: _cost(names, config),
+    }
+    with progress() as tell:
+        for done, (part, measured) in enumerate(parts.items(), start=1):
+            found[part] = measured()
+            tell("weight, update, cost", done, len(parts))
     write_json(root / "check.json", found)
     report = check_report(root)
     (figure,) = report.save_figures(root)
     broken = [finding.what for finding in findings if finding.holds is False]
     writer.close(summary={"broken": broken})
+    compared = " ".join(dict.fromkeys(("grpo", "recast", command.name)))
     summary = found | {"broken": broken, "run": str(root), "figure": figure}
-    finish(command, summary, report, f"recast-sim gradients --constructors grpo recast {command.name}")
+    finish(command, summary, report, f"recast-sim gradients --constructors {compared}")
     if broken:
         raise SystemExit(1)
 

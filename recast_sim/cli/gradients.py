@@ -66,7 +66,10 @@ class GradientsConfig(Checked, error=TrainingError):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        smallest = 2 if any(get_constructor(name).rollouts for name in self.constructors) else 1
+        constructors = [
+            get_constructor(name) for name in self.constructors
+        ]  # all of them: a wrong name is told before the work
+        smallest = 2 if any(constructor.rollouts for constructor in constructors) else 1
         for size in (*self.group_sizes, self.training.group_size):
             if size < smallest:
                 raise TrainingError(f"GradientsConfig.group_sizes: {size} must be at least {smallest} for these constructors")

@@ -16,8 +16,8 @@ from recast_sim.runs import RunError
 
 _VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: ""}
 _WEIGHT = (
-    "w(p): the expected update of one group is w(p) grad p, measured on i.i.d. groups of each number of hits. Where it rises "
-    "to the left it pulls hardest where hits are rare; where it is 0 a prompt teaches nothing."
+    "w(p), in the figure: the expected update of one group is w(p) grad p, measured on i.i.d. groups of each number of hits. "
+    "Where it rises to the left it pulls hardest where hits are rare; where it is 0 a prompt teaches nothing."
 )
 
 

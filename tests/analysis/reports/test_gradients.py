@@ -118,6 +118,7 @@ def test_a_training_file_is_a_gradients_file(tmp_path: Path) -> None:
     [
         ({"constructors": ()}, TrainingError, r"GradientsConfig\.constructors: \(\) must hold at least 1"),
         ({"constructors": ("magic",)}, SignalError, "'magic' is not registered"),
+        ({"constructors": ("grpo", "recast", "magic")}, SignalError, "'magic' is not registered"),
         ({"group_sizes": (1,)}, TrainingError, "group_sizes: 1"),
         ({"prompts": 0}, TrainingError, "prompts: 0"),
         ({"groups_per_prompt": 12}, TrainingError, "groups_per_prompt: 12"),
