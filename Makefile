@@ -67,7 +67,7 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-verl.txt requirements-vllm-c
 	@touch $@
 
 real: setup  ## a real generative recommender on ML-100K, at most 25 minutes on 2 cores
-	$(BIN)/recast-train run recast_train/recipes/ml100k.toml
+	$(BIN)/recast-train run ml100k
 
 lint: setup  ## style, types and layer rules
 	$(BIN)/ruff check .

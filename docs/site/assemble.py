@@ -12,6 +12,7 @@ from docs.site.generated_pages import api_pages, claims_page, recipes_page
 from docs.site.notebook_page import notebook_page
 
 ROOT = Path(__file__).resolve().parents[2]
+ALONE = ("README.md", "docs/concepts.md")  # pages that are alone in their tab
 COPIED = (
     "*.md",
     "docs/*.md",
@@ -30,18 +31,24 @@ COPIED = (
 def pages(root: Path) -> dict[str, bytes]:
     """The content of each page and picture, by its path in the site."""
     found = {path.relative_to(root).as_posix(): path.read_bytes() for pattern in COPIED for path in root.glob(pattern)}
-    found |= {name: _to_pages(text) for name, text in found.items() if name.endswith(".md")}
     made = {"reference/recipes.md": recipes_page(root), "reference/claims.md": claims_page()}
     made |= {f"reference/api/{name}": text for name, text in api_pages(root).items()}
     for path in sorted(root.glob("notebooks/*.ipynb")):
         made[f"notebooks/{path.stem}.md"], pictures = notebook_page(path)
         found |= {f"notebooks/{name}": picture for name, picture in pictures.items()}
-    return found | {name: text.encode() for name, text in made.items()}
+    found |= {name: _to_page(name, text) for name, text in found.items() if name.endswith(".md")}
+    return found | {name: _pictures_open(text.encode()) for name, text in made.items()}
 
 
-def _to_pages(markdown: bytes) -> bytes:
-    """Links to notebooks lead to their pages."""
-    return re.sub(rb"(\]\([^)\s]+)\.ipynb\)", rb"\1.md)", markdown)
+def _to_page(name: str, markdown: bytes) -> bytes:
+    """Links to notebooks lead to their pages; a page that is alone in its tab needs no list of the tab's pages."""
+    alone = b"---\nhide: [navigation]\n---\n\n" if name in ALONE else b""
+    return alone + _pictures_open(re.sub(rb"(\]\([^)\s]+)\.ipynb\)", rb"\1.md)", markdown))
+
+
+def _pictures_open(markdown: bytes) -> bytes:
+    """A click on a picture, which a page shows as wide as its text, opens it whole."""
+    return re.sub(rb"!\[[^\]]*\]\(([^)\s]+\.png)\)", rb"[\g<0>](\1)", markdown)
 
 
 def assemble(root: Path, folder: Path) -> None:

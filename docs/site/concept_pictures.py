@@ -71,7 +71,12 @@ def contrast() -> Drawn:
         kept_PG[signal.plan.rows_N] = True
         kept_PG = kept_PG.reshape(signal.advantages_PG.shape)
         panels.append(RowPanel(f"advantages of {name}", signal.advantages_PG, kept_PG, signal.anchor_slot_P))
-    return Drawn("contrast", "Contrast", rows_figure(panels, list(GROUPS)), "Grey rows are not trained on.")
+    return Drawn(
+        "contrast",
+        "Contrast",
+        rows_figure(panels, list(GROUPS)),
+        "Grey rollouts are not trained on; the orange frame is the anchor.",
+    )
 
 
 def sharpening() -> Drawn:
@@ -100,7 +105,7 @@ def budget() -> Drawn:
     for name, score_E in scores.items():
         axis.plot(spent_E, score_E, color=colours([name])[name], label=name)
     final = float(curves["baseline"].finals_S[0])
-    axis.axhline(final, color=INK, linewidth=0.8, linestyle=":", label="the baseline's final score")
+    axis.axhline(final, color=INK, linewidth=0.8, linestyle=":", label="the baseline's final score\n(mean of its last three)")
     axis.plot([ratio * spent_E[-1]] * 2, [scores["baseline"][0], final], color=INK, linewidth=0.8)
     axis.set(xlabel="rollouts generated, thousands", ylabel="Pass@1", xlim=(0, 12), title=f"budget ratio {ratio:.2f}")
     _legend(axis)

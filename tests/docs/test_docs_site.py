@@ -57,6 +57,16 @@ def test_every_recipe_is_listed_with_its_command() -> None:
     assert "| `recast-sim budget` | a quarter of an hour | [budget.md](../docs/budget.md) |" in page
 
 
+def test_commands_of_the_pages_name_recipes_by_name_as_an_installed_package_takes_them() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
+    by_name = re.compile(r"(?:^|`)recast-(?:sim (?:budget|map)|train (?:run|study)) ([a-z][a-z0-9-]+)(?=[ `\n])", re.MULTILINE)
+    recipes = {file.stem for package in ("sim", "train") for file in (ROOT / f"recast_{package}" / "recipes").glob("*.toml")}
+    named = {name for text in texts for name in by_name.findall(text)}
+    assert len(named) > 6
+    assert named <= recipes
+    assert [found for text in texts for found in re.findall(r"recast-\w+ \w+ recast_\w+/recipes/\S+", text)] == []
+
+
 def test_every_claim_leads_to_its_pages() -> None:
     assert list(CLAIM_PAGES) == [claim.number for claim in CLAIMS]
     page = claims_page()
@@ -77,7 +87,16 @@ def test_pages_lie_where_they_lie_in_the_repository(tmp_path: Path) -> None:
     found = pages(ROOT)
     docs = [name for name in found if name.startswith("docs/") and name.endswith((".md", ".png"))]
     assert len(docs) > 40
-    assert [name for name in docs if found[name] != (ROOT / name).read_bytes()] == []
+    heads = re.compile(rb"\A---\nhide: \[navigation\]\n---\n\n")
+    opening = re.compile(rb"\[(!\[[^\]]*\]\(([^)]+)\))\]\(\2\)")
+    back = {name: opening.sub(rb"\1", heads.sub(b"", found[name])) if name.endswith(".md") else found[name] for name in docs}
+    assert [name for name in docs if back[name] != (ROOT / name).read_bytes()] == []
+    assert [name for name in found if name.endswith(".md") and heads.match(found[name])] == ["README.md", "docs/concepts.md"]
+    assert b"[![The map: slices](map-slices.png)](map-slices.png)" in found["docs/map.md"]
+    assert (
+        b"](01-a-group-becomes-a-signal-1.png)](01-a-group-becomes-a-signal-1.png)"
+        in (found["notebooks/01-a-group-becomes-a-signal.md"])
+    )
     assert b"(01-a-group-becomes-a-signal.md)" in found["notebooks/README.md"]
     (tmp_path / "old.md").write_text("of another time")
     assemble(ROOT, tmp_path)
