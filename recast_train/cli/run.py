@@ -63,4 +63,4 @@ def print_forecast(command: RunRecipe, root: Path) -> None:
     from recast_train.pipeline.forecast import forecast
 
     found = forecast(command.config, root, command.tokens_per_second, command.card)
-    finish(command, found, report(found), f"recast-train run{f' {command.file}' if command.file else ''}")
+    finish(command, found, report(found))

@@ -37,9 +37,13 @@ def test_the_forecast_is_what_the_run_would_build(tmp_path: Path) -> None:
     whole = build_model(catalog, config.model, 0)
     assert found["parameters"] == sum(table.numel() for table in whole.lm.parameters())
     assert found["disk"]["bytes"] == 3 * 4 * 4 * found["parameters"]
+    timed = called(main, "run", recipe, "--out", tmp_path / "run", "--dry-run", "--tokens-per-second", 20000).stdout
+    (hours,) = (line.split("|")[2].strip() for line in timed.splitlines() if line.startswith("| hours"))
+    assert float(hours) == pytest.approx(found["hours"] / 200, rel=0.05)  # far below an hour, and not 0.0
     shown = called(main, "run", recipe, "--out", tmp_path / "run", "--dry-run")
     assert "state --tokens-per-second" in shown.stdout
     assert "(not made yet)" in shown.stdout
+    assert shown.stdout.endswith("The same line without --dry-run starts the run.\n")  # no command that drops its options
     assert "one RL step by phase (seconds, this CPU" in shown.stdout
     seconds = found["step"]["seconds"]
     assert set(seconds) == {"recast", "grpo kl=0.1"}

@@ -32,8 +32,9 @@ def map_figures(summary: Mapping[str, Any]) -> list[Drawn]:
     slices = [row for row in rows if not row["y"]]
     crossed = list(dict.fromkeys((row["x"], row["y"]) for row in rows if row["y"]))
     words = (
-        "Change of the final score in percent, first over second: blue the first is better, red worse; in brackets not told "
-        f"from 0. {summary['seeds']} worlds a cell, rates tuned for each metric and setting on other worlds."
+        "Change of the final score in percent, first over second: blue the first is better, red worse, grey not run; "
+        f"brackets: not told from no change. Each cell: {summary['seeds']} worlds; rates tuned for each metric and setting on "
+        "other worlds."
     )
     drawn = [Drawn("slices", "The map: slices through the base setting", _slices(slices), words)] if slices else []
     for x, y in crossed:

@@ -9,7 +9,7 @@ _GIGA = 2**30
 _NOTE = (
     "Estimates: memory without what the allocator, the CUDA context and communication take (leave a fifth free), activations "
     "of the longest rows of a pass; a step of RL counted as if its constructor kept every row, which recast does not. Disk: "
-    "weights and one checkpoint of each stage."
+    "weights and one checkpoint of each stage. The same line without --dry-run starts the run."
 )
 
 
@@ -59,7 +59,7 @@ def _work(found: Mapping[str, Any]) -> Table:
         ("supervised steps", f"{steps['supervised']:,}"),
         ("RL steps, all methods", f"{steps['rl']:,}"),
         *((f"tokens: {name}", f"{count:,.0f}") for name, count in tokens.items()),
-        ("hours", "state --tokens-per-second, as a short run shows it" if hours is None else f"{hours:.1f}"),
+        ("hours", "state --tokens-per-second, as a short run shows it" if hours is None else _hours(hours)),
         ("disk (GiB): needed, free", f"{_gigabytes(disk['bytes'])}, {_gigabytes(disk['free'])}"),
     ]
     return Table("work", ("", "value"), rows)
@@ -68,6 +68,10 @@ def _work(found: Mapping[str, Any]) -> Table:
 def _warnings(found: Mapping[str, Any]) -> list[str]:
     disk = found["disk"]
     return ["warning: the disk is too small for it"] if disk["bytes"] > disk["free"] else []
+
+
+def _hours(count: float) -> str:
+    return f"{count:,.1f}" if count >= 1 else f"{count:.2g}"
 
 
 def _gigabytes(count: float) -> str:
