@@ -91,8 +91,10 @@ def test_methods_without_rollouts_are_drawn_over_those_of_the_others() -> None:
     budget = next(mechanism for mechanism in MECHANISMS if mechanism.name == "budget")
     drawn = mechanism_figure(budget, [run("sft", [0, 0, 0], False), run("grpo", [0, 4000, 9000], True)])
     assert isinstance(drawn, Drawn)
-    (line,) = drawn.figure.axes[0].get_lines()  # the same scores over the same rollouts: one line
+    line, zero = drawn.figure.axes[0].get_lines()  # the same scores over the same rollouts: one line
     assert line.get_label() == "sft = grpo"
+    assert line.get_ydata() == pytest.approx([0, 10, 20])  # points from the start, not levels
+    assert list(zero.get_ydata()) == [0, 0]
     assert line.get_xdata() == pytest.approx([0, 4, 9])
     plt.close("all")
 

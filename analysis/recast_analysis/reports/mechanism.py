@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band, same_curves, seeds_text, stacked
-from recast_analysis.drawing.style import Drawn, apply_style, colours, plain_powers
+from recast_analysis.drawing.style import INK, Drawn, apply_style, colours, plain_powers
 from recast_analysis.measures.trajectories import Trajectory, by_method, by_setting
 
 _SMOOTH = 10  # steps at most in a running mean
@@ -35,7 +35,10 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One figure: quantities over training steps (running means), or over generated rollouts at the evaluations."""
+    """One figure: quantities over training steps (running means), or over generated rollouts what the evaluations changed.
+
+    A score is drawn as its change from the same seed's first evaluation: seeds start further apart than training takes them.
+    """
 
     name: str
     title: str
@@ -64,13 +67,13 @@ MECHANISMS = (
     ),
     Mechanism(
         "budget",
-        "Pass@1 over generated rollouts",
+        "Pass@1 over generated rollouts, change from the start",
         (Quantity("pass_at_1_sampled", "sampled Pass@1"), Quantity("pass_at_1_greedy", "greedy Pass@1")),
         over_rollouts=True,
     ),
     Mechanism(
         "pass-at-k",
-        "Pass@k over generated rollouts",
+        "Pass@k over generated rollouts, change from the start",
         (
             Quantity("pass@10", "Pass@10, ranking the catalog"),
             Quantity("pass_at_k_beam", "Pass@10, the ten best items"),
@@ -97,7 +100,7 @@ def mechanism_figure(mechanism: Mechanism, runs: Sequence[Trajectory]) -> Drawn 
     groups = same_curves({name: [array for lines in cells.values() for array in lines[name]] for name in names})
     for axis, ((setting, _), lines), quantity in zip(axes.flat, cells.items(), list(shown) * len(settings), strict=False):
         _draw_panel(axis, mechanism, quantity, lines, groups)
-        axis.set_title(setting)
+        axis.set_title(f"{setting}\n{quantity.label}" if mechanism.over_rollouts else setting)
     for axis in axes.flat[len(cells) :]:
         axis.set_axis_off()
     handles = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -116,7 +119,10 @@ def _lines(mechanism: Mechanism, quantity: Quantity, runs: Sequence[Trajectory],
             continue
         smooth = 1 if mechanism.over_rollouts else max(1, min(_SMOOTH, min(map(len, frames)) // 5))
         x_E = _spent(own[0], frames, runs) if mechanism.over_rollouts else stacked(frames, "step", smooth).mean(0)
-        lines[name] = (x_E, (100 if quantity.percent else 1) * stacked(frames, quantity.column, smooth))
+        values_SE = stacked(frames, quantity.column, smooth)
+        if mechanism.over_rollouts:
+            values_SE = 100 * (values_SE - values_SE[:, :1])
+        lines[name] = (x_E, (100 if quantity.percent else 1) * values_SE)
     return lines
 
 
@@ -128,7 +134,11 @@ def _draw_panel(
         x_E, values_SE = lines[names[0]]
         if len(values_SE):
             draw_band(axis, x_E, values_SE, palette[names[0]], " = ".join(names), look(names[0]).dash)
-    axis.set(xlabel="generated rollouts (thousands)" if mechanism.over_rollouts else "step", ylabel=quantity.label)
+    if mechanism.over_rollouts:
+        axis.set(xlabel="generated rollouts (thousands)", ylabel="change (percentage points)")
+        axis.axhline(0, color=INK, linewidth=0.8, linestyle=":")
+        return
+    axis.set(xlabel="step", ylabel=quantity.label)
     if quantity.log and any((values_SE > 0).any() for _, values_SE in lines.values()):
         axis.set_yscale("log", nonpositive="mask")
         plain_powers(axis.yaxis)
@@ -154,6 +164,7 @@ def _spent(own: Trajectory, frames: Sequence[pl.DataFrame], runs: Sequence[Traje
 def _caption(mechanism: Mechanism, runs: Sequence[Trajectory]) -> str:
     words = [f"{seeds_text(len({run.seed for run in runs}))}."]
     if mechanism.over_rollouts:
+        words.append("Changes from the first evaluation, each seed's from its own.")
         if not all(run.draws for run in runs):
             words.append("Methods that need no rollouts are drawn over those that the others had by then.")
     else:
