@@ -25,6 +25,9 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from recast_sim.plugins import for_workers
+from recast_sim.runs import write_text
+
 SCRATCH = tempfile.TemporaryDirectory(prefix="recast-notebook-")  # goes away with the kernel
 _PROGRAMS = {"recast-sim": "recast_sim.cli", "recast-train": "recast_train.cli", "recast-report": "recast_analysis.cli"}
 _WIDTH = 1100  # pixels of a picture
@@ -81,12 +84,16 @@ class Finished:
 def run(line: str) -> Finished:
     """Run a command line as typed in the current folder; its results go to a folder that lives as long as the kernel.
 
+    The command loads what this kernel has: plug-ins, and cells that registered a constructor.
+
     Raises:
         CommandError: the command failed, or is none of this project's.
+        PluginError: a constructor whose cell is not known any more.
     """
     program, *arguments = shlex.split(line)
     folder = Path(tempfile.mkdtemp(dir=SCRATCH.name)) / "run"
-    return Finished(folder, _call(program, [*arguments, "--out", str(folder)]))
+    own = [word for plugin in for_workers(Path(SCRATCH.name), write_text) for word in ("--plugin", plugin.name)]
+    return Finished(folder, _call(program, [*arguments, *own, "--out", str(folder)]))
 
 
 def show(figure: Figure) -> Picture:

@@ -7,7 +7,17 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from recast_sim.commandline import Common, Flag, Positional
-from recast_train.data import PROMPT_FORMATS, Cores, DataConfig, Format, SplitConfig, TableColumns, read_source, recognise
+from recast_train.data import (
+    FETCHED,
+    PROMPT_FORMATS,
+    Cores,
+    DataConfig,
+    Format,
+    SplitConfig,
+    TableColumns,
+    read_source,
+    recognise,
+)
 
 
 @dataclass(frozen=True)
@@ -16,7 +26,7 @@ class Data(Common):
 
     Attributes:
         action: what to do with it.
-        path: the file or folder; without it ML-100K, fetched where it is not in the cache.
+        path: the file or folder, or the name of a data set that is fetched where it is not in the cache; default ml-100k.
         format: of the path; recognised by its content where it is not given.
         titles: a table of item and title.
         skip_bad: leave out rows of openonerec that cannot be read, and say how many and where.
@@ -43,13 +53,18 @@ def data(command: Data) -> None:
     from recast_analysis.terminal import finish
     from recast_train.data.describe import describe
 
-    kind, reason = command.format or "ml-100k", "as given" if command.format else "fetched"
-    if command.path is not None and command.format is None:
-        kind, reason = recognise(command.path, command.columns)
+    kind: Format = command.format or "ml-100k"
+    path, reason = command.path, "as given" if command.format else "fetched"
+    if path is not None and command.format is None:
+        by_name: Format | None = next((name for name in FETCHED if Path(name) == path and not path.exists()), None)
+        if by_name is None:
+            kind, reason = recognise(path, command.columns)
+        else:
+            path, kind = None, by_name
     kept = {name: getattr(command, name) for name in ("titles", "skip_bad", "columns", "core", "split", "seed")}
-    config = DataConfig(kind, command.path, **kept)
+    config = DataConfig(kind, path, **kept)
     split = "given" if kind in PROMPT_FORMATS else command.split.rule
-    about = {"path": str(command.path or kind), "recognised": reason, "split": split}
+    about = {"path": str(path or kind), "recognised": reason, "split": split}
     found = about | describe(read_source(config), command.prompts, command.seed)
-    given = f" --data.format {kind} --data.path {command.path}" if command.path else ""
+    given = f" --data.format {kind}" + (f" --data.path {path}" if path else "")
     finish(command, found, report(found), f"recast-train tokenize{given}")

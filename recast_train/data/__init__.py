@@ -1,6 +1,6 @@
 """Data of public formats: readers, users split in time, next-item prompts, given semantic IDs, and the fetch of ML-100K."""
 
-from recast_train.data.data_config import PROMPT_FORMATS, Cores, DataConfig, Format
+from recast_train.data.data_config import FETCHED, PROMPT_FORMATS, Cores, DataConfig, Format
 from recast_train.data.data_error import DataError
 from recast_train.data.interactions import (
     PAD,
@@ -33,6 +33,7 @@ from recast_train.data.splits import SplitConfig
 from recast_train.data.yoochoose import fetch_yoochoose
 
 __all__ = [
+    "FETCHED",
     "PAD",
     "PROMPT_FORMATS",
     "BadRows",

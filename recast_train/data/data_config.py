@@ -14,7 +14,7 @@ from recast_train.data.splits import SplitConfig
 
 Format = Literal["ml-100k", "yoochoose-100k", "atomic", "sequences", "minionerec", "openonerec", "table"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-FETCHED = ("ml-100k", "yoochoose-100k")  # by name, into the cache
+FETCHED: tuple[Format, ...] = ("ml-100k", "yoochoose-100k")  # by name, into the cache
 TITLED = ("atomic", "sequences", "table", "minionerec")  # take titles from a table of their own
 NextItems = Annotated[int, Field(ge=1, le=100)]
 Cores = Annotated[

@@ -60,6 +60,7 @@ def forecast(
         "prompt_tokens": length,
         "parameters": sum(table.numel() for table in lm.parameters()),
         "processes": world,
+        "missing_device": config.device == "cuda" and card is None and not torch.cuda.is_available(),
         "memory": _memory(config, lm, weights, positions, int(length["max"])),
         "rollout_cache": _cache(lm, config, world, length["max"], len(sizes)),
         "step": step_forecast(config, Net.of_lm(lm), length["mean"], sizes, card_machine(card) if card else this_machine()),

@@ -138,13 +138,15 @@ print(sorted(file.name for file in Path("out/methods").iterdir()))
 
 
 @pytest.mark.slow
-def test_a_cell_of_a_notebook_reaches_the_workers(tmp_path: Path) -> None:
+def test_a_cell_of_a_notebook_reaches_workers_and_commands(tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(SWEEP.replace("METHOD", NAME))
-    notebook = cells(TEXT, PROTOCOL)
+    command = f"from recast_analysis.notebook import run\nprint({NAME!r} in run('recast-sim constructors').text)"
+    notebook = cells(TEXT, PROTOCOL, command)
     settings = {"timeout": 300, "resources": {"metadata": {"path": str(tmp_path)}}, "kernel_name": "python3"}
     done = NotebookClient(notebook, **settings).execute(env=dict(os.environ))
     assert "runs.parquet" in done.cells[1].outputs[-1]["text"]
     assert (tmp_path / "out" / "jobs" / "constructors-1.py").read_text() == TEXT
+    assert done.cells[2].outputs[-1]["text"] == "True\n"
 
 
 @pytest.mark.slow

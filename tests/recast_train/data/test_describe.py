@@ -10,7 +10,7 @@ import pytest
 from data_files import SIDS, index_text, sid, write_minionerec, write_openonerec
 
 from recast_train.cli import main
-from recast_train.data import Prompts
+from recast_train.data import DataConfig, DataError, Prompts
 from recast_train.data.describe import popularity
 from recast_train.data.references import policy_of, repeats, target_rank
 
@@ -69,12 +69,25 @@ def test_describe_takes_a_pair_of_cores_and_a_split(tmp_path: Path, monkeypatch,
     assert "| split | leave-one-out |" in words
 
 
+def test_a_data_set_that_is_fetched_goes_by_its_name(tmp_path: Path, monkeypatch) -> None:
+    asked = []
+
+    def read(config: DataConfig) -> None:
+        asked.append((config.format, config.path))
+        raise DataError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("recast_train.cli.data.read_source", read)
+    assert command_line(monkeypatch, "data", "describe", "yoochoose-100k") == 2
+    assert asked == [("yoochoose-100k", None)]
+
+
 def test_tables_fit_the_terminal_unless_they_shall_be_wide(tmp_path: Path, monkeypatch, capsys) -> None:
     folder = str(write_minionerec(tmp_path / "x"))
     monkeypatch.setenv("COLUMNS", "60")
     for wide in (False, True):
         assert command_line(monkeypatch, "data", "describe", folder, "--prompts", "1", *["--wide"] * wide) == 0
-        *lines, then = capsys.readouterr().out.splitlines()
+        *lines, then = capsys.readouterr().out.replace(" \\\n   ", "").splitlines()
         assert (max(len(line) for line in lines if line.startswith("|")) > 60) == wide
         assert then == f"next: recast-train tokenize --data.format minionerec --data.path {folder}"
 

@@ -43,6 +43,9 @@ def test_the_forecast_is_what_the_run_would_build(tmp_path: Path) -> None:
     shown = called(main, "run", recipe, "--out", tmp_path / "run", "--dry-run")
     assert "state --tokens-per-second" in shown.stdout
     assert "(not made yet)" in shown.stdout
+    asked = called(main, "run", recipe, "--out", tmp_path / "run", "--dry-run", "--device", "cuda").stdout
+    warned = "warning: device: cuda is not available here" in asked
+    assert warned != torch.cuda.is_available()
     assert shown.stdout.endswith("The same line without --dry-run starts the run.\n")  # no command that drops its options
     assert "one RL step by phase (seconds, this CPU" in shown.stdout
     seconds = found["step"]["seconds"]

@@ -67,7 +67,10 @@ def _work(found: Mapping[str, Any]) -> Table:
 
 def _warnings(found: Mapping[str, Any]) -> list[str]:
     disk = found["disk"]
-    return ["warning: the disk is too small for it"] if disk["bytes"] > disk["free"] else []
+    words = ["warning: the disk is too small for it"] if disk["bytes"] > disk["free"] else []
+    if found["missing_device"]:
+        words.append("warning: device: cuda is not available here, where the run would end at once; seconds are this CPU's")
+    return words
 
 
 def _hours(count: float) -> str:

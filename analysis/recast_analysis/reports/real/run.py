@@ -143,7 +143,7 @@ def _scores(results: dict[str, Any]) -> Table:
         "Pass@1 sampled",
         "Pass@1 greedy",
         "all-zero",
-        "expected, test",
+        "all-zero expected, test",
     )
     filtered = "seen items filtered" if counts == "seen_filtered" else "unfiltered, since users come back to items"
     if seen := results["sft"].get("targets_seen_before"):
