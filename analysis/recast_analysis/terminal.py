@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from recast_sim.runs.reader import read_manifest
 _WHOLE = 10_000  # columns of a file or a pipe, where nothing is wrapped
 _NOTE = 20_000  # letters of a note
 _LABEL = 40  # columns of the first column, which tells the rows apart, at most
+_BAR = re.compile(r"(?<!\\)\|")  # between cells of Markdown
+_LINE_IN_PARAGRAPH = re.compile(r"(?<=[^\n|])\n(?=[^\n#|-])")
+_SHELL_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _WORDS = 16  # columns to which words are wrapped at most, where a table does not fit
 
 
@@ -32,12 +37,24 @@ def finish(command: Common, result: Any, report: Report, then: str = "") -> None
         print(json.dumps(result, allow_nan=False))
         return
     smoke = _smoke(result)
-    print_report(replace(report, parts=[smoke, *report.parts]) if smoke else report, terminal(command.wide))
+    console = terminal(command.wide)
+    print_report(replace(report, parts=[smoke, *report.parts]) if smoke else report, console)
     for key in ("run", "figure", "seconds"):
         if isinstance(result, dict) and isinstance(result.get(key), str | float):
             print(f"{key}: {result[key]}")
     if then:
-        print("next:", then, *(f"--plugin {name}" for name in command.plugin))
+        words = " ".join(("next:", then, *(f"--plugin {name}" for name in command.plugin)))
+        print(_continued(words, console.width))
+
+
+def _continued(command: str, width: int) -> str:
+    """A shell's command in lines that end with a backslash where it is wider than the terminal, so that it can be copied."""
+    lines = [""]
+    for word in _SHELL_WORD.findall(command):
+        if lines[-1] and len(lines[-1]) + len(word) + 3 > width:
+            lines.append("   ")
+        lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return " \\\n".join(lines)
 
 
 def _smoke(result: Any) -> str:
@@ -78,6 +95,20 @@ def print_report(report: Report, console: Console | None = None) -> None:
             _print_words(words := printable(part, _NOTE, lines=True), console)
 
 
+def print_markdown(text: str) -> None:
+    """A page of Markdown as it is; on a terminal its tables are as wide as that, and its lines break between words."""
+    console = terminal()
+    if console.width >= _WHOLE:
+        print(text, end="")
+        return
+    for of_table, lines in groupby(_LINE_IN_PARAGRAPH.sub(" ", text).splitlines(), lambda line: line.startswith("|")):
+        if of_table:
+            header, _, *rows = ([cell.strip() for cell in _BAR.split(line)[1:-1]] for line in lines)
+            print_report(Report({}, [Table("", header, rows, words=header)]), console)
+        else:
+            _print_words("\n".join(lines), console)
+
+
 def _print_words(words: str, console: Console) -> None:
     if words:
         console.print(Text(words), soft_wrap=console.width >= _WHOLE)
@@ -90,16 +121,28 @@ def _fitting(table: Table, width: int) -> list[tuple[Table, list[int]]]:
     least = [_least(column, numeric) for column, numeric in zip(columns, table.numeric, strict=True)]
     least[0] = min(full[0], _LABEL)
     words = [_longest_word(column) for column in columns]
-    names = list(range(_naming(table.rows)))
-    pieces = [[*names]]
-    for column in range(len(names), len(columns)):
-        if _lines([least[at] for at in (*pieces[-1], column)]) > width and len(pieces[-1]) > len(names):
-            pieces.append([*names])
+    naming = _naming(table.rows)
+    pieces = _cut(least, naming, width)
+    for narrower in range(width - 1, 0, -1):  # as even as so many pieces can be: none that holds a lone last column
+        even = _cut(least, naming, narrower)
+        if len(even) > len(pieces):
+            break
+        pieces = even
+    drawn = []
+    for at, piece in enumerate(pieces, start=1):
+        own_full, own_least, own_words = ([sizes[c] for c in piece] for sizes in (full, least, words))
+        drawn.append((_piece(table, piece, at, len(pieces)), _spread(own_full, own_least, own_words, width)))
+    return drawn
+
+
+def _cut(least: Sequence[int], naming: int, width: int) -> list[list[int]]:
+    """The columns of each piece, which begins with those that name the rows."""
+    pieces = [list(range(naming))]
+    for column in range(naming, len(least)):
+        if _lines([least[at] for at in (*pieces[-1], column)]) > width and len(pieces[-1]) > naming:
+            pieces.append(list(range(naming)))
         pieces[-1].append(column)
-    return [
-        (_piece(table, piece, at, len(pieces)), _spread(*([sizes[c] for c in piece] for sizes in (full, least, words)), width))
-        for at, piece in enumerate(pieces, start=1)
-    ]
+    return pieces
 
 
 def _naming(rows: Sequence[Sequence[str]]) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from recast_sim.commandline import Common
+from recast_sim.commandline import Common, progress
 from recast_sim.field_types import Convergence, GroupSize, Regime
 from recast_sim.runs import write_json
 from recast_sim.world.calibration import calibrate
@@ -37,7 +37,8 @@ def calibrate_world(command: Calibrate) -> None:
     from recast_analysis.terminal import finish
 
     knobs = (command.environment, command.policy, command.convergence, command.seed)
-    found = calibrate(command.regime, command.group_size, *knobs, cut_items=True)
+    with progress() as tell:
+        found = calibrate(command.regime, command.group_size, *knobs, cut_items=True, tell=tell)
     result = {"environment": asdict(found.config), "regime": found.regime, "beta_fit": found.beta_fit}
     if command.out is not None:
         command.out.mkdir(parents=True, exist_ok=True)

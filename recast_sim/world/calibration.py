@@ -48,6 +48,7 @@ def calibrate(
     seed: int,
     tolerance: float = 0.01,
     cut_items: bool = False,
+    tell: Callable[[str, int, int], None] = lambda _label, _done, _total: None,
 ) -> Calibration:
     """Find beta and alpha such that the base policy shows `target` = (all_zero, single_hit, multi_hit) on train prompts.
 
@@ -57,6 +58,7 @@ def calibrate(
         convergence: see `train_base`.
         tolerance: largest allowed deviation of a share.
         cut_items: try fewer items where that alone is left. A comparison does not: its settings say how many there are.
+        tell: hears how many worlds were tried, of those that may be.
 
     Raises:
         CalibrationError: the target is no regime, is one that no independent rollouts can show, or none of the tried worlds is
@@ -70,8 +72,9 @@ def calibrate(
             f"target: {tuple(target)} is out of reach: beside {target[0]:g} all-zero groups of {group_size} rollouts at most "
             f"{most:.3f} of all groups are single hits, and that where every prompt has the same hit rate; ask for fewer"
         )
-    best, miss = None, np.inf
-    for items, alpha in _worlds(config, cut_items):
+    best, miss, worlds = None, np.inf, _worlds(config, cut_items)
+    for tried, (items, alpha) in enumerate(worlds):
+        tell("worlds tried, at most", tried, len(worlds))
         if items < config.items and best is not None and best.regime[1] > target[1]:
             break  # hit rates are too alike already
         found = _solve_beta(target[0], group_size, replace(config, alpha=alpha, items=items), policy, convergence, seed)

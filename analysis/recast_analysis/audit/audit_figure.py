@@ -72,6 +72,7 @@ def _draw_hits(axis: Axes, fit: Mapping[str, Any]) -> None:
     axis.plot(K[shown], expected[shown], color="#cc3311", marker="o", markersize=3, linewidth=1, label="Beta-binomial fit")
     p = "" if fit["p_value"] is None else f", p = {fit['p_value']:.2g}"
     axis.set(yscale="log", xlabel="hits in a group, K", ylabel="groups", title=f"(b) hits per group, all steps{p}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlim(-0.7, max(K[seen].max(), K[shown].max() if shown.any() else 0) + 0.7)
     axis.legend(frameon=False, fontsize=8)
 

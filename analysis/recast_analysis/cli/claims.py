@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recast_analysis.claims import claims_page, read_evidence
 from recast_analysis.cli.shared import named
+from recast_analysis.terminal import print_markdown
 from recast_sim.commandline import Common, Paths
 from recast_sim.runs import find_runs, write_text
 
@@ -27,7 +28,7 @@ def claims(command: ClaimsPage) -> None:
     if command.json:
         print(json.dumps([{"path": str(s.path), "world": s.world, "rows": s.rows, "note": s.note} for s in sources]))
     elif command.out is None:
-        print(claims_page(sources), end="")
+        print_markdown(claims_page(sources))
     else:
         write_text(command.out, claims_page(sources))
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from recast_analysis.cli.shared import named
 from recast_analysis.drawing.style import save_figure
 from recast_analysis.figures import run_figures
+from recast_analysis.reports.report import Report
 from recast_analysis.reports.run_kinds import find_report
+from recast_analysis.terminal import print_report
 from recast_sim.commandline import Common, Paths
 from recast_sim.printable import printable
 from recast_sim.runs import RunError
@@ -36,4 +38,5 @@ def figures(command: Figures) -> None:
         print(json.dumps(list(written.values())))
         return
     for found in written.values():
-        print(*map(printable, [*found["figures"], *(f"left out: {words}" for words in found["left_out"])]), sep="\n")
+        print(*map(printable, found["figures"]), sep="\n")
+        print_report(Report({}, [f"left out: {words}" for words in found["left_out"]]))

@@ -60,7 +60,7 @@ def _sizes(planned: NextRun) -> Table:
         cells = [_percent(plan.all_zero), counts[0], _percent(plan.all_hit), _percent(plan.learnable), counts[1]]
         cells.append(_count(plan.learnable_groups) if plan.groups else "not one group")
         rows.append((name, *cells, *([] if bounds else [_number(plan.signal_to_noise)])))
-    header = ["G", "all-zero %", "counted", "all-hit %", "learnable %", "counted ", "learnable groups"]
+    header = ["G", "all-zero %", "counted all-zero", "all-hit %", "learnable %", "counted learnable", "learnable groups"]
     header += [] if bounds else ["signal to noise"]
     note = (
         f"Groups of {planned.question.rollouts:,} rollouts. Counted: from the log's own rollouts where they hold G of a "

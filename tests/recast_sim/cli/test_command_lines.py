@@ -12,11 +12,11 @@ import pytest
 from commands import called
 
 from recast_analysis.reports.report import Report, Table
-from recast_analysis.terminal import print_report, terminal
+from recast_analysis.terminal import finish, print_markdown, print_report, terminal
 from recast_sim.cli import COMMANDS
 from recast_sim.cli import main as simulator
 from recast_sim.cli.shared import RECIPES as SIMULATED
-from recast_sim.commandline import Command
+from recast_sim.commandline import Command, Common
 from recast_sim.commandline.recipe_files import recipe_heads
 from recast_train.cli import main as trainer
 from recast_train.cli.shared import RECIPES as REAL
@@ -110,11 +110,12 @@ def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
 
 def test_the_pieces_of_a_table_all_name_their_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     header = ["model", "cards", *(f"seconds {n}" for n in range(9))]
-    rows = [[model, cards, *(f"{n}.125" for n in range(9))] for model in ("0.6b", "8b") for cards in ("8", "64")]
-    monkeypatch.setenv("COLUMNS", "70")
+    rows = [[model, cards, *(f"{n}.125 to {n}.25" for n in range(9))] for model in ("0.6b", "8b") for cards in ("8", "64")]
+    monkeypatch.setenv("COLUMNS", "90")
     print_report(Report({}, [Table("", header, rows)]))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| 0.6b", "| 8b"))]
-    assert len(lines) == 2 * len(rows)
+    assert len(lines) == 3 * len(rows)
+    assert len({line.count("|") for line in lines}) == 1  # as even as they can be: nine columns in three pieces
     assert {tuple(line.split("|")[k].strip() for k in (1, 2)) for line in lines} == {tuple(row[:2]) for row in rows}
 
 
@@ -131,6 +132,37 @@ def test_a_table_breaks_no_word_that_has_room_and_a_title_stands_apart(
     assert sum(path in line for line in lines) == 1
     cells = [line for line in lines if line.startswith("| ")]
     assert len(cells) <= 1 + -(-len(about) // 24)  # the column of many words is the widest
+
+
+def test_a_page_of_markdown_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "A paragraph whose lines\nbelong together, " + "and go on " * 12
+    page = (
+        f"# Title\n\n{words.strip()}\n\n| claim | paper |\n|---|---|\n| 1. {'long ' * 20}| with \\| a bar |\n\n- one\n- two\n"
+    )
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_markdown(page)
+    assert capsys.readouterr().out == page
+    monkeypatch.setenv("COLUMNS", "60")
+    print_markdown(page)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 60
+    assert any(line.startswith("A paragraph whose lines belong together") for line in lines)
+    assert {"# Title", "- one", "- two"} <= set(lines)
+    assert "with \\| a bar" in " ".join(lines)
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_a_next_command_that_is_wider_than_the_terminal_can_be_copied(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "recast-sim budget --protocol.methods grpo 'recast w_minus=0.3' \"light: recast w_minus=0.1\" --out runs/a/folder"
+    monkeypatch.setenv("COLUMNS", str(columns))
+    finish(Common(), {}, Report({}, []), command)
+    shown = capsys.readouterr().out.removeprefix("next: ")
+    assert max(map(len, shown.splitlines())) <= columns
+    assert shown.count("\\\n") > 0
+    said = subprocess.run(["bash", "-c", f"printf '%s|' {shown}"], capture_output=True, text=True, check=True)
+    assert said.stdout.split("|")[:-1] == shlex.split(command)
 
 
 def test_an_error_breaks_between_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
