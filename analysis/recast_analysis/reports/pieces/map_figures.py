@@ -47,9 +47,9 @@ def _slices(rows: list[dict[str, Any]]) -> Figure:
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     pairs = list(dict.fromkeys((row["method"], row["against"]) for row in rows))
     names = list(by_cell(rows))
-    size = (2.4 + _CELL[0] * len(pairs) * len(metrics), 1.6 + _CELL[1] * len(names))
-    figure, axes = plt.subplots(1, len(metrics), figsize=size, squeeze=False, sharey=True)
-    for axis, metric in zip(axes[0], metrics, strict=True):
+    size = (2.4 + _CELL[0] * len(pairs), (1.6 + _CELL[1] * len(names)) * len(metrics))
+    figure, axes = plt.subplots(len(metrics), 1, figsize=size, squeeze=False)  # side by side no page could show its letters
+    for axis, metric in zip(axes[:, 0], metrics, strict=True):
         cells = by_cell([row for row in rows if row["metric"] == metric])
         _heat(axis, [[_at(cells[name], pair) for pair in pairs] for name in names])
         axis.set_xticks(
