@@ -22,7 +22,8 @@ def result_lines(kind: str, summary: Summary) -> list[str]:
 
 def smoke_words(kind: str, config: Mapping[str, Any]) -> str:
     """A sentence on a run too small for results, from the config in its manifest; empty for any other run."""
-    few = [words for key, least, words in _LEAST.get(kind, ()) if (found := _at(config, key)) is not None and found < least]
+    # 0 prompts are all of them
+    few = [words for key, least, words in _LEAST.get(kind, ()) if (found := _at(config, key)) and found < least]
     if not few:
         return ""
     small = ", ".join(words.format(_at(config, key)) for key, _, words in _LEAST[kind] if words in few)

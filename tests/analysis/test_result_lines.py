@@ -73,7 +73,7 @@ def test_lines_of_the_other_kinds(kind: str, summary: dict[str, Any], lines: lis
     [
         ("real", {"rl": {"steps": 4}, "evaluation": {"prompts": 300}}, "4 RL steps, 300 test prompts"),
         ("real", {"rl": {"steps": 50}, "evaluation": {"prompts": 499}}, "499 test prompts"),
-        ("real", {"rl": {"steps": 50}, "evaluation": {"prompts": None}}, ""),  # all of them
+        ("real", {"rl": {"steps": 50}, "evaluation": {"prompts": 0}}, ""),  # all of them
         ("budget", {"setting": {"training": {"steps": 24}}, "protocol": {"seeds": 20}}, "24 steps"),
         ("budget", {"setting": {"training": {"steps": 100}}, "protocol": {"seeds": 5}}, ""),
         ("theory", {"steps": 1}, ""),

@@ -21,6 +21,7 @@ _OWN = {
     "recast_masked": "#999933",
     "composite": "#222255",
     "item_knn": "#777777",
+    "item_knn_recency": "#666666",
     "popularity": "#bbbbbb",
     "sequential": "#555555",
     "sasrec": "#884400",

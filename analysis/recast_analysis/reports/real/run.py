@@ -218,9 +218,9 @@ def _draw_all_zero(axes: Axes, root: Path, results: dict[str, Any]) -> None:
         if "before_all_zero" in steps.columns:
             window = max(1, min(_SMOOTH, len(steps) // 5))
             share = steps["before_all_zero"].rolling_mean(window)
-            axes.plot(steps["rollouts"], 100 * share, color=known[name], linestyle=look(name).dash, label=name)
+            axes.plot(steps["rollouts"] / 1000, 100 * share, color=known[name], linestyle=look(name).dash, label=name)
     axes.axhline(100 * results["paper_all_zero"], color=INK, linestyle=":", label="paper, G = 32")
-    axes.set(xlabel="generated rollouts", ylabel="all-zero groups (%)", ylim=(0, 103))
+    axes.set(xlabel="generated rollouts (thousands)", ylabel="all-zero groups (%)", ylim=(0, 103))
     axes.set_title("All-zero share in training, running mean")
 
 
