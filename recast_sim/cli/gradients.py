@@ -66,9 +66,7 @@ class GradientsConfig(Checked, error=TrainingError):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        constructors = [
-            get_constructor(name) for name in self.constructors
-        ]  # all of them: a wrong name is told before the work
+        constructors = [get_constructor(name) for name in self.constructors]  # a wrong name is told before the work
         smallest = 2 if any(constructor.rollouts for constructor in constructors) else 1
         for size in (*self.group_sizes, self.training.group_size):
             if size < smallest:
