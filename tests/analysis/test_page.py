@@ -184,6 +184,6 @@ def test_a_run_opens_with_its_result_in_three_lines(page: str, run_folders: dict
     best = max(changes, key=lambda name: changes[name]["difference"])
     assert f"; {best} ends highest, {changes[best]['difference']:+.4f} [" in real[2]
     assert re.fullmatch(r"Told from the start \(95 % over users\): above .+; below .+\.", real[3])
-    assert budget[0] == "3 methods in 5 worlds, 1 setting(s)."
+    assert budget[0] == "3 methods in 5 worlds, 1 setting."
     assert budget[1].startswith("Greedy Pass@1: recast ends highest, +300.0 % ")
     assert whole_map[1].startswith("greedy Pass@1, all settings: recast against grpo +33.3 %")

@@ -16,7 +16,7 @@ def test_a_study_with_intervals_and_without(tmp_path: Path) -> None:
 
     write_study(tmp_path, user_table(changing, seeds=3, users=5))
     assert result_lines("real-study", REPORTS["real-study"](tmp_path).summary) == [
-        "3 methods, 3 seeds, 1 starting point(s).",
+        "3 methods, 3 seeds, 1 starting point.",
         "one, ndcg@10: recast ends highest, +150.0 % [+150.0, +150.0] of the start's.",
         "Told from the start (95 % over seeds and users): above grpo, recast; below sft.",
     ]

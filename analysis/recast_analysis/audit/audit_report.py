@@ -10,6 +10,7 @@ import polars as pl
 from recast_analysis.audit.audit_figure import audit_figure
 from recast_analysis.audit.figures_of_audit import REGIMES, audit_summary, groups_in_words, steps_table
 from recast_analysis.audit.reading.dump_groups import DumpGroups
+from recast_analysis.drawing.words import counted
 from recast_analysis.reports.report import Report, Table
 from recast_sim.runs import atomic_file, write_json
 
@@ -56,7 +57,7 @@ def _heading(dump: Mapping[str, Any]) -> str:
     folders = f" in {dump['folders']} folders" if dump["folders"] > 1 else ""
     return (
         f"{dump['form']}: {dump['rows']:,} rollouts in {groups_in_words(dump)} (by step and {dump['grouped_by']}), "
-        f"{dump['steps']:,} steps ({dump['first_step']} to {dump['last_step']}), {dump['files']} file(s){folders}; "
+        f"{dump['steps']:,} steps ({dump['first_step']} to {dump['last_step']}), {counted(dump['files'], 'file')}{folders}; "
         f"a hit is {dump['reward']} > {dump['hit_above']:g}, hit rate {dump['hit_rate']:.4g}; {unit}"
     )
 

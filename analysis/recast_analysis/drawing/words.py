@@ -23,6 +23,11 @@ def metric_words(metric: str) -> str:
     return _WORDS.get(metric, metric.replace("_", " "))
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 setting", "1,200 settings": a number and a noun whose plural takes an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def ratio_text(ratio: Mapping[str, Any]) -> str:
     """A budget ratio with interval and the number of censored worlds; "no gain" where most baselines gained nothing."""
     if 2 * ratio["trivial"] > ratio["seeds"]:

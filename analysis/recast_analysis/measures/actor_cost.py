@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from recast_analysis.drawing.style import Drawn, apply_style, colours, plain_powers
+from recast_analysis.drawing.words import counted
 from recast_analysis.measures.trajectories import Trajectory, by_method
 
 PAIR = 2  # rows that recast keeps
@@ -80,8 +81,9 @@ def corners_figure(runs: Sequence[Trajectory]) -> Drawn | str:
     axis.invert_yaxis()
     words = (
         f"Counts, not times: {found.prompts} prompts of {found.length:.1f} tokens on average (from the run's own counts), "
-        f"G = {found.group}, {found.fed} tokens fed a row; mean over all steps and {len({run.seed for run in runs})} seed(s), "
-        "no interval. Fractions: of G rows with the prompt repeated, the baseline of the paper's 16.6x."
+        f"G = {found.group}, {found.fed} tokens fed a row; mean over all steps and "
+        f"{counted(len({run.seed for run in runs}), 'seed')}, no interval. "
+        "Fractions: of G rows with the prompt repeated, the baseline of the paper's 16.6x."
     )
     return Drawn("corners", "Actor cost in four corners", figure, words)
 

@@ -10,10 +10,11 @@ from comparisons import METRICS, write_comparison
 from rich.console import Console
 
 from recast_analysis.claims import simulated as claims
-from recast_analysis.drawing.words import interval_text, ratio_text
+from recast_analysis.drawing.words import counted, interval_text, ratio_text
 from recast_analysis.reports import budget
 from recast_analysis.reports import map as heat_map
 from recast_analysis.reports.budget import PARTS
+from recast_analysis.reports.pieces.learned_figure import learned_figure
 from recast_analysis.reports.report import Report, Table
 from recast_analysis.terminal import print_report
 from recast_sim.runs import RunWriter
@@ -81,6 +82,17 @@ def test_log_likelihood_is_told_in_nats_and_has_no_curve(tmp_path: Path) -> None
     drawn = {one.name: one for one in report.figures()}
     panels = [axes.get_title(loc="left") for axes in drawn["figure"].figure.axes if axes.axison]
     assert panels == ["greedy Pass@1", "sampled Pass@1", "Parts of recast's gain over grpo (SGD)"]
+
+
+def test_four_settings_stand_two_by_two() -> None:
+    row = {key: {"value": 0.1, "low": 0.0, "high": 0.2} for key in ("greedy", "greedy_levels")}
+    rows = {"base_level_weights": row | {"greedy_levels": None}, "grpo": row, "sft": row}
+    settings = {f"setting {number}": rows for number in range(3)}
+    figure = learned_figure({"rows": rows, "by_setting": settings, "metric": METRICS[0]}, 60).figure
+    places = [axis.get_position() for axis in figure.axes]
+    assert len({round(place.x0, 2) for place in places}) == len({round(place.y0, 2) for place in places}) == 2
+    assert figure.get_size_inches()[0] < 8.5  # 800 px show its letters
+    assert [axis.get_title("left") for axis in figure.axes if axis.axison] == list(settings)
 
 
 def test_map_cells_know_who_wins(tmp_path: Path) -> None:
@@ -175,3 +187,4 @@ def test_numbers_as_words() -> None:
     assert ratio_text(ratio | {"low": None, "high": None}) == "0.50 (1/4)"
     assert ratio_text(ratio | {"trivial": 3}) == "no gain"
     assert interval_text({"value": 0.1, "low": -0.2, "high": 0.3}, percent=True) == "+10.0 % [-20.0, +30.0]"
+    assert [counted(number, "world") for number in (0, 1, 1200)] == ["0 worlds", "1 world", "1,200 worlds"]

@@ -6,9 +6,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from recast_analysis.drawing.reading_aids import better
+from recast_analysis.drawing.reading_aids import better, legend_above
 from recast_analysis.drawing.style import INK, Drawn, apply_style
-from recast_analysis.drawing.words import metric_words
+from recast_analysis.drawing.words import counted, metric_words
 
 _PLAIN, _LEVELS, _BOUGHT = "#bbbbbb", "#4477aa", "#cc3311"
 
@@ -19,18 +19,21 @@ def learned_figure(learning: Mapping[str, Any], worlds: int) -> Drawn:
     panels = learning["by_setting"] or {"": learning["rows"]}
     methods = [name for name, row in learning["rows"].items() if row["greedy_levels"] is not None]
     methods.sort(key=lambda name: learning["rows"][name]["greedy_levels"]["value"])
-    size = (2.2 + 2.7 * len(panels), 1.5 + 0.26 * len(methods))
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
-    for axis, (setting, rows) in zip(axes[0], panels.items(), strict=True):
+    wide = min(2, len(panels))  # four side by side no page could show
+    high = -(-len(panels) // wide)
+    size = (2.2 + 2.9 * wide, 0.6 + (0.8 + 0.22 * len(methods)) * high)
+    figure, axes = plt.subplots(high, wide, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, (setting, rows) in zip(axes.flat, panels.items(), strict=False):
         _draw(axis, rows, methods)
-        axis.set_title(setting, fontsize=9)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=3, fontsize=8)
-    figure.tight_layout(rect=(0, 0, 1, 0.93))
+        axis.set_title(setting, fontsize=9, loc="left")
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    legend_above(figure, axes.flat)
     words = (
-        f"Change of greedy Pass@1 from the base policy, 95 % t intervals, {worlds} worlds in {len(panels)} setting(s), every "
-        f"method at the rate tuned for {metric_words(learning['metric'])}. Blue: both sides at the numbers for their levels "
-        "that fit validation prompts, so that such numbers buy nothing. Dashed: what they buy the base policy, untrained."
+        f"Change of greedy Pass@1 from the base policy, 95 % t intervals, {worlds} worlds in "
+        f"{counted(len(panels), 'setting')}, every method at the rate tuned for {metric_words(learning['metric'])}. "
+        "Blue: both sides at the numbers for their levels that fit validation prompts, so that such numbers buy nothing. "
+        "Dashed: what they buy the base policy, untrained."
     )
     return Drawn("learned", "What was learned that no temperature buys", figure, words)
 
