@@ -123,7 +123,7 @@ def test_a_table_breaks_no_word_that_has_room_and_a_title_stands_apart(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     about, path = "what it is in a dozen words that have to be wrapped " * 4, "docs/learning-results.md"
-    row = ["learning", about.strip(), "recast-sim budget learning", "47 minutes", path]
+    row = ["learning", about.strip(), "recast-sim budget learning", "17 minutes", path]
     table = Table("A title", ["", "what", "command", "time", "result"], [row], words=["", "what", "command", "time", "result"])
     monkeypatch.setenv("COLUMNS", "100")
     print_report(Report({}, ["Words above.", table]))
