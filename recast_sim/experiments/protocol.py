@@ -20,7 +20,6 @@ from pydantic import PositiveFloat
 from recast_sim.comparing import Method, comparison_seeds, parse_method, rate_rows
 from recast_sim.configio import Checked
 from recast_sim.experiments.choosing import Choice, choose
-from recast_sim.experiments.tuning import Scores, Trial, Tuned, tune
 from recast_sim.experiments.world_setting import Setting, calibrate_setting, draw_world, load_world
 from recast_sim.field_types import Distinct, Worlds
 from recast_sim.runs import RunError, atomic_file
@@ -28,6 +27,7 @@ from recast_sim.runs.sweep import Job, Submit
 from recast_sim.training.loop import train
 from recast_sim.training.plan_update import UpdateError
 from recast_sim.training.training_config import TrainingConfig, TrainingError
+from recast_sim.tuning import Scores, Trial, Tuned, tune
 from recast_sim.world.calibration import CalibrationError
 
 Metric = Literal[

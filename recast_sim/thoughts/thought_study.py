@@ -13,7 +13,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from recast_sim.comparing import comparison_seeds
 from recast_sim.configio import Checked
-from recast_sim.experiments.tuning import Scores, Trial, tune
 from recast_sim.field_types import Distinct, Worlds
 from recast_sim.runs import atomic_file, derive_seed
 from recast_sim.runs.sweep import Job, Submit
@@ -23,6 +22,7 @@ from recast_sim.thoughts.latent_policy import LatentPolicy
 from recast_sim.thoughts.thought_gradients import thought_gradients
 from recast_sim.thoughts.thought_training import ThoughtTraining, evaluate_thoughts, train_thoughts
 from recast_sim.training.plan_update import UpdateError
+from recast_sim.tuning import Scores, Trial, tune
 from recast_sim.world.environment import EnvironmentConfig
 from recast_sim.world.generators import torch_generator
 

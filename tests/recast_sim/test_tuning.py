@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from recast_sim.experiments.tuning import GROWTHS, Scores, Trial, Tuned, tune
+from recast_sim.tuning import GROWTHS, Scores, Trial, Tuned, tune
 
 PLACE = ("world", "method")
 
