@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from recast_sim.comparing import best_rates
 
-GROWTHS = 6  # rates added to a grid at most: where the best is still at an end, that is said (`at_edge`)
+GROWTHS = 6  # rates added to an end at most: where the best is still there, that is said (`at_edge`)
 Place = tuple[str, str]  # setting, method
 Trial = tuple[Place, float]
 Scores = Mapping[str, Sequence[float]]  # of a metric, one score a tuning world
@@ -31,22 +31,24 @@ def tune(
     metrics: Sequence[str],
     grid: Sequence[float],
     run: Callable[[Sequence[Trial]], Sequence[Scores]],
+    growths: int = GROWTHS,
 ) -> Tuned:
     """Try the grid in every place, then one rate more beyond each end at which a metric is best, until none is.
 
     A grid of one rate does not grow: that rate is given, not chosen. A new rate is as far from the end as the grid's rates are
-    from each other on average, as a ratio, to one digit.
+    from each other on average, as a ratio, at most tenfold, to one digit.
 
     Args:
-        run: scores of trials, in their order.
+        run: scores of trials, in their order; -inf of a rate that diverged.
+        growths: rates that an end of the grid gets at most.
     """
     grids, scores = {place: sorted(grid) for place in places}, dict[Trial, Scores]()
     rates, todo = dict[tuple[str, str, str], float](), [(place, rate) for place in places for rate in grid]
-    for growth in range(GROWTHS + 1):
+    for growth in range(growths + 1):
         scores |= zip(todo, run(todo), strict=True)
         rates = _best(scores, metrics)
         todo = [(place, rate) for place in places for rate in _beyond(place, grid, grids[place], metrics, rates)]
-        if not todo or len(grid) == 1 or growth == GROWTHS:
+        if not todo or len(grid) == 1 or growth == growths:
             break
         for place, rate in todo:
             grids[place] = sorted({*grids[place], rate})
@@ -72,7 +74,7 @@ def _beyond(
 ) -> list[float]:
     """The next rates outside the grid, which began as `first`, where a metric is best at an end."""
     best, low, high = {rates[*place, metric] for metric in metrics}, min(first), max(first)
-    ratio = (high / low) ** (1 / max(1, len(first) - 1))
+    ratio = min(10.0, (high / low) ** (1 / max(1, len(first) - 1)))
     below, above = sum(rate < low for rate in grid), sum(rate > high for rate in grid)
     wanted = [low / ratio ** (below + 1)] * (grid[0] in best) + [high * ratio ** (above + 1)] * (grid[-1] in best)
     return [float(f"{rate:.1g}") for rate in wanted]

@@ -1,8 +1,8 @@
 """The real study: methods from several starting points over seeds, each at the learning rate that validation chose.
 
-A seed draws everything anew: semantic IDs, model, windows, prompts, rollouts, test prompts. Rates come from one grid and are
-tuned on seeds of their own. Every step is a job of a sweep, and a job's training goes on from its last checkpoint, so a study
-that was killed loses little.
+A seed draws everything anew: semantic IDs, model, windows, prompts, rollouts, test prompts. Rates are tuned on seeds of their
+own, from one grid that grows for a method until its best rate lies inside. Every step is a job of a sweep, and a job's training
+goes on from its last checkpoint, so a study that was killed loses little.
 
     manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl, continued}/  starts, rates, evals and users.parquet
 """
@@ -17,12 +17,13 @@ import numpy as np
 import polars as pl
 from pydantic import PositiveFloat, PositiveInt
 
-from recast_sim.comparing import Method, best_rates, comparison_seeds, rate_rows
+from recast_sim.comparing import Method, comparison_seeds, rate_rows
 from recast_sim.configio import AtLeastOne, Checked
 from recast_sim.field_types import Distinct, Worlds
 from recast_sim.runs import RunError, atomic_file, derive_seed
 from recast_sim.runs.reader import read_manifest, read_run
 from recast_sim.runs.sweep import Job, Submit
+from recast_sim.tuning import Scores, Trial, Tuned, tune
 from recast_train.data import sample_prompts
 from recast_train.evaluate import score_prompts
 from recast_train.model import SidModel, TrainError, require
@@ -35,6 +36,8 @@ from recast_train.pipeline.stages import evaluated, read_evaluation, read_learni
 TUNED = ("pass_at_1_greedy", "ndcg@10")  # rates maximise their geometric mean on validation; cooling buys neither
 START = "start"
 _NO_HIT = 1e-12
+_GROWTHS = 3  # three rates below a grid's end a method does next to nothing
+_SCORE = "score"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class StudyConfig(Checked, error=TrainError):
         methods: lines as `parse_methods` reads them; they set no learning rate.
         continued: supervision that goes on as the start's did, beside the methods, with as many optimiser "steps" or "targets"
             a step as RL has.
-        learning_rates: the grid of every method.
+        learning_rates: the grid that every method starts from; it grows by up to three rates where the best is at an end, and a
+            single rate is taken as it is.
         seeds: reported seeds, counted from the run's.
         tuning_seeds: those that choose the rates and are not reported.
         tuning_prompts: validation prompts that judge a rate.
@@ -98,9 +102,26 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
         return Job(names, _JOBS[kind], (root / "settings" / label / f"seed-{s}", settings[label], s, *more))
 
     starts = submit("starting points", [job("start", label, s) for label, s in both])
-    grid = [(label, s, m, rate) for label in settings for s in tuning for m in methods for rate in config.learning_rates]
-    trials = submit("learning rates", [job("tune", *run, config.tuning_prompts) for run in grid])
-    rates = _best_rates(grid, trials)
+    named = {method.name: method for method in methods}
+    failed: dict[Trial, str] = {}
+
+    def try_out(trials: Sequence[Trial]) -> list[Scores]:
+        runs = [(label, s, named[name], rate) for (label, name), rate in trials for s in tuning]
+        found = submit("learning rates", [job("tune", *run, config.tuning_prompts) for run in runs])
+        failed.update(
+            {
+                ((label, m.name), rate): row["failed"]
+                for (label, _, m, rate), row in zip(runs, found, strict=True)
+                if "failed" in row
+            }
+        )
+        count = len(tuning)
+        return [{_SCORE: list(map(_score, found[at * count : (at + 1) * count]))} for at in range(len(trials))]
+
+    places = [(label, name) for label in settings for name in named]
+    tuned = tune(places, [_SCORE], config.learning_rates, try_out, _GROWTHS)
+    _check_rates(tuned, failed)
+    rates = {(label, name): rate for (label, name, _), rate in tuned.rates.items()}
     final = [(label, s, m, rates[label, m.name]) for label in settings for s in reported for m in methods]
     found = submit("methods", [job("final", *run) for run in final])
     of_start = {
@@ -113,7 +134,7 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
         _write(root / "learning.parquet", told)
     started = [{"setting": label, "seed": s, **row} for (label, s), row in zip(both, starts, strict=True)]
     _write(root / "starts.parquet", [row for row in started if row["seed"] in reported])
-    _write(root / "rates.parquet", rate_rows(rates, methods, {key[:2]: config.learning_rates for key in rates}))
+    _write(root / "rates.parquet", rate_rows(rates, methods, tuned.grids))
     evals = [
         {"setting": label, "seed": s, "method": m.name, "learning_rate": rate, **row}
         for (label, s, m, rate), result in zip(final, found, strict=True)
@@ -194,26 +215,16 @@ def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:
     return reinforced(task, method, method.applied(task.config.rl, learning_rate=rate), folder)
 
 
-def _best_rates(
-    grid: Sequence[tuple[str, int, Method, float]], trials: Sequence[Mapping[str, Any]]
-) -> dict[tuple[str, str], float]:
-    """The rate of each (setting, method) with the best mean log of the tuned metrics over the tuning seeds.
-
-    A rate that diverged on any of them is left out.
-
-    Raises:
-        RunError: no rate of a method is left.
-    """
-    tried = [((label, method.name), rate, trial) for (label, _, method, rate), trial in zip(grid, trials, strict=True)]
-    best = best_rates((key, rate, _score(trial)) for key, rate, trial in tried)
-    for (label, name), (_, score) in best.items():
-        if score < np.log(10 * _NO_HIT):
-            failed = [(rate, t["failed"]) for key, rate, t in tried if key == (label, name) and "failed" in t]
-            why = " (rate {:g}: {})".format(*failed[0]) if failed else ""
+def _check_rates(tuned: Tuned, failed: Mapping[Trial, str]) -> None:
+    """Raise RunError where no rate of a method is left: each diverged on one of the tuning seeds or more, or found no hit."""
+    for (label, name, _), rate in tuned.rates.items():
+        if np.mean(tuned.scores[(label, name), rate][_SCORE]) < np.log(10 * _NO_HIT):
+            why = next(
+                (f" (rate {tried:g}: {words})" for (place, tried), words in failed.items() if place == (label, name)), ""
+            )
             raise RunError(
                 f"{name} in {label}: no learning rate of the grid gives a finite loss and a hit{why}; give smaller ones"
             )
-    return {key: rate for key, (rate, _) in best.items()}
 
 
 def _score(trial: Mapping[str, Any]) -> float:

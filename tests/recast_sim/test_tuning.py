@@ -43,6 +43,10 @@ def test_a_method_that_only_gets_worse_stops_growing_and_one_given_rate_is_not_a
     assert tuned(lambda rate: rate, (0.01,))[0].grids[PLACE] == [0.01]
 
 
+def test_a_new_rate_lies_at_most_tenfold_beyond() -> None:
+    assert tuned(lambda rate: -rate, (0.001, 1e9))[1] == [0.001, 1e9, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9]
+
+
 def test_each_method_has_its_own_grid_and_each_metric_its_own_rate() -> None:
     wanted = {("world", "a"): {"x": 0.03, "y": 0.3}, ("world", "b"): {"x": 0.03, "y": 0.03}}
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,19 @@ def test_the_chosen_rate_is_the_best_on_validation(whole: tuple[Path, dict[str, 
     seen = set()
     for row in table(root, "rates").iter_rows(named=True):
         scores = {}
-        for rate in RATES:
+        for rate in (3e-6, 3e-5, 3e-4, *RATES, 0.3, 3.0, 30.0):
             names = ("tune", row["setting"], TUNING_SEED, row["method"], rate, TUNING_PROMPTS)
-            trial = json.loads((root / "jobs" / Job(names, dict, ()).file_name).read_text())
+            file = root / "jobs" / Job(names, dict, ()).file_name
+            if not file.exists():
+                continue
+            trial = json.loads(file.read_text())
+            if "failed" in trial:
+                continue
             scores[rate] = float(np.prod([max(trial["metrics"][name], 1e-12) for name in TUNED]) ** (1 / 2))
         assert scores[row["learning_rate"]] == max(scores.values()) > min(scores.values())
+        inside = min(scores) < row["learning_rate"] < max(scores)
+        assert row["at_edge"] == (not inside)
+        assert inside or len(scores) == len(RATES) + 3  # it grew until the best lay inside, three times at most
         seen.add(row["learning_rate"])
     assert seen != {RATES[0]}
     chosen = table(root, "rates").select("setting", "method", "learning_rate")
@@ -164,17 +173,24 @@ def test_a_rate_that_diverges_is_left_out(tmp_path: Path) -> None:
     assert np.isfinite(table(tmp_path / "study", "evals")["ndcg@10"].to_numpy()).all()
 
 
+FAILED = {"failed": "loss: nan; lower learning_rate"}
+
+
 class Chosen(Exception):
     """Stops a study where it has chosen its rates."""
 
 
-def chosen_rates(config: StudyConfig, trial_of: dict[tuple[float, int], dict[str, Any]]) -> dict[str, float]:
-    """The rate of each method that a study would go on with, given the result of each (rate, tuning seed)."""
+def chosen_rates(
+    config: StudyConfig, trial_of: dict[tuple[Any, Any], dict[str, Any]], other: dict[str, Any] = FAILED
+) -> dict[str, float]:
+    """The rate of each method that a study would go on with, given the result of each (rate, tuning seed) and of any other."""
 
     def submit(label: str, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         if label == "methods":
             raise Chosen({job.names[3]: job.names[4] for job in jobs})
-        return [trial_of[job.names[4], job.names[2]] if label == "learning rates" else {} for job in jobs]  # type: ignore[index]
+        if label != "learning rates":
+            return [{} for _ in jobs]
+        return [trial_of.get((job.names[4], job.names[2]), other) for job in jobs]
 
     try:
         run_study(config, 0, Path("nowhere"), submit)
@@ -185,9 +201,6 @@ def chosen_rates(config: StudyConfig, trial_of: dict[tuple[float, int], dict[str
 
 def metrics(greedy: float, ndcg: float) -> dict[str, Any]:
     return {"metrics": dict(zip(TUNED, (greedy, ndcg), strict=True)) | {"hr@10": 0.9, "pass_at_1_sampled": 1 - greedy}}
-
-
-FAILED = {"failed": "loss: nan; lower learning_rate"}
 
 
 def test_rates_have_the_best_geometric_mean_over_tuning_seeds() -> None:
@@ -214,10 +227,10 @@ def test_many_tuning_seeds_with_few_hits_are_no_divergence() -> None:
 def test_no_rate_left_is_an_error_that_says_why() -> None:
     config = StudyConfig(methods=("recast",), learning_rates=(0.1, 0.2), tuning_seeds=2)
     half = {(0.1, 10_000): metrics(0.5, 0.5), (0.1, 10_001): FAILED, (0.2, 10_000): FAILED, (0.2, 10_001): FAILED}
-    with pytest.raises(RunError, match=r"recast in base: no learning rate .*\(rate 0\.2: loss: nan.*\); give smaller ones"):
+    with pytest.raises(RunError, match=r"recast in base: no learning rate .*\(rate 0\.1: loss: nan.*\); give smaller ones"):
         chosen_rates(config, half)
     with pytest.raises(RunError, match="recast in base: no learning rate of the grid gives a finite loss and a hit; give"):
-        chosen_rates(config, dict.fromkeys(half, metrics(1e-15, 0.0)))
+        chosen_rates(config, {}, metrics(1e-15, 0.0))
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -230,7 +243,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_all_rates_diverging_is_one_line_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys.modules["recast_train.cli.study"], "open_sweep", lambda *_: nullcontext(serial))
+    monkeypatch.setattr(import_module("recast_train.cli.study"), "open_sweep", lambda *_: nullcontext(serial))
     recipe = write_recipe(tmp_path, f"learning_rates = {list(RATES)}", "learning_rates = [1e19, 1e20]")
     recipe.write_text(recipe.read_text().replace("seeds = 2", "seeds = 1").split("[[points]]")[0])
     assert command_line(monkeypatch, str(recipe), "--out", str(tmp_path / "study")) == 2

@@ -23,8 +23,9 @@ _NOTE = (
     "Means over {seeds} seeds, each with its own semantic IDs, model, prompts and {prompts:,} test prompts. In brackets: "
     "the change relative to the starting point in percent, with its 95 % t interval over seeds and users, paired in both. "
     "pass@10: whole catalog ranked; hr@10, ndcg@10: seen items filtered, but not where 5 % of the targets or more were seen "
-    "before. Sampled Pass@1 can be bought by cooling. lr: chosen from one grid by the geometric mean of greedy Pass@1 and "
-    "NDCG@10 on validation prompts of seeds that are not reported; * is the grid's edge."
+    "before. Sampled Pass@1 can be bought by cooling. lr: chosen by the geometric mean of greedy Pass@1 and NDCG@10 on "
+    "validation prompts of seeds that are not reported, from a grid that grows until the best rate lies inside; * it is at an "
+    "end still."
 )
 
 
