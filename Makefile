@@ -75,7 +75,7 @@ lint: setup  ## style, types and layer rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.bench  ## all benchmarks, about 25 minutes on 2 idle cores, into benchmarks/results
+bench: $(VENV)/.bench  ## all benchmarks, 19 minutes on 2 idle cores, into benchmarks/results
 	$(BIN)/python benchmarks/run.py --out benchmarks/results/cpu.json
 
 bench-quick: $(VENV)/.bench  ## the same with few rounds and sizes, printed only

@@ -156,9 +156,9 @@ def test_what_a_pass_keeps_is_what_the_actor_benchmark_measured() -> None:
         for kept in (32, 2):
             step = StepSetting(net, prompt=512, response=4, group_size=32, kept=kept, prompts=2, **setting)
             share = step_memory(step).actor / 2**20 / peaks[f"{way} {kept}"]
-            assert 0.6 < share < 1.02
+            assert 0.8 < share < 1.0
             if (way, kept) == ("full", 32):
-                assert share > 0.9
+                assert share > 0.95
 
 
 def test_a_bad_setting_names_the_field() -> None:
