@@ -7,7 +7,7 @@ goes on from its last checkpoint, so a study that was killed loses little.
     manifest.json  jobs/  settings/LABEL/seed-S/{sids, sft, tune, rl, continued}/  starts, rates, evals and users.parquet
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -102,25 +102,7 @@ def run_study(config: StudyConfig, seed: int, root: Path, submit: Submit) -> Non
         return Job(names, _JOBS[kind], (root / "settings" / label / f"seed-{s}", settings[label], s, *more))
 
     starts = submit("starting points", [job("start", label, s) for label, s in both])
-    named = {method.name: method for method in methods}
-    failed: dict[Trial, str] = {}
-
-    def try_out(trials: Sequence[Trial]) -> list[Scores]:
-        runs = [(label, s, named[name], rate) for (label, name), rate in trials for s in tuning]
-        found = submit("learning rates", [job("tune", *run, config.tuning_prompts) for run in runs])
-        failed.update(
-            {
-                ((label, m.name), rate): row["failed"]
-                for (label, _, m, rate), row in zip(runs, found, strict=True)
-                if "failed" in row
-            }
-        )
-        count = len(tuning)
-        return [{_SCORE: list(map(_score, found[at * count : (at + 1) * count]))} for at in range(len(trials))]
-
-    places = [(label, name) for label in settings for name in named]
-    tuned = tune(places, [_SCORE], config.learning_rates, try_out, _GROWTHS)
-    _check_rates(tuned, failed)
+    tuned = _tuned(config, [(label, m) for label in settings for m in methods], tuning, job, submit)
     rates = {(label, name): rate for (label, name, _), rate in tuned.rates.items()}
     final = [(label, s, m, rates[label, m.name]) for label in settings for s in reported for m in methods]
     found = submit("methods", [job("final", *run) for run in final])
@@ -215,16 +197,36 @@ def _trained(task: Task, method: Method, rate: float, folder: Path) -> SidModel:
     return reinforced(task, method, method.applied(task.config.rl, learning_rate=rate), folder)
 
 
-def _check_rates(tuned: Tuned, failed: Mapping[Trial, str]) -> None:
-    """Raise RunError where no rate of a method is left: each diverged on one of the tuning seeds or more, or found no hit."""
+def _tuned(
+    config: StudyConfig, places: Sequence[tuple[str, Method]], seeds: Sequence[int], job: Callable[..., Job], submit: Submit
+) -> Tuned:
+    """Each setting's rate of each method with the best mean log of the tuned metrics over the tuning seeds.
+
+    Raises:
+        RunError: no rate of a method is left: each diverged on one of the seeds or more, or found no hit.
+    """
+    named = {(label, method.name): method for label, method in places}
+    failed: dict[tuple[str, str], str] = {}  # the first reason of each place
+
+    def try_out(trials: Sequence[Trial]) -> list[Scores]:
+        runs = [(place, s, rate) for place, rate in trials for s in seeds]
+        found = submit(
+            "learning rates", [job("tune", at[0], s, named[at], rate, config.tuning_prompts) for at, s, rate in runs]
+        )
+        for (place, _, rate), trial in zip(runs, found, strict=True):
+            if "failed" in trial:
+                failed.setdefault(place, f" (rate {rate:g}: {trial['failed']})")
+        scores = [_score(trial) for trial in found]
+        return [{_SCORE: scores[at : at + len(seeds)]} for at in range(0, len(scores), len(seeds))]
+
+    tuned = tune(list(named), [_SCORE], config.learning_rates, try_out, _GROWTHS)
     for (label, name, _), rate in tuned.rates.items():
         if np.mean(tuned.scores[(label, name), rate][_SCORE]) < np.log(10 * _NO_HIT):
-            why = next(
-                (f" (rate {tried:g}: {words})" for (place, tried), words in failed.items() if place == (label, name)), ""
-            )
+            why = failed.get((label, name), "")
             raise RunError(
                 f"{name} in {label}: no learning rate of the grid gives a finite loss and a hit{why}; give smaller ones"
             )
+    return tuned
 
 
 def _score(trial: Mapping[str, Any]) -> float:
