@@ -54,7 +54,7 @@ def test_every_recipe_is_listed_with_its_command() -> None:
     files = [file for package in ("recast_sim", "recast_train") for file in (ROOT / package / "recipes").glob("*.toml")]
     assert len(files) > 10
     assert [file.stem for file in files if f"| **{file.stem}** |" not in page] == []
-    assert "| `recast-sim budget` | a quarter of an hour | [budget.md](../docs/budget.md) |" in page
+    assert "| `recast-sim budget` | 7 minutes | [budget.md](../docs/budget.md) |" in page
 
 
 def test_commands_of_the_pages_name_recipes_by_name_as_an_installed_package_takes_them() -> None:
