@@ -84,7 +84,7 @@ def test_log_likelihood_is_told_in_nats_and_has_no_curve(tmp_path: Path) -> None
     assert panels == ["greedy Pass@1", "sampled Pass@1", "Parts of recast's gain over grpo (SGD)"]
 
 
-def test_four_settings_stand_two_by_two() -> None:
+def test_settings_stand_two_by_two() -> None:
     row = {key: {"value": 0.1, "low": 0.0, "high": 0.2} for key in ("greedy", "greedy_levels")}
     rows = {"base_level_weights": row | {"greedy_levels": None}, "grpo": row, "sft": row}
     settings = {f"setting {number}": rows for number in range(3)}
