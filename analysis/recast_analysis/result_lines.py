@@ -6,7 +6,7 @@ Every figure is one of the report's summary; nothing is measured here.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from recast_analysis.drawing.words import counted, gain_text, interval_text, metric_words
+from recast_analysis.drawing.words import count_words, gain_text, interval_text, metric_words
 from recast_analysis.measures.metric_names import GREEDY
 
 _STEPS, _PROMPTS, _WORLDS = 50, 500, 5  # with fewer a run shows that it runs, and no figure of it is a result
@@ -61,7 +61,7 @@ def _study(summary: Summary) -> list[str]:
     label, setting = next(iter(summary["settings"].items()))
     changes = {name: setting["metrics"][_NDCG][name]["versus_start"] for name in summary["methods"]}
     changes = {name: change for name, change in changes.items() if change is not None}
-    starts = counted(len(summary["settings"]), "starting point")
+    starts = count_words(len(summary["settings"]), "starting point")
     what = f"{len(summary['methods'])} methods, {summary['seeds']} seeds, {starts}."
     if not changes:
         return [what]
@@ -74,7 +74,7 @@ def _comparison(summary: Summary) -> list[str]:
     known = {name: row["greedy"] for name, row in summary["learning"]["rows"].items() if row["greedy"] is not None}
     rows = {name: gain for name, gain in known.items() if name not in _UNTRAINED}
     worlds = summary.get("reported_worlds", summary.get("worlds"))
-    what = f"{len(rows)} methods in {worlds} worlds, {counted(len(summary.get('settings', ('',))), 'setting')}."
+    what = f"{len(rows)} methods in {worlds} worlds, {count_words(len(summary.get('settings', ('',))), 'setting')}."
     if not rows:
         return [what]
     best = max(rows, key=lambda name: rows[name]["value"])

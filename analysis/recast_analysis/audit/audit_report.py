@@ -10,7 +10,7 @@ import polars as pl
 from recast_analysis.audit.audit_figure import audit_figure
 from recast_analysis.audit.figures_of_audit import REGIMES, audit_summary, groups_in_words, steps_table
 from recast_analysis.audit.reading.dump_groups import DumpGroups
-from recast_analysis.drawing.words import counted
+from recast_analysis.drawing.words import count_words
 from recast_analysis.reports.report import Report, Table
 from recast_sim.runs import atomic_file, write_json
 
@@ -54,10 +54,10 @@ def write_audit(folder: Path, summary: Mapping[str, Any], groups: pl.DataFrame) 
 
 def _heading(dump: Mapping[str, Any]) -> str:
     unit = f"lengths in {dump['length_unit']}" if dump["length_unit"] else "no lengths"
-    folders = f" in {dump['folders']} folders" if dump["folders"] > 1 else ""
+    files = count_words(dump["files"], "file") + (f" in {dump['folders']} folders" if dump["folders"] > 1 else "")
     return (
         f"{dump['form']}: {dump['rows']:,} rollouts in {groups_in_words(dump)} (by step and {dump['grouped_by']}), "
-        f"{dump['steps']:,} steps ({dump['first_step']} to {dump['last_step']}), {counted(dump['files'], 'file')}{folders}; "
+        f"{dump['steps']:,} steps ({dump['first_step']} to {dump['last_step']}), {files}; "
         f"a hit is {dump['reward']} > {dump['hit_above']:g}, hit rate {dump['hit_rate']:.4g}; {unit}"
     )
 

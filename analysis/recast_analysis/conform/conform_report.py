@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from recast_analysis.conform.judge import Remark, Verdict
-from recast_analysis.drawing.words import counted
+from recast_analysis.drawing.words import count_words
 from recast_analysis.reports.report import Report, Table
 
 WIDTH = 100
@@ -18,7 +18,7 @@ def report(verdict: Verdict) -> Report:
     target, faults = verdict.target, verdict.faults
     findings = sorted(verdict.findings, key=lambda finding: _ORDER.index(finding.verdict))
     explained = f"{verdict.explained} of {verdict.asked} golden batches explained by the choices below"
-    heading = f"{target.name} as {verdict.method}: {explained}, {counted(len(faults), 'fault')}"
+    heading = f"{target.name} as {verdict.method}: {explained}, {count_words(len(faults), 'fault')}"
     rows = [(finding.what, finding.verdict, textwrap.shorten(finding.says, _SAYS, placeholder=" ...")) for finding in findings]
     table = Table("", ("what", "verdict", "in words"), rows, words=("what", "verdict", "in words"))
     smallest = [_minimal(number, fault) for number, fault in enumerate(faults, start=1)]

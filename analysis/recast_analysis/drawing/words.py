@@ -23,7 +23,7 @@ def metric_words(metric: str) -> str:
     return _WORDS.get(metric, metric.replace("_", " "))
 
 
-def counted(number: int, noun: str) -> str:
+def count_words(number: int, noun: str) -> str:
     """ "1 setting", "1,200 settings": a number and a noun whose plural takes an s."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

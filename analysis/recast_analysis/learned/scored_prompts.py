@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recast_analysis.drawing.words import counted
+from recast_analysis.drawing.words import count_words
 from recast_analysis.learned.candidate_scores import CandidateScores, Floats
 from recast_analysis.learned.learned_error import LearnedError
 from recast_analysis.learned.score_roles import Roles, find_roles
@@ -187,7 +187,7 @@ class _Rows:
     def _same_levels(self, role: str, where: str) -> None:
         first, last = (len(self._found[role][at]) for at in (0, -1))
         if first != last:
-            raise LearnedError(f"{where}: {counted(last, 'level')}, but {first} in the first row; write as many in each")
+            raise LearnedError(f"{where}: {count_words(last, 'level')}, but {first} in the first row; write as many in each")
 
     def _add_list(self, target: tuple[Any, str], ranked: tuple[Any, str] | None, scores: tuple[Any, str] | None) -> None:
         if ranked is None:

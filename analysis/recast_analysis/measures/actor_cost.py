@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from recast_analysis.drawing.style import Drawn, apply_style, colours, plain_powers
-from recast_analysis.drawing.words import counted
+from recast_analysis.drawing.words import count_words
 from recast_analysis.measures.trajectories import Trajectory, by_method
 
 PAIR = 2  # rows that recast keeps
@@ -82,7 +82,7 @@ def corners_figure(runs: Sequence[Trajectory]) -> Drawn | str:
     words = (
         f"Counts, not times: {found.prompts} prompts of {found.length:.1f} tokens on average (from the run's own counts), "
         f"G = {found.group}, {found.fed} tokens fed a row; mean over all steps and "
-        f"{counted(len({run.seed for run in runs}), 'seed')}, no interval. "
+        f"{count_words(len({run.seed for run in runs}), 'seed')}, no interval. "
         "Fractions: of G rows with the prompt repeated, the baseline of the paper's 16.6x."
     )
     return Drawn("corners", "Actor cost in four corners", figure, words)

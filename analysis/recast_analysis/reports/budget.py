@@ -13,7 +13,7 @@ from recast_analysis.drawing.looks import look
 from recast_analysis.drawing.panels import draw_band
 from recast_analysis.drawing.reading_aids import GREY, better, foremost, legend_above, others
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
-from recast_analysis.drawing.words import counted, gain_text, interval_text, metric_words, ratio_text, remark
+from recast_analysis.drawing.words import count_words, gain_text, interval_text, metric_words, ratio_text, remark
 from recast_analysis.measures.budget_curves import AXES, budget_ratio, gain, matched_log_ratio
 from recast_analysis.measures.comparison import Comparison
 from recast_analysis.measures.learned_parts import Values, learning_rows
@@ -83,7 +83,7 @@ def _shown(summary: dict[str, Any]) -> list[Table | str]:
     """Two tables a metric, then the parts of the gain."""
     shares = " / ".join(f"{100 * summary['regime'][name]:.1f}" for name in ("all_zero", "single_hit", "multi_hit"))
     shown: list[Table | str] = [
-        f"{summary['reported_worlds']} reported worlds in {counted(len(summary['settings']), 'setting')}: "
+        f"{summary['reported_worlds']} reported worlds in {count_words(len(summary['settings']), 'setting')}: "
         f"all-zero / single-hit / multi-hit {shares} %, "
         f"mean hit rate {summary['hit_rate']:.4f}, best possible greedy {summary['best_possible']:.4f}"
     ]
@@ -119,7 +119,7 @@ def _figures(root: Path, summary: dict[str, Any]) -> list[Drawn]:
         axis.set_axis_off()
     legend_above(figure, axes.flat[: len(metrics)])
     words = (
-        f"{summary['reported_worlds']} worlds in {counted(len(summary['settings']), 'setting')}; "
+        f"{summary['reported_worlds']} worlds in {count_words(len(summary['settings']), 'setting')}; "
         "lines are means over the base policy's score, bands 95 % t intervals; "
         "methods that need no rollouts stand where the others were by then; "
         "rates tuned for each panel's metric."

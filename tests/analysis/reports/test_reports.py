@@ -10,7 +10,7 @@ from comparisons import METRICS, write_comparison
 from rich.console import Console
 
 from recast_analysis.claims import simulated as claims
-from recast_analysis.drawing.words import counted, interval_text, ratio_text
+from recast_analysis.drawing.words import count_words, interval_text, ratio_text
 from recast_analysis.reports import budget
 from recast_analysis.reports import map as heat_map
 from recast_analysis.reports.budget import PARTS
@@ -187,4 +187,4 @@ def test_numbers_as_words() -> None:
     assert ratio_text(ratio | {"low": None, "high": None}) == "0.50 (1/4)"
     assert ratio_text(ratio | {"trivial": 3}) == "no gain"
     assert interval_text({"value": 0.1, "low": -0.2, "high": 0.3}, percent=True) == "+10.0 % [-20.0, +30.0]"
-    assert [counted(number, "world") for number in (0, 1, 1200)] == ["0 worlds", "1 world", "1,200 worlds"]
+    assert [count_words(number, "world") for number in (0, 1, 1200)] == ["0 worlds", "1 world", "1,200 worlds"]

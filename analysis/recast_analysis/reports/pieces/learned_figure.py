@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from recast_analysis.drawing.reading_aids import better, legend_above
 from recast_analysis.drawing.style import INK, Drawn, apply_style
-from recast_analysis.drawing.words import counted, metric_words
+from recast_analysis.drawing.words import count_words, metric_words
 
 _PLAIN, _LEVELS, _BOUGHT = "#bbbbbb", "#4477aa", "#cc3311"
 
@@ -31,7 +31,7 @@ def learned_figure(learning: Mapping[str, Any], worlds: int) -> Drawn:
     legend_above(figure, axes.flat)
     words = (
         f"Change of greedy Pass@1 from the base policy, 95 % t intervals, {worlds} worlds in "
-        f"{counted(len(panels), 'setting')}, every method at the rate tuned for {metric_words(learning['metric'])}. "
+        f"{count_words(len(panels), 'setting')}, every method at the rate tuned for {metric_words(learning['metric'])}. "
         "Blue: both sides at the numbers for their levels that fit validation prompts, so that such numbers buy nothing. "
         "Dashed: what they buy the base policy, untrained."
     )
