@@ -20,9 +20,13 @@ class SftConfig(Checked, error=TrainError):
         batch: windows of a step.
         window: items of a window, all of them targets.
         crop: share of the windows that lose a random number of their first items.
+        item_dropout: share of a window's items that are left out of it, others each step, so that no sequence can be learned
+            by heart; the rest close up.
         learning_rate: the highest, of AdamW.
         warm_up: steps over which the learning rate rises.
         weight_decay: of AdamW.
+        average: the share that a running mean of the weights keeps of itself each step (see `WeightAverage`), such as .998;
+            that mean is what is validated and kept. 0: the weights themselves.
         evaluate_every: steps between validation passes (each is a checkpoint as well).
         validation_prompts: of a validation pass, at most.
         choose_by: what the kept weights are best at on the validation prompts: NLL, or NDCG@10 of the exact ranking of the
@@ -37,9 +41,11 @@ class SftConfig(Checked, error=TrainError):
     batch: PositiveInt = 64
     window: Annotated[int, Field(ge=2)] = 21
     crop: Share = 0.0
+    item_dropout: Share = 0.0
     learning_rate: PositiveFloat = 0.001
     warm_up: NonNegativeInt = 100
     weight_decay: NonNegativeFloat = 0.1
+    average: Share = 0.0
     label_smoothing: Share = 0.0
     max_norm: PositiveFloat = 1.0
     evaluate_every: PositiveInt = 100

@@ -22,6 +22,7 @@ from recast_train.engine import Engine, Recorder, State
 from recast_train.evaluate import QUICK, score_over_ranks, target_logprobs_over_ranks
 from recast_train.model import CHAT, SidModel, require
 from recast_train.supervised.sft_config import SftConfig
+from recast_train.supervised.weight_average import WeightAverage
 from recast_train.supervised.window_loss import window_loss
 from recast_train.supervised.windows import Windows, layouts
 
@@ -68,7 +69,8 @@ def train_sft(
     optimiser = torch.optim.AdamW(prepared.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     progress = _restore(recorder, prepared, optimiser)
     part = sample_prompts(validation, config.validation_prompts, seed, "validation prompts")
-    windows = Windows(dataset, config.window, config.batch, seed, config.crop)
+    windows = Windows(dataset, config.window, config.batch, seed, config.crop, config.item_dropout)
+    average = WeightAverage(optimiser, config.average)
     train_step = _TrainStep(engine, prepared, catalog, windows, optimiser, config, seed)
     if config.steps == 0:
         _validate(engine, prepared, catalog, part, progress, recorder, config)
@@ -76,9 +78,11 @@ def train_sft(
         progress.step += 1
         with recorder.guard(progress.step):
             row = train_step(progress.step)
+        average.update(progress.step)
         recorder.step({"step": progress.step, **row})
         if progress.step % config.evaluate_every == 0 or progress.step == config.last:
-            _validate(engine, prepared, catalog, part, progress, recorder, config)
+            with average.in_the_model():
+                _validate(engine, prepared, catalog, part, progress, recorder, config)
             _checkpoint(recorder, prepared, optimiser, progress)
         on_step(progress.step)
     summary = {"steps": progress.step, "best_step": progress.best_step, "validation_nll": progress.best_nll}

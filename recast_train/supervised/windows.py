@@ -21,8 +21,9 @@ class Windows:
     """The windows of every step, drawn epoch by epoch so that each train item is a target once an epoch.
 
     A sequence of at most `window` items is one window. A longer one is cut every `window` items, from another place each epoch.
-    With probability `crop` a window loses a random number of its first items: a sub-sequence that begins later. What a step
-    sees depends on the seed and the step alone.
+    With probability `crop` a window loses a random number of its first items: a sub-sequence that begins later. Each of its
+    items is left out with probability `item_dropout`, and the rest close up; a window that would lose all keeps all. What a
+    step sees depends on the seed and the step alone.
     """
 
     dataset: Dataset
@@ -30,6 +31,7 @@ class Windows:
     batch: int
     seed: int
     crop: float = 0.0
+    item_dropout: float = 0.0
 
     @property
     def steps_an_epoch(self) -> int:
@@ -39,7 +41,7 @@ class Windows:
 
     @property
     def targets(self) -> float:
-        """Mean number of items, all of them targets, of an uncropped window."""
+        """Mean number of items, all of them targets, of a whole window."""
         end_U = self.dataset.train_end_U
         return float(end_U.sum() / np.ceil(end_U / self.window).sum())
 
@@ -50,7 +52,15 @@ class Windows:
         place = rows[:, :1] + np.arange(self.window)
         inside = place < rows[:, 1:]
         items_M = self.dataset.item_M
-        return np.where(inside, items_M[place.clip(max=len(items_M) - 1)], PAD)
+        whole = np.where(inside, items_M[place.clip(max=len(items_M) - 1)], PAD)
+        return _without(whole, self.item_dropout, derive_seed(self.seed, "item dropout", step)) if self.item_dropout else whole
+
+
+def _without(window_BW: Ints, share: float, seed: int) -> Ints:
+    kept = (window_BW != PAD) & (np.random.default_rng(seed).random(window_BW.shape) >= share)
+    kept |= ~kept.any(1, keepdims=True)
+    front = np.argsort(~kept, axis=1, kind="stable")
+    return np.take_along_axis(np.where(kept, window_BW, PAD), front, axis=1)
 
 
 @lru_cache(maxsize=2)

@@ -34,6 +34,8 @@ batch = 16
 window = 6
 warm_up = 4
 learning_rate = 0.003
+average = 0.9
+item_dropout = 0.2
 evaluate_every = 8
 [rl]
 group_size = {G}

@@ -113,8 +113,37 @@ def test_the_best_state_is_kept_where_later_ones_are_worse(engine: Engine, tmp_p
     assert -target_logprobs(model, catalog, ask).mean() < last
 
 
+def test_the_kept_state_is_the_running_mean_of_the_weights(engine: Engine, tmp_path: Path) -> None:
+    catalog, data = tiny_catalog(), tiny_dataset(60)
+    model, ask, config = tiny_model(catalog), prompts(data, "validation", 5), replace(FAST, steps=12, average=0.5)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def note(step: int) -> None:
+        seen.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
+
+    state, found = train_sft(engine, model, catalog, data, ask, config, 0, _recorder(engine, tmp_path), note)
+    mean = seen[0]
+    for step, weights in enumerate(seen[1 : found["best_step"]], start=2):
+        share = min(0.5, (1 + step) / (10 + step))
+        mean = {name: share * mean[name] + (1 - share) * weights[name] for name in mean}
+    assert found["best_step"] == 12
+    for name, weight in mean.items():
+        assert torch.allclose(state.model[name], weight, atol=1e-6), name
+        assert torch.equal(model.get_parameter(name), seen[-1][name])  # training goes on from the weights themselves
+    assert any(not torch.allclose(state.model[name], seen[-1][name], atol=1e-4) for name in mean)
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("batch", 0), ("steps", -1), ("window", 1), ("learning_rate", 0.0), ("label_smoothing", 1.0)]
+    ("field", "value"),
+    [
+        ("batch", 0),
+        ("steps", -1),
+        ("window", 1),
+        ("learning_rate", 0.0),
+        ("label_smoothing", 1.0),
+        ("item_dropout", 1.0),
+        ("average", 1.0),
+    ],
 )
 def test_bad_settings_are_refused(field: str, value: float) -> None:
     with pytest.raises(TrainError, match=rf"SftConfig\.{field}: {value} must"):

@@ -70,6 +70,25 @@ def test_cropping_drops_first_items_of_its_share_of_windows() -> None:
     assert 1 - first[0] / 400 == pytest.approx(0.5 * 4 / 5, abs=0.08)  # a fifth of the crops drops nothing
 
 
+@given(LENGTHS, st.integers(2, 8), st.integers(1, 6), st.sampled_from([0.2, 0.5, 0.9]))
+def test_item_dropout_leaves_out_items_of_a_window_and_never_all(lengths, window: int, batch: int, share: float) -> None:
+    data = numbered(lengths)
+    whole, thinned = (epoch(Windows(data, window, batch, 1, item_dropout=rate), 0) for rate in (0.0, share))
+    assert len(whole) == len(thinned)
+    for row, less in zip(whole, thinned, strict=True):
+        assert less == sorted(less)
+        assert set(less) <= set(row)
+        assert less
+
+
+def test_item_dropout_leaves_out_its_share_and_others_in_each_epoch() -> None:
+    windows = Windows(numbered([(8, 0)] * 400), 8, 16, seed=0, item_dropout=0.25)
+    first, second = ({item for row in epoch(windows, number) for item in row} for number in (0, 1))
+    assert len(first) / 3200 == pytest.approx(0.75, abs=0.03)
+    assert len(first & second) / 3200 == pytest.approx(0.75**2, abs=0.03)
+    assert windows.step(3).tolist() == windows.step(3).tolist()
+
+
 def test_layouts_are_the_same_windows_with_less_padding() -> None:
     windows = Windows(tiny_dataset(80), 12, 32, seed=0).step(1)
     parts = layouts(windows)
