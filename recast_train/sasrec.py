@@ -19,6 +19,7 @@ from torch.nn import functional
 from recast_sim.configio import Checked, Share
 from recast_sim.runs import derive_seed
 from recast_train.data import Dataset, Prompts, sample_prompts
+from recast_train.data.interactions import left_packed
 from recast_train.data.references import rank_metrics
 from recast_train.model import TrainError, require
 from recast_train.supervised.windows import Windows, layouts
@@ -95,8 +96,7 @@ class SasRec(nn.Module):
     def scores(self, prompts: Prompts) -> NDArray[np.float64]:
         """Scores (P, I) of the item that comes after each history."""
         history = prompts.history_NH[:, -self.window :]
-        flush = np.argsort(history < 0, axis=1, kind="stable")  # padding goes to the right
-        item_PW, last_P = np.take_along_axis(history, flush, 1), (history >= 0).sum(1) - 1
+        item_PW, last_P = left_packed(history, history >= 0), (history >= 0).sum(1) - 1
         states_PWD = self(torch.from_numpy(item_PW))
         return (states_PWD[torch.arange(len(item_PW)), torch.from_numpy(last_P)] @ self.item_ID.T).double().numpy()
 

@@ -201,7 +201,13 @@ def _each_once(targets_NT: NDArray[np.int64]) -> NDArray[np.int64]:
     """The targets without repeats, in their order, PAD on the right."""
     same_NTT = targets_NT[:, :, None] == targets_NT[:, None, :]
     again_NT = (same_NTT & np.tri(targets_NT.shape[1], k=-1, dtype=bool)).any(2) | (targets_NT == PAD)
-    return np.take_along_axis(np.where(again_NT, PAD, targets_NT), np.argsort(again_NT, axis=1, kind="stable"), 1)
+    return left_packed(targets_NT, ~again_NT)
+
+
+def left_packed(items_NW: NDArray[np.int64], kept_NW: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The kept items of each row in their order, PAD on the right (N, W)."""
+    order_NW = np.argsort(~kept_NW, axis=1, kind="stable")
+    return np.take_along_axis(np.where(kept_NW, items_NW, PAD), order_NW, axis=1)
 
 
 def without_train(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recast_sim.runs import derive_seed
 from recast_train.data import PAD, Dataset
+from recast_train.data.interactions import left_packed
 
 PARTS = 6  # passes of a step
 Ints = NDArray[np.int64]
@@ -18,7 +19,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """The windows of every step, drawn epoch by epoch so that each train item is a target once an epoch.
+    """The windows of every step, drawn epoch by epoch so that each train item is a target once an epoch, if none is left out.
 
     A sequence of at most `window` items is one window. A longer one is cut every `window` items, from another place each epoch.
     With probability `crop` a window loses a random number of its first items: a sub-sequence that begins later. Each of its
@@ -53,14 +54,11 @@ class Windows:
         inside = place < rows[:, 1:]
         items_M = self.dataset.item_M
         whole = np.where(inside, items_M[place.clip(max=len(items_M) - 1)], PAD)
-        return _without(whole, self.item_dropout, derive_seed(self.seed, "item dropout", step)) if self.item_dropout else whole
-
-
-def _without(window_BW: Ints, share: float, seed: int) -> Ints:
-    kept = (window_BW != PAD) & (np.random.default_rng(seed).random(window_BW.shape) >= share)
-    kept |= ~kept.any(1, keepdims=True)
-    front = np.argsort(~kept, axis=1, kind="stable")
-    return np.take_along_axis(np.where(kept, window_BW, PAD), front, axis=1)
+        if not self.item_dropout:
+            return whole
+        rng = np.random.default_rng(derive_seed(self.seed, "item dropout", step))
+        kept = inside & (rng.random(whole.shape) >= self.item_dropout)
+        return left_packed(whole, kept | ~kept.any(1, keepdims=True))
 
 
 @lru_cache(maxsize=2)
