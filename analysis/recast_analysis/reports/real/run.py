@@ -14,7 +14,7 @@ from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
 from recast_analysis.drawing.words import metric_words
 from recast_analysis.measures.paired_bootstrap import paired_differences
 from recast_analysis.measures.real_learning import learning_changes, of_users
-from recast_analysis.reports.pieces.real_learning_table import learning_table
+from recast_analysis.reports.pieces.real_learning_table import LEARNING_NOTE, learning_table
 from recast_analysis.reports.report import Report, Table
 from recast_sim.bounded import read_json_file
 from recast_sim.runs import RunError, read_run
@@ -83,7 +83,7 @@ def _learning(root: Path, results: dict[str, Any]) -> list[Table]:
     except RunError as error:
         raise RunError(f"{error}; finish the run with --resume") from error
     results["learning"] = rows
-    return [learning_table(rows, "one seed", "users")]
+    return [learning_table(rows, "one seed", LEARNING_NOTE.format(over="users"))]
 
 
 def _figure(root: Path, results: dict[str, Any]) -> Drawn:

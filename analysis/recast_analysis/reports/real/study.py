@@ -13,7 +13,7 @@ from recast_analysis.drawing.reading_aids import GREY, better, foremost, legend_
 from recast_analysis.drawing.style import INK, Drawn, apply_style, colours
 from recast_analysis.drawing.words import metric_words, ratio_text
 from recast_analysis.measures.study_changes import CURVES, METRICS, SHARES, START, StudyTables, measure_study
-from recast_analysis.reports.pieces.real_learning_table import learning_table
+from recast_analysis.reports.pieces.real_learning_table import LEARNING_NOTE, learning_table
 from recast_analysis.reports.report import Report, Table
 
 _CURVES = (*CURVES, "all_zero_expected")
@@ -50,8 +50,11 @@ def _shown(summary: dict[str, Any]) -> list[Table | str]:
         )
         shown += [words, _scores(label, setting), _spent(label, setting)]
         if setting["learning"]:
-            shown.append(learning_table(setting["learning"], label, "seeds"))
-    prompts = next(iter(summary["settings"].values()))["test_prompts"]
+            shown.append(learning_table(setting["learning"], label))
+    settings = summary["settings"].values()
+    if any(setting["learning"] for setting in settings):
+        shown.append(LEARNING_NOTE.format(over="seeds"))
+    prompts = next(iter(settings))["test_prompts"]
     return [*shown, _NOTE.format(seeds=summary["seeds"], prompts=prompts), f"run: {summary['run']}"]
 
 
