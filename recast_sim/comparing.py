@@ -52,8 +52,8 @@ def parse_method(line: str, base: Any, without: Collection[str] = (), may_follow
     """Read a method from "constructor key=value ...", or from "name: constructor key=value ...".
 
     Args:
-        base: a training config; keys are its fields and those of its `signal`, `objective` and `thoughts`. A field
-            `constructor` gets the constructor's name.
+        base: a training config; keys are its fields, those of its `signal`, `objective` and `thoughts`, and those of
+            its other configs with a prefix ("rollout.method"). A field `constructor` gets the constructor's name.
         without: fields that a line may not set.
         may_follow: whether `rate_of` is a key too.
 
@@ -139,7 +139,13 @@ def rate_rows(
 
 
 def _dotted_keys(base: Any) -> dict[str, str]:
-    """Fields of a training config that are no configs, and those of its shared configs, by name: their dotted keys."""
-    nested = {f.name for f in fields(base) if hasattr(getattr(base, f.name), "__dataclass_fields__")}
-    own = {f.name: f.name for f in fields(base) if f.name not in nested}
-    return own | {f.name: f"{part}.{f.name}" for part in _SHARED if part in nested for f in fields(getattr(base, part))}
+    """The dotted key of each key of a line: fields that are no configs, those of the shared configs by name, others' dotted."""
+    found = {name: name for name in _plain_fields(base)}
+    for part in [f.name for f in fields(base) if f.name not in found]:
+        for name in _plain_fields(getattr(base, part)):
+            found[name if part in _SHARED else f"{part}.{name}"] = f"{part}.{name}"
+    return found
+
+
+def _plain_fields(config: Any) -> list[str]:
+    return [f.name for f in fields(config) if not hasattr(getattr(config, f.name), "__dataclass_fields__")]

@@ -64,7 +64,10 @@ class RealConfig(Recipe):
 
 
 def parse_methods(lines: Sequence[str], field_name: str = "methods") -> list[Method]:
-    """Methods of a real run: keys of a line are fields of SignalConfig, ObjectiveConfig, ThoughtGroups and RlConfig.
+    """Methods of a real run.
+
+    Keys of a line are fields of SignalConfig, ObjectiveConfig, ThoughtGroups and RlConfig, and those of RolloutConfig as
+    "rollout.method".
 
     Raises:
         ConfigError, SignalError: see `parse_method`.

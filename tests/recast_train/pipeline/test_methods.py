@@ -34,6 +34,11 @@ def test_a_method_changes_what_it_names_and_nothing_else() -> None:
     assert parse_one("sft").applied(recipe) == recipe
 
 
+def test_a_method_draws_its_groups_as_its_line_says() -> None:
+    recipe = RlConfig(rollout=RolloutConfig(temperature=0.5))
+    assert parse_one("grpo rollout.method=beam").applied(recipe).rollout == RolloutConfig("beam", temperature=0.5)
+
+
 def test_every_key_of_a_method_reaches_one_field() -> None:
     for part, config in (("signal", SignalConfig()), ("objective", ObjectiveConfig()), ("", RlConfig())):
         for field in fields(config):
@@ -48,6 +53,8 @@ def test_every_key_of_a_method_reaches_one_field() -> None:
     [
         ("magic", SignalError, "'magic' is not registered"),
         ("recast signal=3", ConfigError, "'signal=3' must be key=value"),
+        ("recast method=beam", ConfigError, "'method=beam' must be key=value"),
+        ("recast rollout.method=best", ConfigError, r"RlConfig\.rollout\.method: .*must be one of"),
         ("recast w_minus=-1", ConfigError, r"method 'recast w_minus=-1': .*SignalConfig\.w_minus: -1"),
         ("recast w_minus=NaN", ConfigError, "w_minus: nan must be finite"),
         ("recast w_minus=abc", ConfigError, r"RlConfig\.signal\.w_minus: .* must be a number"),
