@@ -220,17 +220,20 @@ def _parts_tables(parts: dict[str, Any]) -> list[Table]:
 
 
 def _draw_curves(axis: Axes, found: Comparison, metric: str, palette: dict[str, str]) -> None:
-    for method in found.methods:
-        curves = [found.curves(setting, method, metric) for setting in found.settings]
-        scores = np.concatenate([c.scores_SE / c.starts_S[:, None] for c in curves])
+    of_methods = {method: [found.curves(setting, method, metric) for setting in found.settings] for method in found.methods}
+    above = all((c.starts_S > 0).all() for curves in of_methods.values() for c in curves)  # else a share of them is none
+    for method, curves in of_methods.items():
+        scores = np.concatenate(
+            [c.scores_SE / c.starts_S[:, None] if above else c.scores_SE - c.starts_S[:, None] for c in curves]
+        )
         spent = np.concatenate([c.spent["rollouts"] for c in curves]).mean(0) / 1000
         if method in palette:
             draw_band(axis, spent, scores, palette[method], method, look(method).dash)
         else:
             axis.plot(spent, scores.mean(0), color=GREY, linewidth=1, zorder=1)
-    axis.axhline(1, color=INK, linewidth=0.8, linestyle=":")
-    words = metric_words(metric)
-    axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{words}, over the base policy's", title=words)
+    axis.axhline(1 if above else 0, color=INK, linewidth=0.8, linestyle=":")
+    words, of = metric_words(metric), "over" if above else "minus"
+    axis.set(xlabel="generated rollouts (thousands)", ylabel=f"{words}, {of} the base policy's", title=words)
     better(axis, "up")
 
 

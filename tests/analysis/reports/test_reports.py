@@ -84,6 +84,20 @@ def test_log_likelihood_is_told_in_nats_and_has_no_curve(tmp_path: Path) -> None
     assert panels == ["greedy Pass@1", "sampled Pass@1", "Parts of recast's gain over grpo (SGD)"]
 
 
+def test_curves_over_a_base_of_zero_are_differences(tmp_path: Path) -> None:
+    write_comparison(tmp_path / "methods", {"one": {"grpo": SLOW, "recast": FAST}}, seeds=2)
+    runs = pl.read_parquet(tmp_path / "methods" / "runs.parquet")
+    no_hit = (pl.col("seed") == 1) & (pl.col("step") == 0)
+    runs = runs.with_columns(pass_at_1_greedy=pl.when(no_hit).then(0.0).otherwise("pass_at_1_greedy"))
+    runs.write_parquet(tmp_path / "methods" / "runs.parquet")
+    figure = next(one.figure for one in budget.report(tmp_path).figures() if one.name == "figure")
+    axes = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    assert axes["greedy Pass@1"].get_ylabel() == "greedy Pass@1, minus the base policy's"
+    assert axes["sampled Pass@1"].get_ylabel() == "sampled Pass@1, over the base policy's"
+    highest = max(np.asarray(line.get_ydata(), float).max() for line in axes["greedy Pass@1"].lines)
+    assert highest == pytest.approx((0.3 + 0.4 * 1.001) / 2)
+
+
 def test_settings_stand_two_by_two() -> None:
     row = {key: {"value": 0.1, "low": 0.0, "high": 0.2} for key in ("greedy", "greedy_levels")}
     rows = {"base_level_weights": row | {"greedy_levels": None}, "grpo": row, "sft": row}

@@ -65,6 +65,21 @@ def test_no_change_is_given_over_a_start_of_zero(tmp_path: Path) -> None:
     assert all(Path(figure).exists() for figure in report.save_figures(tmp_path))
 
 
+def test_curves_of_a_seed_that_starts_from_zero_are_in_points(tmp_path: Path) -> None:
+    write_study(tmp_path, user_table(changing, seeds=3, users=4))
+    first = (pl.col("seed") == 0) & (pl.col("step") == 0)
+    evals = pl.read_parquet(tmp_path / "evals.parquet")
+    evals.with_columns(pass_at_1_greedy=pl.when(first).then(0.0).otherwise("pass_at_1_greedy")).write_parquet(
+        tmp_path / "evals.parquet"
+    )
+    (drawn,) = study.report(tmp_path).figures()
+    axes = {axes.get_title(loc="left"): axes for axes in drawn.figure.axes}
+    assert axes["greedy Pass@1"].get_ylabel() == "change from the start (points)"
+    assert axes["NDCG@10"].get_ylabel() == "change from the start (%)"
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes["greedy Pass@1"].lines])
+    assert heights.max() == pytest.approx(100 * (0.2 + 0.1 + 0.1) / 3)  # one seed rises from 0, the others from .1
+
+
 def test_studies_without_grpo_have_no_ratios(tmp_path: Path) -> None:
     write_study(tmp_path, user_table(changing, seeds=2, users=4, methods=("recast", "sft")))
     report = study.report(tmp_path)

@@ -143,17 +143,18 @@ def _changes(axes: Axes, label: str, setting: dict[str, Any], shades: dict[str, 
 
 
 def _curves(axes: Axes, found: StudyTables, label: str, metric: str, shades: dict[str, str]) -> None:
-    """Change from each seed's own start: in percent of it, of a share in points."""
-    for name in found.methods:
-        curves = found.curves(label, name, metric)
+    """Change from each seed's own start: in percent of it, in points of a share and where a seed starts from 0."""
+    of_methods = {name: found.curves(label, name, metric) for name in found.methods}
+    in_points = metric in _IN_POINTS or any((curves.starts_S <= 0).any() for curves in of_methods.values())
+    for name, curves in of_methods.items():
         change_SE = curves.scores_SE - curves.starts_S[:, None]
-        change_SE = 100 * (change_SE if metric in _IN_POINTS else change_SE / curves.starts_S[:, None])
+        change_SE = 100 * (change_SE if in_points else change_SE / curves.starts_S[:, None])
         steps = curves.spent["optimiser_steps"].mean(0)
         if name in shades:
             draw_band(axes, steps, change_SE, shades[name], name, look(name).dash)
         else:
             axes.plot(steps, change_SE.mean(0), color=GREY, linewidth=1, zorder=1)
     axes.axhline(0, color=INK, linewidth=0.8)
-    unit = "points" if metric in _IN_POINTS else "%"
+    unit = "points" if in_points else "%"
     axes.set(xlabel="optimiser steps", ylabel=f"change from the start ({unit})", title=metric_words(metric))
     better(axes, "down" if metric in _IN_POINTS else "up")
