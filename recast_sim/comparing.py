@@ -6,7 +6,7 @@
 import json
 import re
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -148,4 +148,4 @@ def _dotted_keys(base: Any) -> dict[str, str]:
 
 
 def _plain_fields(config: Any) -> list[str]:
-    return [f.name for f in fields(config) if not hasattr(getattr(config, f.name), "__dataclass_fields__")]
+    return [f.name for f in fields(config) if not is_dataclass(getattr(config, f.name))]
