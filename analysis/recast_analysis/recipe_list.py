@@ -6,26 +6,28 @@ from pathlib import Path
 
 from recast_analysis.reports.report import Report, Table
 from recast_analysis.terminal import finish
-from recast_sim.commandline import Common
+from recast_sim.commandline import Printing
 from recast_sim.commandline.recipe_files import copy_recipe, recipe_heads
 
 _HEADER = ("", "what", "command", "time on two cores", "result")
 
 
 @dataclass(frozen=True)
-class Recipes(Common):
+class Recipes(Printing):
     """Options of a command that lists recipes.
 
     Attributes:
-        copy: name of a recipe to copy, to be changed: into the folder or the .toml file --out, default here.
+        copy: name of a recipe to copy, to be changed.
+        out: folder or .toml file for the copy.
     """
 
     copy: str = ""
+    out: Path = Path()
 
 
 def list_or_copy(command: Recipes, folder: Path) -> None:
     if command.copy:
-        file = copy_recipe(folder, command.copy, command.out or Path())
+        file = copy_recipe(folder, command.copy, command.out)
         print(json.dumps({"file": str(file)}) if command.json else file)
         return
     heads = {name: asdict(head) for name, head in recipe_heads(folder).items()}

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from recast_analysis.reports.report import Report, Table
 from recast_analysis.result_lines import smoke_words
-from recast_sim.commandline import Common
+from recast_sim.commandline import Printing
 from recast_sim.printable import printable
 from recast_sim.runs import RunError
 from recast_sim.runs.reader import read_manifest
@@ -31,7 +31,7 @@ _SHELL_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _WORDS = 16  # columns to which words are wrapped at most, where a table does not fit
 
 
-def finish(command: Common, result: Any, report: Report, then: str = "") -> None:
+def finish(command: Printing, result: Any, report: Report, then: str = "") -> None:
     """Print the result as JSON on request; else its report, where run and figure lie, and the next command."""
     if command.json:
         print(json.dumps(result, allow_nan=False))

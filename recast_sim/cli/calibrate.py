@@ -24,6 +24,7 @@ class Calibrate(Common):
         regime: shares of all-zero, single-hit and multi-hit groups.
         group_size: rollouts a prompt.
         convergence: of the base policy.
+        out: folder for calibration.json; default none, the result is printed only.
     """
 
     regime: Regime = (0.85, 0.13, 0.02)

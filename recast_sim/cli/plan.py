@@ -5,13 +5,13 @@ from pathlib import Path
 
 from pydantic import PositiveFloat
 
-from recast_sim.commandline import Common, Positional
+from recast_sim.commandline import Positional, Printing
 from recast_sim.runs import RunError
 from recast_sim.runs.reader import fits_its_kind
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Common):
+class Plan(Printing):
     """Worlds and prompts that a difference needs for 80 % power, from a finished pilot.
 
     Attributes:

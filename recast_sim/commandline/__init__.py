@@ -8,6 +8,7 @@ from recast_sim.commandline.command_options import (
     PartOf,
     Paths,
     Positional,
+    Printing,
     Repeated,
     Sweeping,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "PartOf",
     "Paths",
     "Positional",
+    "Printing",
     "ProgressLines",
     "Repeated",
     "Sweeping",

@@ -34,22 +34,31 @@ class PartOf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Checked):
+class Printing(Checked):
     """Options of every command.
 
     Attributes:
-        seed: seed of everything random.
-        out: folder for the results; default a new one under runs/.
         json: print the final figures as one JSON object on stdout.
         wide: print every table whole, however wide the terminal is.
         plugin: a .py file or a module that registers constructors of your own; may be given again.
     """
 
-    seed: Seed = 0
-    out: Path | None = None
     json: Flag = False
     wide: Flag = False
     plugin: Repeated[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(Printing):
+    """Options of a command that writes a folder of results.
+
+    Attributes:
+        seed: seed of everything random.
+        out: folder for the results; default a new one under runs/.
+    """
+
+    seed: Seed = 0
+    out: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

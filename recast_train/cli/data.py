@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from recast_sim.commandline import Common, Flag, Positional
+from recast_sim.commandline import Flag, Positional, Printing
+from recast_sim.field_types import Seed
 from recast_train.data import (
     FETCHED,
     PROMPT_FORMATS,
@@ -21,7 +22,7 @@ from recast_train.data import (
 
 
 @dataclass(frozen=True)
-class Data(Common):
+class Data(Printing):
     """Describe a data set: sizes, ties, splits, popularity, what references reach.
 
     Attributes:
@@ -35,6 +36,7 @@ class Data(Common):
             formats that come as prompts are taken as they are.
         split: which items are train, validation and test.
         prompts: test prompts, at most, on which the references are measured.
+        seed: of the split and of the choice of those prompts.
     """
 
     action: Positional[Literal["describe"]] = "describe"
@@ -46,6 +48,7 @@ class Data(Common):
     core: Cores = (5,)
     split: SplitConfig = field(default_factory=SplitConfig)
     prompts: PositiveInt = 2000
+    seed: Seed = 0
 
 
 def data(command: Data) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from recast_sim.commandline import Common, Flag, Positional
+from recast_sim.commandline import Flag, Positional, Printing
 from recast_train.data import BadRows, DataError
 
 
 @dataclass(frozen=True)
-class Export(Common):
+class Export(Printing):
     """OpenOneRec's RL data for verl, or a catalog's answers for vLLM's rollouts.
 
     For verl the rows bring the anchors of repair. vLLM's rollouts are held to the answers.
@@ -19,7 +19,8 @@ class Export(Common):
     Attributes:
         trainer: for whom.
         path: verl: a parquet file, or a folder with those of train, valid and test. vllm: the items' semantic IDs, a .json or
-            .parquet file or a folder of recast-train tokenize. --out is the folder (vllm: the file) to write.
+            .parquet file or a folder of recast-train tokenize.
+        out: the folder to write; vllm: the file.
         tokenizer: a local folder with the policy's tokenizer.
         thought: rollouts think before they answer; anchors keep the thought and only answer anew.
         before: text between the prompt, or the thought, and the SID of an answer.
@@ -29,6 +30,7 @@ class Export(Common):
 
     trainer: Positional[Literal["verl", "vllm"]] = "verl"
     path: Positional[Path | None] = None
+    out: Path | None = None
     tokenizer: Path | None = None
     thought: Flag = False
     before: str = ""

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from recast_sim.commandline import Common
+from recast_sim.commandline import Printing
 from recast_train.step_model.machine import CardName
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepSizes(Common):
+class StepSizes(Printing):
     """A step of Qwen3-0.6B to 14B on 8 to 64 cards, modelled, beside the paper's figures.
 
     Attributes:

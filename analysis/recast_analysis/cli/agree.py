@@ -5,12 +5,12 @@ from pathlib import Path
 
 from recast_analysis.reports.real.agreement import report as agreement_report
 from recast_analysis.terminal import finish
-from recast_sim.commandline import Common, Positional
+from recast_sim.commandline import Positional, Printing
 from recast_sim.runs.reader import fits_its_kind
 
 
 @dataclass(frozen=True)
-class Agree(Common):
+class Agree(Printing):
     """Hold a real study beside a simulated budget run: does the laboratory predict it?
 
     Attributes:

@@ -8,12 +8,13 @@ from pathlib import Path
 from recast_analysis.audit.audit_report import report as audit_report
 from recast_analysis.audit.audit_report import write_audit
 from recast_analysis.audit.reading.dump_groups import read_groups
+from recast_analysis.cli.shared import Reporting
 from recast_analysis.terminal import finish
-from recast_sim.commandline import Common, Paths, progress
+from recast_sim.commandline import Paths, progress
 
 
 @dataclass(frozen=True)
-class Audit(Common):
+class Audit(Reporting):
     """Audit rollouts that another run dumped: verl, TRL, or a plain table.
 
     Attributes:

@@ -7,20 +7,22 @@ from pathlib import Path
 from recast_analysis.claims import claims_page, read_evidence
 from recast_analysis.cli.shared import named
 from recast_analysis.terminal import print_markdown
-from recast_sim.commandline import Common, Paths
+from recast_sim.commandline import Paths, Printing
 from recast_sim.runs import find_runs, write_text
 
 
 @dataclass(frozen=True)
-class ClaimsPage(Common):
+class ClaimsPage(Printing):
     """The paper's twelve claims against run folders and benchmark results, as Markdown.
 
     Attributes:
         runs: run folders, or folders that hold some, of `recast-sim claims`, quickstart, budget, `recast-train study` and run;
             results files of the benchmarks (.json).
+        out: file for the page; default none, it is printed.
     """
 
     runs: Paths = ()
+    out: Path | None = None
 
 
 def claims(command: ClaimsPage) -> None:

@@ -3,17 +3,19 @@
 import sys
 from dataclasses import dataclass
 
+from recast_analysis.cli.shared import Reporting
 from recast_analysis.conform.conform_error import ConformError
 from recast_analysis.conform.conform_report import report as conform_report
 from recast_analysis.conform.judge import judge
 from recast_analysis.conform.judged_target import GIVEN, load_target
 from recast_analysis.terminal import finish
-from recast_sim.commandline import Common, Flag, Positional
+from recast_sim.commandline import Flag, Positional
+from recast_sim.field_types import Seed
 from recast_sim.runs.atomic import write_json
 
 
 @dataclass(frozen=True)
-class Conform(Common):
+class Conform(Reporting):
     """Hold anybody's advantages or loss against golden vectors: choices and faults.
 
     Ends with status 1 where a fault is found.
@@ -23,12 +25,14 @@ class Conform(Common):
         method: the formula that it should be; default the one that fits best.
         loss: the function is a loss, f(new, old, reference, advantages, mask).
         functions: it also takes a table of rewards, a column a reward function.
+        seed: of the golden vectors.
     """
 
     target: Positional[str] = ""
     method: str | None = None
     loss: Flag = False
     functions: Flag = False
+    seed: Seed = 0
 
 
 def conform(command: Conform) -> None:

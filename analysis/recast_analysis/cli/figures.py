@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from recast_analysis.cli.shared import named
 from recast_analysis.drawing.style import save_figure
@@ -9,21 +10,22 @@ from recast_analysis.figures import run_figures
 from recast_analysis.reports.report import Report
 from recast_analysis.reports.run_kinds import find_report
 from recast_analysis.terminal import print_report
-from recast_sim.commandline import Common, Paths
+from recast_sim.commandline import Paths, Printing
 from recast_sim.printable import printable
 from recast_sim.runs import RunError
 
 
 @dataclass(frozen=True)
-class Figures(Common):
+class Figures(Printing):
     """All figures that run folders have data for, as PNG and PDF; what is left out.
 
     Attributes:
-        runs: run folders, whole or killed. Their figures go to --out, below the name of the run where there are several;
-            default the folder figures/ of each run.
+        runs: run folders, whole or killed.
+        out: folder for the figures, below it one of each run's name where there are several; default figures/ in each run.
     """
 
     runs: Paths = ()
+    out: Path | None = None
 
 
 def figures(command: Figures) -> None:

@@ -6,17 +6,19 @@ from pathlib import Path
 
 from pydantic import PositiveInt
 
+from recast_analysis.cli.shared import Reporting
 from recast_analysis.given_columns import given_columns
 from recast_analysis.learned.learned_error import LearnedError
 from recast_analysis.learned.learned_report import read_side, write_learned
 from recast_analysis.learned.learned_report import report as learned_report
 from recast_analysis.learned.score_roles import ROLES
 from recast_analysis.terminal import finish
-from recast_sim.commandline import Common, Flag, Positional
+from recast_sim.commandline import Flag, Positional
+from recast_sim.field_types import Seed
 
 
 @dataclass(frozen=True)
-class Learned(Common):
+class Learned(Reporting):
     """Did RL do anything? Scores of a model before and after training, on the same prompts.
 
     Attributes:
@@ -28,6 +30,7 @@ class Learned(Common):
             greedy, entropy, level_scores, level_target; prompt=A+B and logprob=A+B take several columns.
         beam: how many items the lists hold, where only ranks are given; deeper ranks do not count.
         by_row: match rows by their place instead of an id.
+        seed: of the bootstrap.
     """
 
     before: Positional[Path | None] = None
@@ -36,6 +39,7 @@ class Learned(Common):
     columns: tuple[str, ...] = ()
     beam: PositiveInt | None = None
     by_row: Flag = False
+    seed: Seed = 0
 
 
 def learned(command: Learned) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from recast_analysis.cli.shared import Reporting
 from recast_analysis.planner.acting import kinds
 from recast_analysis.planner.hit_rates import Estimate
 from recast_analysis.planner.next_run import Question, next_run
@@ -17,11 +18,11 @@ from recast_analysis.planner.prompt_hits import PromptHits, Window, read_prompt_
 from recast_analysis.planner.study_size import Scatter, scatter_between
 from recast_analysis.planner.token_costs import lengths_of
 from recast_analysis.terminal import finish
-from recast_sim.commandline import Common, Paths, Repeated, progress
+from recast_sim.commandline import Paths, Repeated, progress
 
 
 @dataclass(frozen=True)
-class PlanLogs(Common):
+class PlanLogs(Reporting):
     """Plan the next run from a log of rollouts: G, signal, prompts and seeds, tokens.
 
     Attributes:

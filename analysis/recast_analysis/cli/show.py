@@ -8,13 +8,13 @@ from recast_analysis.cli.shared import named
 from recast_analysis.reports.report import Report
 from recast_analysis.show import readable_runs, runs_table
 from recast_analysis.terminal import print_report, terminal
-from recast_sim.commandline import Common, Paths
+from recast_sim.commandline import Paths, Printing
 from recast_sim.printable import printable
 from recast_sim.runs import find_runs
 
 
 @dataclass(frozen=True)
-class Show(Common):
+class Show(Printing):
     """Show run folders: what they are, and where they ended.
 
     Attributes:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from recast_analysis.cli.shared import named
 from recast_analysis.reports.run_kinds import run_report
 from recast_analysis.terminal import print_report, terminal
-from recast_sim.commandline import Common, Paths
+from recast_sim.commandline import Paths, Printing
 
 
 @dataclass(frozen=True)
-class Tables(Common):
+class Tables(Printing):
     """What the command of a finished run printed, again.
 
     Attributes:

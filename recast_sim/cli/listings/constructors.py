@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from recast_sim.commandline import Common
+from recast_sim.commandline import Printing
 from recast_sim.signal import Constructor, list_constructors
 
 
 @dataclass(frozen=True)
-class Constructors(Common):
+class Constructors(Printing):
     """Every constructor: update width, all-zero groups, on or off policy, needs, source."""
 
 
