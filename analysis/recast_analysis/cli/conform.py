@@ -25,7 +25,7 @@ class Conform(Reporting):
         method: the formula that it should be; default the one that fits best.
         loss: the function is a loss, f(new, old, reference, advantages, mask).
         functions: it also takes a table of rewards, a column a reward function.
-        seed: of the golden vectors.
+        seed: of the random batches that follow the golden vectors.
     """
 
     target: Positional[str] = ""

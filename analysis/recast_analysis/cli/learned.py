@@ -30,7 +30,7 @@ class Learned(Reporting):
             greedy, entropy, level_scores, level_target; prompt=A+B and logprob=A+B take several columns.
         beam: how many items the lists hold, where only ranks are given; deeper ranks do not count.
         by_row: match rows by their place instead of an id.
-        seed: of the bootstrap.
+        seed: of the split of users into halves.
     """
 
     before: Positional[Path | None] = None
