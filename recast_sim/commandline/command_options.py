@@ -38,7 +38,7 @@ class Printing(Checked):
     """Options of every command.
 
     Attributes:
-        json: print the final figures as one JSON object on stdout.
+        json: print the final figures as JSON on stdout, and nothing else.
         wide: print every table whole, however wide the terminal is.
         plugin: a .py file or a module that registers constructors of your own; may be given again.
     """

@@ -1,5 +1,6 @@
 """`recast-report tables`: what the command of a finished run printed, again."""
 
+import json
 from dataclasses import dataclass
 
 from recast_analysis.cli.shared import named
@@ -20,5 +21,9 @@ class Tables(Printing):
 
 
 def tables(command: Tables) -> None:
-    for path in named(command.runs):
-        print_report(run_report(path), terminal(command.wide))
+    reports = map(run_report, named(command.runs))
+    if command.json:
+        print(json.dumps([found.summary for found in reports], allow_nan=False))
+        return
+    for found in reports:
+        print_report(found, terminal(command.wide))

@@ -131,6 +131,9 @@ def test_the_report_prints_the_tables(
         "Means over 2 seeds",
     ):
         assert words in out
+    assert command(monkeypatch, "tables", str(tmp_path), "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert set(found["settings"]) == {"low", "high"}
     (tmp_path / "users.parquet").unlink()
     assert command(monkeypatch, "tables", str(tmp_path)) == 2
     assert "no finished study" in capsys.readouterr().err
