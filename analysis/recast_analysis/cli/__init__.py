@@ -10,6 +10,7 @@ COMMANDS = {
     "figures": Command("recast_analysis.cli.figures", "Figures", "figures"),
     "html": Command("recast_analysis.cli.html", "Html", "html"),
     "claims": Command("recast_analysis.cli.claims", "ClaimsPage", "claims"),
+    "compare": Command("recast_analysis.cli.compare", "Compare", "compare"),
     "agree": Command("recast_analysis.cli.agree", "Agree", "agree"),
     "audit": Command("recast_analysis.cli.audit", "Audit", "audit"),
     "conform": Command("recast_analysis.cli.conform", "Conform", "conform"),

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from recast_analysis.measures.budget_curves import Curves, budget_ratio
-from recast_analysis.measures.crossed_means import relative_change, scored
+from recast_analysis.measures.crossed_means import Scored, relative_change, scored
 from recast_analysis.measures.real_learning import learning_changes, of_seeds
 from recast_sim.runs import RunError
 from recast_sim.runs.table_files import read_table
@@ -79,18 +79,44 @@ def measure_study(root: Path) -> dict[str, Any]:
     }
 
 
-def _setting(found: StudyTables, label: str) -> dict[str, Any]:
-    starts = found.starts.filter(pl.col("setting") == label)
+def changes_over(root: Path, over: str) -> dict[str, Any]:
+    """The start's and each method's change over one of them on test prompts, of every setting and metric, JSON-ready.
+
+    Raises:
+        RunError: the study is not finished, or has no method of that name.
+    """
+    found = StudyTables.read(root)
+    names = (START, *found.methods)
+    if over not in names:
+        raise RunError(f"over: {over!r} is not in {root}; choose from {', '.join(map(repr, names))}")
+    changes = {
+        label: {
+            metric: {name: relative_change(own, models[over]) for name, own in models.items()}
+            for metric, models in _scored(found, label).items()
+        }
+        for label in found.settings
+    }
+    return {"run": str(root), "over": over, "seeds": len(found.evals["seed"].unique()), "settings": changes}
+
+
+def _scored(found: StudyTables, label: str) -> dict[str, dict[str, Scored]]:
+    """Of each metric the start's and each method's scores of test prompts."""
     users = found.users.filter(pl.col("setting") == label)
     seeds, asked = (sorted(users[column].unique()) for column in ("seed", "user"))
     rows = {name: users.filter(pl.col("method") == name) for name in (START, *found.methods)}
+    return {metric: {name: scored(part, metric, seeds, asked) for name, part in rows.items()} for metric in METRICS}
+
+
+def _setting(found: StudyTables, label: str) -> dict[str, Any]:
+    starts = found.starts.filter(pl.col("setting") == label)
+    users = found.users.filter(pl.col("setting") == label, pl.col("method") == START)
     metrics = {}
-    for metric in METRICS:
-        models = {name: scored(part, metric, seeds, asked) for name, part in rows.items()}
+    for metric, models in _scored(found, label).items():
+        several = len(models[START].of_seed_S) > 1
         metrics[metric] = {
             name: {
                 "value": float(own.of_seed_S.mean()),
-                "seed_sd": float(own.of_seed_S.std(ddof=1)) if len(seeds) > 1 else None,
+                "seed_sd": float(own.of_seed_S.std(ddof=1)) if several else None,
                 "versus_start": relative_change(own, models[START]),
                 "versus_grpo": relative_change(own, models["grpo"]) if "grpo" in models else None,
             }
@@ -103,7 +129,7 @@ def _setting(found: StudyTables, label: str) -> dict[str, Any]:
         "regime": {name: float(starts[name].to_numpy().mean()) for name in SHARES},
         "references": {name: float(starts[f"{name} hr@10"].to_numpy().mean()) for name in _REFERENCES},
         "sft_best_step": starts["best_step"].to_list(),
-        "test_prompts": int(rows[START]["prompts"].sum()) // len(seeds),
+        "test_prompts": int(users["prompts"].sum()) // len(users["seed"].unique()),
         "metrics": metrics,
         "methods": {name: _costs(found, label, name) for name in found.methods},
     }

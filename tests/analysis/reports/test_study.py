@@ -13,7 +13,7 @@ from rich.console import Console
 from study_tables import METHODS, SHARES, user_table, write_study
 
 import recast_analysis.cli
-from recast_analysis.measures.study_changes import START, StudyTables, measure_study
+from recast_analysis.measures.study_changes import START, StudyTables, changes_over, measure_study
 from recast_analysis.reports.real import agreement, study
 from recast_analysis.reports.real.agreement import PAIRS
 from recast_analysis.terminal import print_report
@@ -137,6 +137,28 @@ def test_the_report_prints_the_tables(
     (tmp_path / "users.parquet").unlink()
     assert command(monkeypatch, "tables", str(tmp_path)) == 2
     assert "no finished study" in capsys.readouterr().err
+
+
+def test_methods_are_held_against_any_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path, user_table(changing, seeds=3, users=6))
+    metrics = measure_study(tmp_path)["settings"]["one"]["metrics"]
+    for over in (START, "grpo"):
+        changes = changes_over(tmp_path, over)["settings"]["one"]
+        assert changes == {
+            metric: {name: row[f"versus_{over}"] for name, row in rows.items()} for metric, rows in metrics.items()
+        }
+    assert command(monkeypatch, "compare", str(tmp_path), "--over", "sft", "--json") == 0
+    over_sft = json.loads(capsys.readouterr().out)["settings"]["one"]["hr@10"]
+    for name, row in metrics["hr@10"].items():
+        assert over_sft[name]["value"] == pytest.approx(row["value"] / metrics["hr@10"]["sft"]["value"] - 1)
+    assert command(monkeypatch, "compare", str(tmp_path), "--over", "sft") == 0
+    assert "change over sft" in capsys.readouterr().out
+    assert command(monkeypatch, "compare", str(tmp_path), "--over", "dpo") == 2
+    assert "over: 'dpo' is not in" in capsys.readouterr().err
+    assert command(monkeypatch, "compare") == 2
+    assert "run: missing" in capsys.readouterr().err
 
 
 def write_both(folder: Path, finals: dict[str, tuple[float, float]], start: float = 0.1) -> tuple[Path, Path]:
