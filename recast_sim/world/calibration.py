@@ -83,12 +83,18 @@ def calibrate(
         if miss <= 0.6 * tolerance:  # leaves room for the sampling error of a measured regime
             break
     if best is None or miss > tolerance:
-        nearest = "none" if best is None else " / ".join(f"{share:.3f}" for share in best.regime)
+        nearest = "none" if best is None else _as_asked(best.regime)
         raise CalibrationError(
             f"target: no world within {tolerance} of {tuple(target)} at G = {group_size}; nearest {nearest}; "
             "change items, rho, blur or convergence"
         )
     return best
+
+
+def _as_asked(regime: Sequence[float]) -> str:
+    """The shares with three decimals that add up to 1, so that they can be asked for as they stand."""
+    all_zero, single = round(regime[0], 3), round(regime[1], 3)
+    return f"{all_zero:.3f} / {single:.3f} / {1 - all_zero - single:.3f}"
 
 
 def most_single_hits(all_zero: float, group_size: int) -> float:

@@ -44,3 +44,14 @@ def test_a_smaller_catalog_is_tried_where_hit_rates_differ_too_much(
     if items < SMALL.items:  # a comparison's setting keeps the items that it says
         with pytest.raises(CalibrationError, match=r"nearest 0.600 / 0.200 / 0.200; change items"):
             calibrate(*wanted)
+
+
+def test_the_nearest_regime_can_be_asked_for_as_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded one by one these three add up to 1.001."""
+
+    def solved(all_zero: float, group_size: int, config: EnvironmentConfig, *rest: object) -> Calibration:
+        return Calibration(config, (0.5077, 0.1707, 0.3216), 0.01, None)
+
+    monkeypatch.setattr(calibration, "_solve_beta", solved)
+    with pytest.raises(CalibrationError, match=r"nearest 0.508 / 0.171 / 0.321; change items"):
+        calibrate((0.506, 0.142, 0.352), 32, SMALL, PolicyConfig(), 1.0, 0)
