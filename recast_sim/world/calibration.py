@@ -94,7 +94,7 @@ def calibrate(
 def _as_asked(regime: Sequence[float]) -> str:
     """The shares with three decimals that add up to 1, so that they can be asked for as they stand."""
     all_zero, single = round(regime[0], 3), round(regime[1], 3)
-    return f"{all_zero:.3f} / {single:.3f} / {1 - all_zero - single:.3f}"
+    return f"{all_zero:.3f} / {single:.3f} / {max(0.0, 1 - all_zero - single):.3f}"
 
 
 def most_single_hits(all_zero: float, group_size: int) -> float:
