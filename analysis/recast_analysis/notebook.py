@@ -8,6 +8,7 @@
 Tables become Markdown and figures PNGs of few colours, so that a notebook with its outputs stays small under version control.
 """
 
+import importlib
 import io
 import itertools
 import os
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def run(line: str) -> Finished:
     program, *arguments = shlex.split(line)
     folder = Path(tempfile.mkdtemp(dir=SCRATCH.name)) / "run"
     own = [word for plugin in for_workers(Path(SCRATCH.name), write_text) for word in ("--plugin", plugin.name)]
-    return Finished(folder, _call(program, [*arguments, *own, "--out", str(folder)]))
+    out = ["--out", str(folder)] if _has_out(program, arguments) else []
+    return Finished(folder, _call(program, [*arguments, *own, *out]))
 
 
 def show(figure: Figure) -> Picture:
@@ -118,10 +120,16 @@ def as_markdown(text: str) -> str:
     return "\n\n".join(("\n" if block[0].startswith("|") else "  \n").join(block) for block in blocks)
 
 
-def _call(program: str, arguments: list[str]) -> str:
-    """Output of a command in an interpreter of its own: it sets threads and starts processes as on the command line."""
+def _has_out(program: str, arguments: list[str]) -> bool:
+    """Whether the command takes a folder for its results; what it does not know it refuses itself."""
     if program not in _PROGRAMS:
         raise CommandError(f"{program}: not a command of this project; choose from {', '.join(_PROGRAMS)}")
+    command = importlib.import_module(_PROGRAMS[program]).COMMANDS.get(next(iter(arguments), ""))
+    return command is not None and "out" in {field.name for field in fields(command.load()[0])}
+
+
+def _call(program: str, arguments: list[str]) -> str:
+    """Output of a command in an interpreter of its own: it sets threads and starts processes as on the command line."""
     code = f"from {_PROGRAMS[program]} import main; main()"
     kept = {name: value for name, value in os.environ.items() if name not in _TERMINAL}
     done = subprocess.run([sys.executable, "-c", code, *arguments], env=kept, capture_output=True, text=True)
