@@ -24,6 +24,5 @@ class Html(Printing):
 
 
 def html(command: Html) -> None:
-    file = command.out
-    write_text(file, make_page(named(command.runs)))
-    print(json.dumps({"page": str(file)}) if command.json else file)
+    write_text(command.out, make_page(named(command.runs)))
+    print(json.dumps({"page": str(command.out)}) if command.json else command.out)
